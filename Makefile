@@ -1,0 +1,52 @@
+# Third-party builds, Kafka's jars and the tests' Python packages are cached outside the checkout.
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/gristmill
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+GRISTMILL := $(CARGO_TARGET_DIR)/debug/gristmill
+PYTHON ?= python3
+VENV := $(CACHE)/venv
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint unit guests e2e bench-hop need clean-demo
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+need: ## Say which tools are missing, if any
+	@./.ci/need
+
+build: need ## Build the command `gristmill`
+	cargo build --workspace --bins
+	@echo "built $(GRISTMILL)"
+
+demo: need ## Orders from an embedded Kafka through a WebAssembly transform into Parquet
+	cargo build --workspace --bins
+	$(GRISTMILL) demo --folder demo-out
+
+test: need unit guests e2e ## Every test: a real Apache Kafka, real components, SIGKILL
+
+unit: ## Tests of the crates, without a Kafka
+	cargo build --workspace --bins
+	cargo test --workspace --exclude gristmill-tests
+
+guests: ## Tests of the example transforms, natively
+	CARGO_TARGET_DIR=$(CACHE)/guests-native cargo test --manifest-path examples/transforms/Cargo.toml
+
+e2e: $(VENV)/ready ## End-to-end tests on a real Apache Kafka
+	cargo build --workspace --bins
+	GRISTMILL_BIN=$(GRISTMILL) GRISTMILL_PYTHON=$(VENV)/bin/python cargo test -p gristmill-tests -- --nocapture
+
+lint: ## Formatting and clippy; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench-hop: ## What a transform costs a record, against the same code natively
+	cargo bench -p gristmill-smt --bench hop
+
+# The independent reader of the end-to-end tests.
+$(VENV)/ready: tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r tests/requirements.txt
+	touch $@
+
+clean-demo: ## Remove what `make demo` wrote
+	rm -rf demo-out
