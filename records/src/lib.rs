@@ -32,16 +32,23 @@
 //!
 //! in the order in which Kafka delivered them; names may repeat, and a name is bytes that need not be
 //! UTF-8. A record without headers has headers length 0.
+//!
+//! What a transform answers to a batch is an edit list: see [`Edits`] for its grammar.
 #![no_std]
 #![deny(missing_docs)]
 
 extern crate alloc;
 
 mod batch;
+mod edit;
 mod headers;
 mod record;
 
 pub use batch::{PushError, RawBatch, RawBatchBuilder};
+pub use edit::{
+    Change, Edit, EditBounds, EditCounts, EditError, EditErrorKind, EditWriter, Edits, Emit, MAX_CODE_LEN,
+    MAX_MESSAGE_LEN, MAX_RUN,
+};
 pub use headers::{Header, HeaderWriter, Headers};
 pub use record::{Record, Rows};
 
