@@ -1,0 +1,204 @@
+//! One call into one instance: what goes in, what came out, and what may go wrong.
+
+use std::time::Duration;
+
+use gristmill_records::{EditBounds, EditCounts, EditErrorKind, Edits, ROW_WORDS, RawBatch};
+use wasmtime::{Store, Trap};
+
+use crate::applied::Segment;
+use crate::contract::{RecordBatch, RecordTransform};
+use crate::error::root_cause;
+use crate::guest::Guest;
+use crate::{Limits, Reads};
+
+/// An instance that is ready for `apply`.
+pub(crate) struct Worker {
+    pub(crate) store: Store<Guest>,
+    pub(crate) bindings: RecordTransform,
+}
+
+/// Why a call counts for nothing.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The guest trapped: the trap, and what it logged last.
+    Trap(String),
+    /// The epoch deadline: a suspicion, not a verdict.
+    Time(Duration),
+    /// The fuel of a record that was alone.
+    Fuel(u64),
+    Memory { limit: u64, seen: u64 },
+    Output(String),
+    InvalidEdits(String),
+    /// Not the guest's doing.
+    Host(String),
+}
+
+impl Failure {
+    /// The code under which a record is rejected for it.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Failure::Trap(_) | Failure::Host(_) => "TRANSFORM_TRAP",
+            Failure::Time(_) | Failure::Fuel(_) => "TRANSFORM_FUEL",
+            Failure::Memory { .. } => "TRANSFORM_MEMORY",
+            Failure::Output(_) => "TRANSFORM_OUTPUT",
+            Failure::InvalidEdits(_) => "TRANSFORM_INVALID_EDITS",
+        }
+    }
+
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Failure::Trap(text) => format!("the transform trapped: {text}"),
+            Failure::Time(limit) => {
+                format!("limit call_time of {limit:?}: the call was still running after it")
+            }
+            Failure::Fuel(limit) => {
+                format!("limit record_fuel of {limit}: the record alone, on a fresh instance, burnt all of it")
+            }
+            Failure::Memory { limit, seen } => {
+                format!("limit memory of {limit} bytes: the transform asked for {seen} bytes")
+            }
+            Failure::Output(text) => text.clone(),
+            Failure::InvalidEdits(text) => format!("the transform answered with an invalid edit list: {text}"),
+            Failure::Host(text) => text.clone(),
+        }
+    }
+
+    /// Reads what an error of wasmtime stands for.
+    pub(crate) fn of(error: &wasmtime::Error, guest: &Guest, limits: &Limits, time: Duration) -> Self {
+        let trap = error.downcast_ref::<Trap>();
+        match trap {
+            Some(Trap::Interrupt) => return Failure::Time(time),
+            Some(Trap::OutOfFuel) => return Failure::Fuel(limits.record_fuel()),
+            _ => {}
+        }
+        if let Some(seen) = guest.refused_memory {
+            return Failure::Memory { limit: limits.memory(), seen };
+        }
+        let text = match trap {
+            Some(Trap::StackOverflow) => "call stack exhausted".to_owned(),
+            Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
+            None => root_cause(error),
+        };
+        if text.contains("fuel allocated for hostcalls") {
+            return Failure::Output(format!(
+                "limit output_bytes of {}: the transform passed more than that in one go",
+                limits.output_bytes()
+            ));
+        }
+        match guest.last_words() {
+            Some(words) => Failure::Trap(format!("{text} ({words})")),
+            None => Failure::Trap(text),
+        }
+    }
+}
+
+/// What every call of a transform is made and measured by.
+pub(crate) struct Terms<'a> {
+    pub(crate) reads: Reads,
+    pub(crate) outputs: u32,
+    pub(crate) limits: &'a Limits,
+}
+
+impl Worker {
+    /// Gives `rows` of the batch to the guest and checks the answer. After a failure the instance must not
+    /// be used again.
+    pub(crate) fn call(
+        &mut self,
+        terms: &Terms<'_>,
+        batch: &RawBatch,
+        rows: std::ops::Range<usize>,
+        time: Duration,
+        ticks: u64,
+        scratch: &mut Vec<u32>,
+    ) -> Result<(Segment, EditCounts), Failure> {
+        let input = input(batch, &rows, terms.reads, scratch);
+        self.store.set_epoch_deadline(ticks);
+        self.store.data_mut().begin_call();
+        let limits = terms.limits;
+        let answer = self
+            .bindings
+            .call_apply(&mut self.store, input)
+            .map_err(|e| Failure::of(&e, self.store.data(), limits, time))?;
+        let bounds = EditBounds {
+            rows: rows.len(),
+            outputs: terms.outputs,
+            max_records: rows.len() as u64 * u64::from(limits.output_records_per_row()),
+            max_bytes: limits.output_bytes(),
+        };
+        match Edits::new(&answer.operations, &answer.data).check(&bounds) {
+            Ok(counts) => {
+                Ok((Segment { first_row: rows.start, operations: answer.operations, data: answer.data }, counts))
+            }
+            Err(e) => Err(match e.kind {
+                EditErrorKind::TooManyRecords { limit } => Failure::Output(format!(
+                    "limit output_records_per_row of {}: {} rows gave more than {limit} records",
+                    limits.output_records_per_row(),
+                    rows.len()
+                )),
+                EditErrorKind::TooManyBytes { limit } => {
+                    Failure::Output(format!("limit output_bytes of {limit}: the records refer to more than that"))
+                }
+                _ => Failure::InvalidEdits(e.to_string()),
+            }),
+        }
+    }
+}
+
+/// The arenas that are read, cut to the rows of the call. A whole batch goes in as it is; a part of one
+/// gets an index of its own, since cells are positions in the arena.
+#[inline]
+fn input<'a>(
+    batch: &'a RawBatch,
+    range: &std::ops::Range<usize>,
+    reads: Reads,
+    scratch: &'a mut Vec<u32>,
+) -> RecordBatch<'a> {
+    let all = batch.rows();
+    let whole = range.start == 0 && range.end == all.len();
+    let mut base = [0u32; 3];
+    let mut arenas = [all.keys, all.values, all.headers];
+    let mut index = all.index;
+    if !whole {
+        for (i, arena) in arenas.iter_mut().enumerate() {
+            let start = |row: usize| all.index.get(row * ROW_WORDS + 2 * i).map_or(arena.len(), |s| *s as usize);
+            let (from, to) = (start(range.start), start(range.end));
+            *arena = arena.get(from..to).unwrap_or_default();
+            base[i] = from as u32;
+        }
+        scratch.clear();
+        for row in all.index[range.start * ROW_WORDS..range.end * ROW_WORDS].as_chunks::<ROW_WORDS>().0 {
+            let [k, kl, v, vl, h, hl] = *row;
+            scratch.extend_from_slice(&[
+                k.wrapping_sub(base[0]),
+                kl,
+                v.wrapping_sub(base[1]),
+                vl,
+                h.wrapping_sub(base[2]),
+                hl,
+            ]);
+        }
+        index = scratch;
+    }
+    RecordBatch {
+        count: range.len() as u32,
+        index,
+        keys: if reads.keys { arenas[0] } else { &[] },
+        values: if reads.values { arenas[1] } else { &[] },
+        headers: if reads.headers { arenas[2] } else { &[] },
+        timestamps: if reads.timestamps { &all.timestamps[range.clone()] } else { &[] },
+        offsets: if reads.offsets { &all.offsets[range.clone()] } else { &[] },
+    }
+}
+
+/// Bytes that one row brings into the guest.
+pub(crate) fn row_bytes(batch: &RawBatch, row: usize, reads: Reads) -> u64 {
+    let index = batch.rows().index;
+    let Some(cells) = index.get(row * ROW_WORDS..(row + 1) * ROW_WORDS) else { return 0 };
+    let len = |read: bool, len: u32| if read && len != gristmill_records::NULL_LEN { u64::from(len) } else { 0 };
+    let columns = 8 * (u64::from(reads.timestamps) + u64::from(reads.offsets));
+    4 * ROW_WORDS as u64
+        + columns
+        + len(reads.keys, cells[1])
+        + len(reads.values, cells[3])
+        + len(reads.headers, cells[5])
+}

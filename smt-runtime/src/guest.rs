@@ -1,0 +1,193 @@
+//! What the host keeps for one instance, and what the guest can reach of it: log, metrics, schemas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+
+use crate::contract::{log, metrics, schemas, types};
+use crate::secrets::Redactor;
+use crate::telemetry::{Level, LogLine, Metrics, Telemetry};
+use crate::{Error, Limits};
+
+/// Core instances, memories and tables that one component may have. Components of compiled languages
+/// have a handful, interpreters up to some dozens.
+pub(crate) const MAX_CORE_INSTANCES: u32 = 64;
+pub(crate) const MAX_MEMORIES: u32 = 4;
+pub(crate) const MAX_TABLES: u32 = 32;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+pub(crate) struct Guest {
+    limits: Arc<Limits>,
+    redactor: Arc<Redactor>,
+    pub(crate) schemas: Arc<BTreeMap<u32, Arc<str>>>,
+    telemetry: Telemetry,
+    log_bytes: usize,
+    suppressed_lines: u64,
+    /// Names used by this instance so far; bounded by the limit.
+    series: std::collections::BTreeSet<String>,
+    refused_series: u64,
+    /// Bytes of linear memory now.
+    pub(crate) memory: u64,
+    /// The size that was refused last, since the call began.
+    pub(crate) refused_memory: Option<u64>,
+    pub(crate) refused_table: Option<usize>,
+}
+
+impl Guest {
+    pub(crate) fn new(
+        limits: Arc<Limits>,
+        redactor: Arc<Redactor>,
+        schemas: Arc<BTreeMap<u32, Arc<str>>>,
+    ) -> Self {
+        Guest {
+            limits,
+            redactor,
+            schemas,
+            telemetry: Telemetry::default(),
+            log_bytes: 0,
+            suppressed_lines: 0,
+            series: Default::default(),
+            refused_series: 0,
+            memory: 0,
+            refused_memory: None,
+            refused_table: None,
+        }
+    }
+
+    /// Forgets what an earlier call left: its telemetry must not count unless that call was accepted.
+    #[inline]
+    pub(crate) fn begin_call(&mut self) {
+        if !self.telemetry.is_empty() || self.suppressed_lines + self.refused_series > 0 {
+            self.telemetry = Telemetry::default();
+            self.log_bytes = 0;
+            self.suppressed_lines = 0;
+            self.refused_series = 0;
+        }
+        self.refused_memory = None;
+        self.refused_table = None;
+    }
+
+    /// What the guest said last, for the text of a trap.
+    pub(crate) fn last_words(&self) -> Option<&str> {
+        self.telemetry.logs.last().filter(|l| l.level == Level::Error).map(|l| l.message.as_str())
+    }
+
+    /// Moves the telemetry of an accepted call to `into`.
+    #[inline]
+    pub(crate) fn accept(&mut self, into: &mut Telemetry) {
+        if self.telemetry.is_empty() && self.suppressed_lines + self.refused_series == 0 {
+            return;
+        }
+        into.append(std::mem::take(&mut self.telemetry));
+        if self.suppressed_lines > 0 {
+            into.warnings.push(Error::limit(format!(
+                "limit log_lines of {} and log_bytes of {} per call: {} more log lines were left out",
+                self.limits.log_lines(),
+                self.limits.log_bytes(),
+                self.suppressed_lines
+            )));
+        }
+        if self.refused_series > 0 {
+            into.warnings.push(Error::limit(format!(
+                "limit metric_series of {}: {} updates under further names were left out; a metric's name must \
+                 not hold data",
+                self.limits.metric_series(),
+                self.refused_series
+            )));
+        }
+        self.begin_call();
+    }
+
+    fn series(&mut self, name: &str) -> bool {
+        if self.series.contains(name) {
+            return true;
+        }
+        if self.series.len() >= self.limits.metric_series() as usize || !Metrics::is_name(name) {
+            self.refused_series += 1;
+            return false;
+        }
+        self.series.insert(name.to_owned());
+        true
+    }
+}
+
+impl types::Host for Guest {}
+
+impl log::Host for Guest {
+    fn log(&mut self, level: log::Level, message: String) {
+        let room = (self.limits.log_bytes() as usize).saturating_sub(self.log_bytes);
+        if self.telemetry.logs.len() >= self.limits.log_lines() as usize || room == 0 {
+            self.suppressed_lines += 1;
+            return;
+        }
+        // Redacted before it is cut: half a secret is one too.
+        let mut message = self.redactor.redact(message);
+        if message.len() > room {
+            let end = (0..=room).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+            message.truncate(end);
+            self.suppressed_lines += 1;
+        }
+        self.log_bytes += message.len();
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.telemetry.logs.push(LogLine { level, message });
+    }
+}
+
+impl metrics::Host for Guest {
+    fn count(&mut self, name: String, by: u64) {
+        if self.series(&name) {
+            self.telemetry.metrics.count(name, by);
+        }
+    }
+
+    fn observe(&mut self, name: String, value: f64) {
+        if self.series(&name) {
+            self.telemetry.metrics.observe(name, value);
+        }
+    }
+}
+
+impl schemas::Host for Guest {
+    fn schema(&mut self, id: u32) -> Option<String> {
+        self.schemas.get(&id).map(|s| s.to_string())
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory + (desired - current) as u64;
+        if total > self.limits.memory() {
+            self.refused_memory = Some(total);
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > MAX_TABLE_ELEMENTS {
+            self.refused_table = Some(desired);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES as usize
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES as usize
+    }
+}
