@@ -1,0 +1,405 @@
+//! Avro in the Schema Registry's wire format to Arrow columns of one reader schema.
+
+mod datum;
+mod schema;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_avro::reader::{Decoder as ArrowAvro, DecoderMode, ReaderBuilder};
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow_select::interleave::interleave_record_batch;
+
+use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
+use crate::error::{Error, ErrorKind, Result};
+use crate::raw::check_total;
+use schema::{AvroSchemaGraph, Node};
+
+/// Bytes in front of a datum: the magic byte 0 and the schema id, big-endian.
+const PREFIX: usize = 5;
+
+/// Decodes Avro records that carry their writer schema's id (0x00, then four bytes, big-endian: the
+/// [wire format] of the Schema Registry) to Arrow columns of one reader schema.
+///
+/// Writer schemas are given by id with [`add_writer_schema`](Self::add_writer_schema);
+/// [`missing_schemas`](Self::missing_schemas) says which ids a batch needs. Records of several writer
+/// schemas may be mixed in one batch: all are resolved to the reader schema by Avro's rules (defaults,
+/// aliases, promotions), and the order of the rows is kept.
+///
+/// | Avro | Arrow |
+/// |---|---|
+/// | `decimal` | `Decimal128`, from 39 digits `Decimal256` |
+/// | `date`, `time-millis`, `time-micros` | `Date32`, `Time32(ms)`, `Time64(us)` |
+/// | `timestamp-millis`, `-micros`, `-nanos` | `Timestamp(unit, UTC)` |
+/// | `local-timestamp-*` | `Timestamp(unit)` without a zone |
+/// | `enum`, `uuid` | `Utf8` |
+/// | `fixed`, `duration` | `FixedSizeBinary` |
+/// | `[null, T]` | nullable T |
+/// | record, array, map | `Struct`, `List`, `Map` |
+///
+/// A union of several types besides null, and a record that contains itself, have no column: as reader
+/// schema they are refused, as part of a writer schema that the reader schema leaves out they are read
+/// over.
+///
+/// [wire format]: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+#[derive(Debug)]
+pub struct AvroDecoder {
+    reader: AvroSchemaGraph,
+    schema: SchemaRef,
+    writers: BTreeMap<u32, Result<Writer, String>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    graph: AvroSchemaGraph,
+    /// Kept between batches; gone after an error, which leaves half a row in it.
+    decoder: Option<ArrowAvro>,
+}
+
+/// One datum without its prefix, and where it stands among the accepted rows.
+struct Datum<'a> {
+    index: usize,
+    body: &'a [u8],
+}
+
+impl AvroDecoder {
+    /// A decoder whose columns are the fields of `reader_schema`, an Avro record schema as JSON without
+    /// references to other schemas; see [`inline_avro_references`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidSchema`] if the text is not an Avro record schema,
+    /// [`ErrorKind::UnsupportedType`] if a field has no Arrow column. Both name the field.
+    pub fn new(reader_schema: &str) -> Result<Self> {
+        let reader = AvroSchemaGraph::parse(reader_schema, [])?;
+        if !matches!(reader.nodes[reader.root as usize], Node::Record(_)) {
+            return Err(Error::new(
+                ErrorKind::InvalidSchema,
+                "the reader schema is not a record, so it has no fields to make columns of",
+            ));
+        }
+        if let Some(name) = &reader.recursive {
+            return Err(Error::new(
+                ErrorKind::UnsupportedType,
+                format!("the type `{name}` contains itself, so it has no Arrow column; leave the field out of the reader schema"),
+            ));
+        }
+        check_unions(&reader, reader.root, "")?;
+        let decoder = arrow_avro(&reader.text, &reader.text).map_err(|e| {
+            Error::new(ErrorKind::UnsupportedType, "the reader schema has a type without an Arrow column").with_source(e)
+        })?;
+        let schema = Arc::new(Schema::new(plain_fields(decoder.schema().fields())));
+        Ok(Self { reader, schema, writers: BTreeMap::new() })
+    }
+
+    /// The Arrow schema of every batch this decoder makes, whatever the writer schemas are.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Gives the decoder the writer schema with this id. The same id again changes nothing, since what
+    /// an id means never changes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidSchema`] or [`ErrorKind::IncompatibleSchema`] if the reader schema cannot
+    /// read what this one writes. The id then counts as known: its records come back undecodable with
+    /// [`Cause::IncompatibleSchema`], and the caller decides whether to go on or to stop.
+    pub fn add_writer_schema(&mut self, id: u32, schema: &str) -> Result<()> {
+        if self.writers.contains_key(&id) {
+            return Ok(());
+        }
+        let made = AvroSchemaGraph::parse(schema, []).and_then(|graph| {
+            let decoder = arrow_avro(&graph.text, &self.reader.text).map_err(|e| {
+                Error::new(ErrorKind::IncompatibleSchema, format!("it cannot be read with the reader schema: {e}"))
+            })?;
+            // Arrow's types decide in the end: a column must have one type for every writer.
+            self.conform(RecordBatch::new_empty(decoder.schema())).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::IncompatibleSchema,
+                    "its columns have other types than those of the reader schema",
+                )
+            })?;
+            Ok(Writer { graph, decoder: Some(decoder) })
+        });
+        match made {
+            Ok(writer) => {
+                self.writers.insert(id, Ok(writer));
+                Ok(())
+            }
+            Err(e) => {
+                let message = format!("writer schema {id}: {e}");
+                self.writers.insert(id, Err(message.clone()));
+                Err(Error::new(e.kind(), message).with_source(e))
+            }
+        }
+    }
+
+    /// The ids of writer schemas that these values need and the decoder does not have, ascending.
+    pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+        let mut missing = BTreeSet::new();
+        for value in values {
+            if let Some(&[0, a, b, c, d, ..]) = value {
+                let id = u32::from_be_bytes([a, b, c, d]);
+                if !self.writers.contains_key(&id) {
+                    missing.insert(id);
+                }
+            }
+        }
+        missing.into_iter().collect()
+    }
+
+    /// Decodes rows of (tag, value). No row costs another; see [`Decoded`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] if the columns could grow beyond 2 GiB.
+    pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
+        let mut sorting = Sorting::default();
+        let mut groups: BTreeMap<u32, Vec<Datum<'a>>> = BTreeMap::new();
+        let mut accepted = 0;
+        let mut total = 0u64;
+        for (tag, value) in rows {
+            match self.datum(value) {
+                Err(fault) => sorting.refuse(tag, fault),
+                Ok((id, body, items)) => {
+                    let grown = (items + 1).saturating_mul(self.reader.weight);
+                    total = total.saturating_add(body.len() as u64).saturating_add(grown);
+                    check_total(total)?;
+                    sorting.accept(tag);
+                    groups.entry(id).or_default().push(Datum { index: accepted, body });
+                    accepted += 1;
+                }
+            }
+        }
+
+        let mut batches = Vec::with_capacity(groups.len());
+        // Per accepted row: its batch and its row there, or nothing if it was withdrawn.
+        let mut places: Vec<Option<(usize, usize)>> = vec![None; accepted];
+        let mut faults: Vec<(usize, Fault)> = Vec::new();
+        for (id, mut data) in groups {
+            let batch = match self.columns(id, &data) {
+                Ok(batch) => batch,
+                Err(_) => {
+                    let bad = isolate(data.len(), |range| self.columns(id, &data[range]).is_ok());
+                    for &i in &bad {
+                        let refused = self.columns(id, &data[i..=i]);
+                        faults.push((data[i].index, resolution_fault(id, refused.err().unwrap_or_default())));
+                    }
+                    remove_rows(&mut data, &bad);
+                    self.columns(id, &data).map_err(|message| {
+                        Error::new(
+                            ErrorKind::Internal,
+                            format!("rows of writer schema {id} that fit one by one do not fit together: {message}"),
+                        )
+                    })?
+                }
+            };
+            for (row, datum) in data.iter().enumerate() {
+                places[datum.index] = Some((batches.len(), row));
+            }
+            batches.push(batch);
+        }
+        faults.sort_by_key(|(index, _)| *index);
+        sorting.withdraw(faults);
+
+        let batch = match batches.as_slice() {
+            [] => RecordBatch::new_empty(self.schema.clone()),
+            [batch] => batch.clone(),
+            several => {
+                let several: Vec<&RecordBatch> = several.iter().collect();
+                let order: Vec<(usize, usize)> = places.into_iter().flatten().collect();
+                interleave_record_batch(&several, &order).map_err(|e| {
+                    Error::new(ErrorKind::Internal, "the columns of several writer schemas cannot be joined").with_source(e)
+                })?
+            }
+        };
+        Ok(sorting.finish(batch))
+    }
+
+    /// Schema id, body, and number of array and map items of a value that is one whole datum.
+    fn datum<'a>(&self, value: Option<&'a [u8]>) -> Result<(u32, &'a [u8], u64), Fault> {
+        let Some(value) = value else {
+            return Err(Fault::new(Cause::NullValue, "the value is null (a tombstone)"));
+        };
+        let Some((&[magic, a, b, c, d], body)) = value.split_first_chunk::<PREFIX>() else {
+            return Err(Fault::new(
+                Cause::Malformed,
+                format!("{} bytes are too few for the Schema Registry's prefix of {PREFIX}", value.len()),
+            ));
+        };
+        if magic != 0 {
+            let hint = if magic == b'{' { "; it looks like JSON" } else { "" };
+            return Err(Fault::new(
+                Cause::Malformed,
+                format!("the value does not start with the Schema Registry's magic byte 0{hint}"),
+            ));
+        }
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let writer = match self.writers.get(&id) {
+            Some(Ok(writer)) => writer,
+            Some(Err(message)) => return Err(Fault::new(Cause::IncompatibleSchema, message.clone())),
+            None => {
+                return Err(Fault::new(Cause::UnknownSchema, format!("writer schema {id} is not known to the Schema Registry")));
+            }
+        };
+        match datum::check(&writer.graph, body) {
+            Ok(items) => Ok((id, body, items)),
+            Err(fault) => Err(Fault::new(Cause::Malformed, format!("not one datum of writer schema {id}: {fault}"))),
+        }
+    }
+
+    /// All data of one writer as columns of the reader schema, or why not.
+    fn columns(&mut self, id: u32, data: &[Datum<'_>]) -> Result<RecordBatch, String> {
+        if data.is_empty() {
+            return Ok(RecordBatch::new_empty(self.schema.clone()));
+        }
+        let Some(Ok(writer)) = self.writers.get_mut(&id) else {
+            return Err("its schema is gone".into());
+        };
+        let mut decoder = match writer.decoder.take() {
+            Some(decoder) => decoder,
+            None => arrow_avro(&writer.graph.text, &self.reader.text)?,
+        };
+        for datum in data {
+            let consumed = decoder.decode(datum.body).map_err(|e| e.to_string())?;
+            if consumed != datum.body.len() {
+                return Err("it was not read to its end".into());
+            }
+        }
+        let batch = decoder.flush().map_err(|e| e.to_string())?.ok_or("no rows came of it")?;
+        writer.decoder = Some(decoder);
+        if batch.num_rows() != data.len() {
+            return Err("not as many rows came of it".into());
+        }
+        self.conform(batch).ok_or_else(|| "its values do not fit the columns".into())
+    }
+
+    /// The same rows under exactly the schema that this decoder promises.
+    fn conform(&self, batch: RecordBatch) -> Option<RecordBatch> {
+        if batch.num_columns() != self.schema.fields().len() {
+            return None;
+        }
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let columns: Option<Vec<ArrayRef>> = batch
+            .columns()
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(column, field)| {
+                if column.data_type() == field.data_type() {
+                    return Some(column.clone());
+                }
+                if !same_shape(column.data_type(), field.data_type()) {
+                    return None;
+                }
+                cast_with_options(column, field.data_type(), &options).ok()
+            })
+            .collect();
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns?, &rows).ok()
+    }
+}
+
+/// Puts referenced schemas into an Avro schema that refers to them by full name, each at its first use.
+///
+/// `references` are the schema texts in any order, those that references refer to included. The result is
+/// self-contained. Docs, attributes that are not Avro's, and the logical types `uuid` and `duration` are
+/// left out.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidSchema`] if a text is not a schema or a name is defined nowhere.
+pub fn inline_avro_references<'a>(schema: &str, references: impl IntoIterator<Item = &'a str>) -> Result<String> {
+    Ok(AvroSchemaGraph::parse(schema, references)?.text)
+}
+
+/// What arrow-avro says about one datum quotes it at times, so only its class is passed on.
+fn resolution_fault(id: u32, message: String) -> Fault {
+    let lower = message.to_ascii_lowercase();
+    let what = if lower.contains("enum") {
+        "it has an enum symbol that the reader schema does not have, and no default for it"
+    } else if lower.contains("union") || lower.contains("branch") {
+        "it has a union branch that the reader schema cannot read"
+    } else if lower.contains("null") {
+        "it has a null where the reader schema has none"
+    } else {
+        "it has a value that the reader schema cannot hold"
+    };
+    Fault::new(Cause::Mismatch, format!("a datum of writer schema {id} does not fit the reader schema: {what}"))
+}
+
+/// A decoder of bare data that one writer schema wrote.
+fn arrow_avro(writer: &str, reader: &str) -> Result<ArrowAvro, String> {
+    // Which id the store calls it by does not matter: the prefix is read here, not there.
+    let fingerprint = Fingerprint::Id(0);
+    let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+    store.set(fingerprint, AvroSchema::new(writer.to_owned())).map_err(|e| e.to_string())?;
+    ReaderBuilder::new()
+        .with_writer_schema_store(store)
+        .with_reader_schema(AvroSchema::new(reader.to_owned()))
+        .with_active_fingerprint(fingerprint)
+        .with_decoder_mode(DecoderMode::UnframedDatum)
+        .with_batch_size(i32::MAX as usize)
+        .build_decoder()
+        .map_err(|e| e.to_string())
+}
+
+/// Refuses unions that no column can hold.
+fn check_unions(graph: &AvroSchemaGraph, id: u32, path: &str) -> Result<()> {
+    match &graph.nodes[id as usize] {
+        Node::Union(branches) => {
+            let several = branches.iter().filter(|&&b| graph.nodes[b as usize] != Node::Null).count() > 1;
+            if several {
+                return Err(Error::new(
+                    ErrorKind::UnsupportedType,
+                    format!("field {path}: a union of several types besides null has no Arrow column here; leave the field out of the reader schema, or declare one of its types"),
+                ));
+            }
+            branches.iter().try_for_each(|&branch| check_unions(graph, branch, path))
+        }
+        Node::Array(item) | Node::Map(item) => check_unions(graph, *item, &format!("{path}[]")),
+        Node::Record(fields) => fields.iter().try_for_each(|(name, id)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            check_unions(graph, *id, &path)
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The fields that are promised for those that arrow-avro makes: without metadata and dictionaries, and
+/// UTC by name.
+fn plain_fields(fields: &Fields) -> Fields {
+    fields.iter().map(plain_field).collect()
+}
+
+fn plain_field(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Dictionary(_, values) => (**values).clone(),
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
+        DataType::List(element) => DataType::List(plain_field(element)),
+        DataType::Map(entries, sorted) => DataType::Map(plain_field(entries), *sorted),
+        DataType::Struct(fields) => DataType::Struct(plain_fields(fields)),
+        other => other.clone(),
+    };
+    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+/// Whether two types differ in nothing but what [`plain_field`] changes and nullability, so that a cast
+/// between them can lose nothing.
+fn same_shape(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Dictionary(_, values), to) => **values == *to,
+        (DataType::Timestamp(a, Some(_)), DataType::Timestamp(b, Some(_))) => a == b,
+        (DataType::List(a), DataType::List(b)) | (DataType::Map(a, _), DataType::Map(b, _)) => {
+            same_shape(a.data_type(), b.data_type())
+        }
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|(a, b)| a.name() == b.name() && same_shape(a.data_type(), b.data_type()))
+        }
+        (a, b) => a == b,
+    }
+}
