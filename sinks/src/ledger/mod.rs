@@ -1,0 +1,3 @@
+pub(crate) mod driver;
+pub(crate) mod entry;
+pub(crate) mod machine;

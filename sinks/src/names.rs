@@ -1,0 +1,214 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The output that a record goes to unless a transform routes it elsewhere. Its name is not in file names.
+pub const MAIN_OUTPUT: &str = "main";
+
+/// The longest output name in bytes, so that file names fit in 255 bytes with the longest topic name.
+const MAX_OUTPUT_BYTES: usize = 64;
+
+/// Which ledger: one partition of one incarnation of a topic, as one pipeline sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PartitionId {
+    /// The pipeline's id. A ledger belongs to one pipeline for ever.
+    pub pipeline: String,
+    /// The Kafka cluster's id.
+    pub cluster: String,
+    /// The topic's name.
+    pub topic: String,
+    /// The topic's id (KIP-516): a topic that is deleted and created again has another one and so another
+    /// ledger. Where no id can be had, the caller states a stand-in, such as all zeros.
+    pub topic_id: [u8; 16],
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl PartitionId {
+    /// Checks what goes into object names: Kafka's rules for topic names, and a partition that is not
+    /// negative.
+    ///
+    /// # Errors
+    /// `InvalidName`.
+    pub fn validate(&self) -> Result<()> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let topic = &self.topic;
+        if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
+            return Err(Error::new(ErrorKind::InvalidName, format!("{topic:?} is not a Kafka topic name")));
+        }
+        if self.partition < 0 {
+            let text = format!("partition {} of topic {topic} is negative", self.partition);
+            return Err(Error::new(ErrorKind::InvalidName, text));
+        }
+        if self.pipeline.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidName, "the pipeline id is empty; give the pipeline a name"));
+        }
+        Ok(())
+    }
+
+    /// The topic id in the URL-safe base64 form without padding: 22 characters without `/` and `+`.
+    pub fn topic_id_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.topic_id)
+    }
+
+    /// The first 8 hex digits of the topic id: tells incarnations of one topic apart in file names.
+    pub fn incarnation(&self) -> String {
+        self.topic_id[..4].iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// `{topic}/{topic id}/{partition:05}`.
+    pub fn path(&self) -> String {
+        format!("{}/{}/{:05}", self.topic, self.topic_id_text(), self.partition)
+    }
+}
+
+/// A topic id from its URL-safe base64 form; the inverse of [`PartitionId::topic_id_text`].
+pub fn parse_topic_id(text: &str) -> Option<[u8; 16]> {
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+/// Where the objects of one ledger are.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    /// `{state}/ledger/{topic}/{topic id}/{partition}/`, with the slash.
+    pub(crate) ledger: String,
+    staged: String,
+}
+
+impl Paths {
+    pub(crate) fn new(state_prefix: &str, id: &PartitionId) -> Self {
+        let path = id.path();
+        Paths { ledger: join(state_prefix, &format!("ledger/{path}/")), staged: join(state_prefix, &format!("staged/{path}/")) }
+    }
+
+    pub(crate) fn genesis(&self) -> String {
+        format!("{}genesis.json", self.ledger)
+    }
+
+    pub(crate) fn entry(&self, first: i64) -> String {
+        format!("{}{first:020}.json", self.ledger)
+    }
+
+    /// What all entries' names start with, and the genesis' does not: 20 digits hold more than any `i64`.
+    pub(crate) fn entries(&self) -> String {
+        format!("{}0", self.ledger)
+    }
+
+    /// Sorts right before the entry that starts at `first`.
+    pub(crate) fn before_entry(&self, first: i64) -> String {
+        format!("{}{first:020}", self.ledger)
+    }
+
+    /// The offset in the name of an entry of this ledger.
+    pub(crate) fn parse_entry(&self, name: &str) -> Option<i64> {
+        parse_first(name.strip_prefix(&self.ledger)?.strip_suffix(".json")?)
+    }
+
+    pub(crate) fn staged(&self, first: i64, attempt: Uuid, seq: usize) -> String {
+        format!("{}{first:020}+{attempt}+{seq:03}", self.staged)
+    }
+
+    pub(crate) fn staged_rejects(&self, first: i64, attempt: Uuid) -> String {
+        format!("{}{first:020}+{attempt}+rejects", self.staged)
+    }
+
+    /// What the names of this ledger's staged objects start with.
+    pub(crate) fn all_staged(&self) -> &str {
+        &self.staged
+    }
+
+    /// The offset for which an object was staged, from its name.
+    pub(crate) fn parse_staged(&self, name: &str) -> Option<i64> {
+        parse_first(name.strip_prefix(&self.staged)?.split('+').next()?)
+    }
+}
+
+fn parse_first(digits: &str) -> Option<i64> {
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// `prefix` and `rest` with a slash between them, unless the prefix is empty.
+pub(crate) fn join(prefix: &str, rest: &str) -> String {
+    if prefix.is_empty() { rest.to_owned() } else { format!("{prefix}/{rest}") }
+}
+
+/// The final name of a file:
+/// `{prefix}/{topic}[+{output}]/{directory}/{topic}[+{output}]+{incarnation}+{partition:05}+{first:020}+{seq:03}.{ext}`.
+///
+/// `+` is not legal in topic names, so neither two outputs nor two topics can meet in one folder.
+pub(crate) fn final_name(
+    prefix: &str,
+    id: &PartitionId,
+    output: &str,
+    directory: &str,
+    first: i64,
+    seq: usize,
+    extension: &str,
+) -> String {
+    let stem = if output == MAIN_OUTPUT { id.topic.clone() } else { format!("{}+{output}", id.topic) };
+    let file = format!("{stem}+{}+{:05}+{first:020}+{seq:03}.{extension}", id.incarnation(), id.partition);
+    let folder = if directory.is_empty() { stem } else { format!("{stem}/{directory}") };
+    join(prefix, &format!("{folder}/{file}"))
+}
+
+/// Checks the name of a transform's output: 1 to 64 ASCII letters, digits, `-` and `_`, so that it can stand
+/// in a file name.
+///
+/// # Errors
+/// `InvalidName`.
+pub fn validate_output(output: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if output.is_empty() || output.len() > MAX_OUTPUT_BYTES || !output.chars().all(legal) {
+        let text = format!("output name {output:?} is not 1 to 64 letters, digits, `-` or `_`");
+        return Err(Error::new(ErrorKind::InvalidName, text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> PartitionId {
+        PartitionId {
+            pipeline: "p".into(),
+            cluster: "c".into(),
+            topic: "orders".into(),
+            topic_id: [0xfb, 0xff, 0xbf, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13],
+            partition: 7,
+        }
+    }
+
+    #[test]
+    fn names_are_as_the_design_says() {
+        let paths = Paths::new("_gristmill", &id());
+        let entry = paths.entry(42);
+        assert_eq!(entry, "_gristmill/ledger/orders/-_-_AQIDBAUGBwgJCgsMDQ/00007/00000000000000000042.json");
+        assert_eq!(paths.parse_entry(&entry), Some(42));
+        assert_eq!(paths.parse_entry(&paths.genesis()), None);
+        assert!(entry.starts_with(&paths.entries()) && !paths.genesis().starts_with(&paths.entries()));
+        assert!(paths.before_entry(42) < entry && paths.before_entry(42) > paths.entry(41));
+        let staged = paths.staged(42, Uuid::nil(), 1);
+        assert_eq!(paths.parse_staged(&staged), Some(42));
+        assert_eq!(paths.parse_staged(&paths.staged_rejects(i64::MAX, Uuid::nil())), Some(i64::MAX));
+        assert_eq!(parse_topic_id(&id().topic_id_text()), Some(id().topic_id));
+        let name = final_name("lake", &id(), "main", "dt=2024-01-02", 42, 3, "parquet");
+        assert_eq!(name, "lake/orders/dt=2024-01-02/orders+fbffbf01+00007+00000000000000000042+003.parquet");
+        let name = final_name("", &id(), "refunds", "", 0, 0, "jsonl");
+        assert_eq!(name, "orders+refunds/orders+refunds+fbffbf01+00007+00000000000000000000+000.jsonl");
+    }
+
+    #[test]
+    fn what_cannot_be_in_a_name_is_refused() {
+        for topic in ["", ".", "..", "a/b", "a+b", "a b"] {
+            assert!(PartitionId { topic: topic.into(), ..id() }.validate().is_err(), "{topic:?}");
+        }
+        assert!(PartitionId { partition: -1, ..id() }.validate().is_err());
+        assert!(PartitionId { pipeline: String::new(), ..id() }.validate().is_err());
+        for output in ["", "a/b", "a+b", "ä", ".."] {
+            assert!(validate_output(output).is_err(), "{output:?}");
+        }
+    }
+}
