@@ -1,0 +1,470 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Instant;
+
+use arrow_array::{RecordBatch, UInt64Array};
+use arrow_schema::SchemaRef;
+use arrow_select::take::take_record_batch;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::config::SinkSettings;
+use crate::dead_letter::{Blob, DeadLetter, Payload, RejectedPayload, Stage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Encoder;
+use crate::ledger::entry::{Counts, FileEntry};
+use crate::names::{PartitionId, Paths, final_name};
+use crate::store::StagedWrite;
+
+/// How many encoded bytes are gathered before they go to the store.
+const PART_BYTES: usize = 1 << 20;
+
+/// Codes come from guests: what is counted by code has to be bounded.
+const MAX_CODES: usize = 64;
+const MAX_CODE_BYTES: usize = 128;
+const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// Where a row came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowCoord {
+    /// The offset of the record that the row was made from.
+    pub offset: i64,
+    /// 0 for the record itself, 1.. for what a transform emitted from it.
+    pub sub: u32,
+    /// Milliseconds since the Unix epoch; decides the directory.
+    pub timestamp: Option<i64>,
+}
+
+/// A record that was refused on its way, as it was in the topic.
+#[derive(Clone, Debug)]
+pub struct RejectedRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// 0 for the record itself, 1.. for what a transform emitted from it.
+    pub sub: u32,
+    /// Which step refused it.
+    pub stage: Stage,
+    /// A short code for the reason; cut at 128 bytes.
+    pub code: String,
+    /// The reason; cut at 4,096 bytes.
+    pub message: String,
+    /// The key; `None` is null.
+    pub key: Option<Bytes>,
+    /// The value; `None` is null.
+    pub value: Option<Bytes>,
+    /// The headers in order.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: Option<i64>,
+}
+
+/// What has come in since the last checkpoint: the entry that is not sealed yet.
+#[derive(Debug)]
+pub(crate) struct OpenEntry {
+    pub(crate) first: i64,
+    /// The consumer's position: where the entry would end now.
+    pub(crate) position: i64,
+    pub(crate) leader_epoch: Option<i32>,
+    pub(crate) attempt: Uuid,
+    pub(crate) opened_at: Option<Instant>,
+    /// The greatest offset that was appended or rejected.
+    newest: Option<i64>,
+    files: Vec<OpenFile>,
+    /// Closed files.
+    pub(crate) staged: Vec<FileEntry>,
+    pub(crate) rejects: Vec<DeadLetter>,
+    pub(crate) reject_bytes: usize,
+    pub(crate) counts: Counts,
+    schemas: BTreeSet<String>,
+    next_seq: usize,
+    /// Rises with every write; tells which file was used least recently.
+    clock: u64,
+    /// A file was closed early because too many were open.
+    pub(crate) crowded: bool,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    output: String,
+    directory: String,
+    schema: SchemaRef,
+    seq: usize,
+    encoder: Encoder,
+    upload: Box<dyn StagedWrite>,
+    sent: u64,
+    rows: u64,
+    used: u64,
+}
+
+impl OpenEntry {
+    pub(crate) fn new(first: i64) -> Self {
+        OpenEntry {
+            first,
+            position: first,
+            leader_epoch: None,
+            attempt: Uuid::new_v4(),
+            opened_at: None,
+            newest: None,
+            files: Vec::new(),
+            staged: Vec::new(),
+            rejects: Vec::new(),
+            reject_bytes: 0,
+            counts: Counts::default(),
+            schemas: BTreeSet::new(),
+            next_seq: 0,
+            clock: 0,
+            crowded: false,
+        }
+    }
+
+    pub(crate) fn touch(&mut self) {
+        self.opened_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether there is anything to publish or deliver.
+    pub(crate) fn has_content(&self) -> bool {
+        !self.files.is_empty() || !self.staged.is_empty() || !self.rejects.is_empty()
+    }
+
+    /// Bytes of all files, as far as they are encoded, and of the rejects.
+    pub(crate) fn bytes(&self) -> u64 {
+        let open: u64 = self.files.iter().map(|f| f.encoder.size(f.sent)).sum();
+        let closed: u64 = self.staged.iter().map(|f| f.bytes).sum();
+        open + closed + self.reject_bytes as u64
+    }
+
+    pub(crate) fn file_count(&self) -> usize {
+        self.files.len() + self.staged.len()
+    }
+
+    pub(crate) fn schema_digest(&self) -> Option<String> {
+        let mut hash = Sha256::new();
+        for schema in &self.schemas {
+            hash.update(schema.as_bytes());
+            hash.update([0]);
+        }
+        (!self.schemas.is_empty()).then(|| hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    /// Refuses an offset that an earlier delivery has covered: it would be in the files twice.
+    pub(crate) fn check_offset(&self, offset: i64) -> Result<()> {
+        if offset < self.position {
+            let text = format!("offset {offset} came after the position had advanced to {}", self.position);
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn advance(&mut self, next: i64, leader_epoch: Option<i32>) -> Result<()> {
+        if next < self.position || self.newest.is_some_and(|newest| next <= newest) {
+            let newest = self.newest.map_or(String::new(), |n| format!(" and offset {n} was appended"));
+            let text = format!("cannot advance to {next}: the position is {}{newest}", self.position);
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        if next > self.position {
+            self.touch();
+            self.position = next;
+        }
+        self.leader_epoch = leader_epoch.or(self.leader_epoch);
+        Ok(())
+    }
+
+    /// Refuses to close the entry in the middle of a delivery.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        match self.newest {
+            Some(newest) if newest >= self.position => Err(Error::new(
+                ErrorKind::Usage,
+                format!("offset {newest} was appended, but the position is still {}; advance first", self.position),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn reject(&mut self, record: RejectedRecord, payload: Payload) -> Result<()> {
+        self.check_offset(record.offset)?;
+        self.touch();
+        self.newest = self.newest.max(Some(record.offset));
+        let (code, message) = (cut(record.code, MAX_CODE_BYTES), cut(record.message, MAX_MESSAGE_BYTES));
+        let counted = match self.counts.rejected.len() {
+            MAX_CODES.. if !self.counts.rejected.contains_key(&code) => "other".to_owned(),
+            _ => code.clone(),
+        };
+        *self.counts.rejected.entry(counted).or_default() += 1;
+        if matches!(record.stage, Stage::Decode | Stage::DecodeKey) {
+            self.counts.undecodable += 1;
+        }
+        let payload = match payload {
+            Payload::Omitted => None,
+            Payload::Full => Some(RejectedPayload {
+                key: record.key.map(Blob),
+                value: record.value.map(Blob),
+                headers: record.headers.into_iter().map(|(n, v)| (Blob(n), v.map(Blob))).collect(),
+            }),
+        };
+        let letter = DeadLetter {
+            offset: record.offset,
+            sub: record.sub,
+            timestamp: record.timestamp,
+            stage: record.stage,
+            code,
+            message,
+            payload,
+        };
+        self.reject_bytes += json_size(&letter);
+        self.rejects.push(letter);
+        Ok(())
+    }
+
+    /// Appends rows to the files of their output and directories. A failure leaves the entry unusable.
+    pub(crate) async fn append(
+        &mut self,
+        to: &Target<'_>,
+        output: &str,
+        rows: &RecordBatch,
+        coords: &[RowCoord],
+    ) -> Result<()> {
+        self.touch();
+        self.newest = self.newest.max(coords.iter().map(|c| c.offset).max());
+        self.note_schema(output, rows);
+        self.counts.written += rows.num_rows() as u64;
+        let Some(template) = &to.settings.directories else {
+            return self.write(to, output, "", rows).await;
+        };
+        let first = template.bucket(coords[0].timestamp);
+        if coords.iter().all(|c| template.bucket(c.timestamp) == first) {
+            return self.write(to, output, &template.directory(coords[0].timestamp), rows).await;
+        }
+        let mut groups = BTreeMap::<_, Vec<u64>>::new();
+        for (row, coord) in coords.iter().enumerate() {
+            groups.entry(template.bucket(coord.timestamp)).or_default().push(row as u64);
+        }
+        for members in groups.into_values() {
+            let directory = template.directory(coords[members[0] as usize].timestamp);
+            let group = take_record_batch(rows, &UInt64Array::from(members)).map_err(|e| {
+                Error::new(ErrorKind::Encode, "rows cannot be divided by their directories").with_source(e)
+            })?;
+            self.write(to, output, &directory, &group).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, to: &Target<'_>, output: &str, directory: &str, rows: &RecordBatch) -> Result<()> {
+        let file = self.file(to, output, directory, rows.schema_ref()).await?;
+        file.encoder.write(rows)?;
+        file.rows += rows.num_rows() as u64;
+        file.send(PART_BYTES).await?;
+        // Memory: what row groups hold counts too.
+        let limit = to.settings.limits.buffered_bytes;
+        let mut buffered: usize = self.files.iter().map(|f| f.encoder.buffered()).sum();
+        while buffered > limit {
+            let Some(fullest) = self.files.iter_mut().max_by_key(|f| f.encoder.buffered()) else { break };
+            let before = fullest.encoder.buffered();
+            fullest.encoder.flush()?;
+            fullest.send(1).await?;
+            let freed = before.saturating_sub(fullest.encoder.buffered());
+            if freed == 0 {
+                break;
+            }
+            buffered -= freed;
+        }
+        Ok(())
+    }
+
+    /// The open file for these rows; opens one, and closes another, if need be. Another schema is another
+    /// file.
+    async fn file(
+        &mut self,
+        to: &Target<'_>,
+        output: &str,
+        directory: &str,
+        schema: &SchemaRef,
+    ) -> Result<&mut OpenFile> {
+        self.clock += 1;
+        let found = self
+            .files
+            .iter()
+            .position(|f| f.output == output && f.directory == directory && f.schema.fields() == schema.fields());
+        let index = match found {
+            Some(index) => index,
+            None => {
+                if self.files.len() >= to.settings.limits.open_files {
+                    self.crowded = true;
+                    let least = (0..self.files.len()).min_by_key(|i| self.files[*i].used).unwrap_or_default();
+                    let file = self.files.swap_remove(least);
+                    self.close(to, file).await?;
+                }
+                let seq = self.next_seq;
+                let encoder = Encoder::new(&to.settings.format, schema.clone())?;
+                let staged = to.paths.staged(self.first, self.attempt, seq);
+                let upload = to.settings.resources.objects.stage(&staged).await?;
+                self.next_seq += 1;
+                self.files.push(OpenFile {
+                    output: output.to_owned(),
+                    directory: directory.to_owned(),
+                    schema: schema.clone(),
+                    seq,
+                    encoder,
+                    upload,
+                    sent: 0,
+                    rows: 0,
+                    used: 0,
+                });
+                self.files.len() - 1
+            }
+        };
+        self.files[index].used = self.clock;
+        Ok(&mut self.files[index])
+    }
+
+    async fn close(&mut self, to: &Target<'_>, file: OpenFile) -> Result<()> {
+        let OpenFile { output, directory, seq, encoder, mut upload, rows, .. } = file;
+        upload.append(encoder.finish()?).await?;
+        let staged = upload.finish().await?;
+        let extension = to.settings.format.extension();
+        let final_name = final_name(&to.settings.prefix, to.id, &output, &directory, self.first, seq, extension);
+        crate::store::validate_name(&final_name)?;
+        self.staged.push(FileEntry {
+            staged: staged.name,
+            generation: staged.generation,
+            crc32c: staged.crc32c,
+            final_name,
+            output,
+            rows,
+            bytes: staged.bytes,
+        });
+        Ok(())
+    }
+
+    /// Closes all files.
+    pub(crate) async fn close_all(&mut self, to: &Target<'_>) -> Result<()> {
+        while let Some(file) = self.files.pop() {
+            self.close(to, file).await?;
+        }
+        self.staged.sort_by(|a, b| a.final_name.cmp(&b.final_name));
+        check_unique(&self.staged)
+    }
+
+    fn note_schema(&mut self, output: &str, rows: &RecordBatch) {
+        // Schemas seldom change: compare with the open files before writing one out.
+        let schema = rows.schema_ref();
+        if self.files.iter().any(|f| f.output == output && f.schema.fields() == schema.fields()) {
+            return;
+        }
+        let mut text = format!("{output}\n");
+        for field in schema.fields() {
+            text.push_str(&format!("{} {} {}\n", field.name(), field.data_type(), field.is_nullable()));
+        }
+        self.schemas.insert(text);
+    }
+}
+
+impl OpenFile {
+    async fn send(&mut self, least: usize) -> Result<()> {
+        if let Some(bytes) = self.encoder.take(least) {
+            self.sent += bytes.len() as u64;
+            self.upload.append(bytes).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What an entry is written to.
+pub(crate) struct Target<'a> {
+    pub(crate) settings: &'a SinkSettings,
+    pub(crate) id: &'a PartitionId,
+    pub(crate) paths: &'a Paths,
+}
+
+/// Two files with one final name could never both be published.
+fn check_unique(files: &[FileEntry]) -> Result<()> {
+    let mut seen = HashSet::new();
+    match files.iter().find(|f| !seen.insert(&f.final_name)) {
+        None => Ok(()),
+        Some(file) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("two files of one entry have the final name {}; nothing was sealed", file.final_name),
+        )),
+    }
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    text
+}
+
+/// About how large a letter is as JSON; at least its true size for text without control characters.
+fn json_size(letter: &DeadLetter) -> usize {
+    let blob = |b: &Option<Blob>| b.as_ref().map_or(4, |b| b.0.len() * 4 / 3 + 16);
+    let payload = letter.payload.as_ref().map_or(0, |p| {
+        let headers: usize = p.headers.iter().map(|(n, v)| n.0.len() * 4 / 3 + 16 + blob(v)).sum();
+        blob(&p.key) + blob(&p.value) + headers
+    });
+    160 + letter.code.len() + letter.message.len() + payload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Generation;
+
+    #[test]
+    fn two_files_with_one_name_are_refused_before_sealing() {
+        let file = |name: &str| FileEntry {
+            staged: "s".into(),
+            generation: Generation(1),
+            crc32c: 0,
+            final_name: name.into(),
+            output: "main".into(),
+            rows: 1,
+            bytes: 1,
+        };
+        check_unique(&[file("a"), file("b")]).unwrap();
+        assert_eq!(check_unique(&[file("a"), file("b"), file("a")]).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn positions_only_rise_and_cover_what_was_appended() {
+        let mut entry = OpenEntry::new(5);
+        let record = |offset| RejectedRecord {
+            offset,
+            sub: 0,
+            stage: Stage::Transform,
+            code: "c".into(),
+            message: "ä".repeat(4000),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        };
+        assert!(entry.reject(record(4), Payload::Full).is_err());
+        entry.reject(record(7), Payload::Full).unwrap();
+        assert!(entry.check_complete().is_err());
+        assert!(entry.advance(7, None).is_err());
+        entry.advance(8, Some(2)).unwrap();
+        assert!(entry.advance(6, None).is_err());
+        entry.check_complete().unwrap();
+        assert!(entry.rejects[0].message.len() <= MAX_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn the_codes_that_are_counted_are_bounded() {
+        let mut entry = OpenEntry::new(0);
+        for i in 0..200 {
+            let record = RejectedRecord {
+                offset: i,
+                sub: 0,
+                stage: Stage::Decode,
+                code: format!("code-{i}"),
+                message: String::new(),
+                key: None,
+                value: None,
+                headers: Vec::new(),
+                timestamp: None,
+            };
+            entry.reject(record, Payload::Omitted).unwrap();
+        }
+        assert_eq!(entry.counts.rejected.len(), MAX_CODES + 1);
+        assert_eq!(entry.counts.rejected_total(), 200);
+        assert_eq!(entry.counts.undecodable, 200);
+    }
+}
