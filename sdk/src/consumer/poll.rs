@@ -1,0 +1,604 @@
+//! The thread that owns librdkafka.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use gristmill_records::{PushError, RawBatch, RawBatchBuilder};
+use tokio::sync::oneshot;
+
+use super::config::ConsumerConfig;
+use super::lookups::{Question, Resolved};
+use super::shared::{Command, Shared};
+use super::stream::{Channel, Item};
+use super::{AssignedPartition, ConsumerEvent, RevokedPartition};
+use crate::native::{
+    Client, Code, CommitReply, END, MessageRef, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of,
+};
+use crate::offsets::{Commit, TopicPartition};
+use crate::{Error, ErrorKind, Result};
+
+/// Longest time between two looks at the main queue; far below any `max.poll.interval.ms`.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+const SEEK_RETRY: Duration = Duration::from_millis(5);
+const LOOKUP_RETRY: Duration = Duration::from_millis(500);
+/// Messages taken by one call.
+const MOST_PER_CALL: usize = 1000;
+
+pub(super) struct Poller {
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    questions: mpsc::Sender<Question>,
+    config: ConsumerConfig,
+    started: Instant,
+    main: Queue,
+    replies: Queue,
+    partitions: HashMap<TopicPartition, Partition>,
+    last_commit: Option<Instant>,
+    ask_again: Vec<(Instant, Vec<(TopicPartition, u64)>)>,
+    closing: Option<Closing>,
+}
+
+struct Closing {
+    until: Instant,
+    done: Option<oneshot::Sender<Result<()>>>,
+}
+
+/// A partition that is assigned.
+struct Partition {
+    queue: Queue,
+    /// Set by the queue's wake-up, cleared before a drain.
+    filled: Arc<AtomicBool>,
+    epoch: u64,
+    announced: bool,
+    topic_id: Option<[u8; 16]>,
+    reading: Reading,
+    /// Where the next record is expected; unknown after a logical start.
+    position: Option<i64>,
+    /// Bytes of an average record of late, to guess how many fit the credit.
+    record_bytes: usize,
+    channel: Arc<Channel>,
+}
+
+enum Reading {
+    NotBegun,
+    Seeking { offset: i64, at: Instant },
+    Running,
+    /// The position is gone; only a seek goes on.
+    Failed,
+}
+
+impl Poller {
+    pub(super) fn new(
+        client: Arc<Client>,
+        shared: Arc<Shared>,
+        questions: mpsc::Sender<Question>,
+        config: ConsumerConfig,
+    ) -> Result<Self> {
+        let ring = |shared: &Arc<Shared>| {
+            let shared = shared.clone();
+            move || shared.ring()
+        };
+        let main = Queue::consumer(&client)
+            .ok_or_else(|| Error::new(ErrorKind::Other, "start the consumer", "librdkafka gives no group queue"))?
+            .on_filled(ring(&shared));
+        let replies = Queue::new(&client).on_filled(ring(&shared));
+        client.subscribe(&config.topics)?;
+        Ok(Poller {
+            client,
+            shared,
+            questions,
+            config,
+            started: Instant::now(),
+            main,
+            replies,
+            partitions: HashMap::new(),
+            last_commit: None,
+            ask_again: Vec::new(),
+            closing: None,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        while self.closing.is_none() {
+            let wait = self.turn();
+            if self.closing.is_none() {
+                for command in self.shared.wait(wait) {
+                    self.obey(command);
+                }
+            }
+        }
+        self.close();
+    }
+
+    /// One round over everything that may be ready. Gives how long there is nothing to do.
+    fn turn(&mut self) -> Duration {
+        let mut wait = LONGEST_WAIT;
+        self.serve_group();
+        self.serve_replies();
+        wait = wait.min(self.ask_again());
+        wait = wait.min(self.seek());
+        if self.drain_all() {
+            wait = Duration::ZERO;
+        }
+        wait.min(self.commit())
+    }
+
+    fn serve_group(&mut self) {
+        for note in self.client.poll_consumer() {
+            self.take_note(note);
+        }
+    }
+
+    fn take_note(&mut self, note: Noted) {
+        match note {
+            Noted::Rebalance(rebalance) => match rebalance.kind {
+                RebalanceKind::Assign => self.assign(&rebalance),
+                RebalanceKind::Revoke | RebalanceKind::Lost => self.revoke(&rebalance),
+            },
+            Noted::Error(error) => self.shared.report(error),
+            Noted::Statistics(json) => self.shared.set_statistics(json),
+        }
+    }
+
+    fn assign(&mut self, rebalance: &Rebalance) {
+        let mut list = Partitions::new();
+        let mut asked = Vec::new();
+        for entry in &rebalance.partitions {
+            let at = TopicPartition::new(entry.topic.clone(), entry.partition);
+            let filled = Arc::new(AtomicBool::new(false));
+            let wake = {
+                let (filled, shared) = (filled.clone(), self.shared.clone());
+                move || {
+                    filled.store(true, Ordering::Release);
+                    shared.ring();
+                }
+            };
+            // Taken before the assignment, or the first records would go to the main queue.
+            let Some(queue) = Queue::partition(&self.client, &at.topic, at.partition) else {
+                self.shared.report(
+                    Error::new(ErrorKind::NotFound, "take an assigned partition", "librdkafka does not know it")
+                        .with_topic(at.topic.clone())
+                        .with_partition(at.partition),
+                );
+                continue;
+            };
+            // Fetching starts at the end, which costs nothing, until `begin` says where to start.
+            list.add(&at.topic, at.partition, END);
+            let epoch = self.shared.offsets().start_epoch(at.clone());
+            let partition = Partition {
+                queue: queue.on_filled(wake),
+                filled,
+                epoch,
+                announced: false,
+                topic_id: None,
+                reading: Reading::NotBegun,
+                position: None,
+                record_bytes: 256,
+                channel: Arc::new(Channel::new(epoch, self.config.stream_bytes())),
+            };
+            self.partitions.insert(at.clone(), partition);
+            asked.push((at, epoch));
+        }
+        if let Err(error) = self.client.assign(&list, rebalance.incremental) {
+            self.shared.report(error);
+        }
+        self.ask(asked);
+    }
+
+    fn revoke(&mut self, rebalance: &Rebalance) {
+        let mut list = Partitions::new();
+        let mut gone = Vec::new();
+        let mut told = Vec::new();
+        for entry in &rebalance.partitions {
+            let at = TopicPartition::new(entry.topic.clone(), entry.partition);
+            list.add(&at.topic, at.partition, crate::native::INVALID);
+            if let Some(partition) = self.partitions.remove(&at) {
+                partition.channel.close();
+                if partition.announced && self.shared.retract(&at, partition.epoch).is_none() {
+                    told.push(RevokedPartition {
+                        topic: at.topic.clone(),
+                        partition: at.partition,
+                        epoch: partition.epoch,
+                    });
+                }
+                gone.push(at);
+            }
+        }
+        if rebalance.kind == RebalanceKind::Lost {
+            self.shared.offsets().lose(&gone);
+        } else {
+            // Before the partitions are given back: later the coordinator would refuse it.
+            let commit = self.shared.offsets().revoke(&gone);
+            if let Some(commit) = commit {
+                self.send_commit(&commit);
+            }
+        }
+        if let Err(error) = self.client.unassign(&list, rebalance.incremental) {
+            self.shared.report(error);
+        }
+        if !told.is_empty() {
+            self.shared.emit(match rebalance.kind {
+                RebalanceKind::Lost => ConsumerEvent::Lost(told),
+                _ => ConsumerEvent::Revoked(told),
+            });
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Begin { at, epoch, offset } => {
+                if let Some(partition) = self.partitions.get_mut(&at)
+                    && partition.epoch <= epoch
+                {
+                    partition.epoch = epoch;
+                    partition.position = (offset >= 0).then_some(offset);
+                    partition.reading = Reading::Seeking { offset, at: Instant::now() };
+                }
+            }
+            Command::Resolved(asked, answer) => self.resolved(asked, answer),
+            Command::Close { until, done } => self.closing = Some(Closing { until, done }),
+        }
+    }
+
+    /// Asks where partitions begin; the answer comes as a command.
+    fn ask(&mut self, asked: Vec<(TopicPartition, u64)>) {
+        if !asked.is_empty() && self.questions.send(Question::Assigned(asked)).is_err() {
+            self.shared.report(Error::new(ErrorKind::Fatal, "resolve the assignment", "the asking thread has ended"));
+        }
+    }
+
+    fn ask_again(&mut self) -> Duration {
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ask_again).into_iter().partition(|(at, _)| *at <= now);
+        self.ask_again = later;
+        for (_, asked) in due {
+            let asked = self.still_ours(asked);
+            self.ask(asked);
+        }
+        self.ask_again.iter().map(|(at, _)| at.saturating_duration_since(now)).min().unwrap_or(LONGEST_WAIT)
+    }
+
+    fn still_ours(&self, mut asked: Vec<(TopicPartition, u64)>) -> Vec<(TopicPartition, u64)> {
+        asked.retain(|(at, epoch)| self.partitions.get(at).is_some_and(|p| p.epoch == *epoch && !p.announced));
+        asked
+    }
+
+    fn resolved(&mut self, asked: Vec<(TopicPartition, u64)>, answer: Result<Vec<Resolved>>) {
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(error) => {
+                let asked = self.still_ours(asked);
+                if !asked.is_empty() {
+                    self.shared.report(error);
+                    self.ask_again.push((Instant::now() + LOOKUP_RETRY, asked));
+                }
+                return;
+            }
+        };
+        let mut assigned = Vec::new();
+        for ((at, epoch), resolved) in asked.into_iter().zip(answers) {
+            let Some(partition) = self.partitions.get_mut(&at).filter(|p| p.epoch == epoch && !p.announced) else {
+                continue;
+            };
+            partition.announced = true;
+            partition.topic_id = resolved.topic_id;
+            assigned.push(AssignedPartition {
+                topic: at.topic,
+                partition: at.partition,
+                epoch,
+                topic_id: resolved.topic_id,
+                group_offset: resolved.group_offset,
+                group_start: resolved.group_start,
+                channel: partition.channel.clone(),
+                shared: self.shared.clone(),
+            });
+        }
+        if !assigned.is_empty() {
+            self.shared.emit(ConsumerEvent::Assigned(assigned));
+        }
+    }
+
+    /// Moves partitions to where they begin. A seek is refused until the partition's fetcher has started.
+    fn seek(&mut self) -> Duration {
+        let now = Instant::now();
+        let mut wait = LONGEST_WAIT;
+        for (at, partition) in &mut self.partitions {
+            let Reading::Seeking { offset, at: due } = partition.reading else { continue };
+            if due > now {
+                wait = wait.min(due - now);
+                continue;
+            }
+            let code = self.client.seek(&at.topic, at.partition, offset, Duration::from_secs(1));
+            if code.is_ok() {
+                partition.reading = Reading::Running;
+                partition.filled.store(true, Ordering::Release);
+                wait = Duration::ZERO;
+                continue;
+            }
+            let retry = code == Code::STATE || kind_of(code) == ErrorKind::TimedOut;
+            if !retry {
+                self.shared.report(
+                    Error::new(kind_of(code), "seek", code.describe())
+                        .with_code(code.0)
+                        .with_topic(at.topic.clone())
+                        .with_partition(at.partition)
+                        .with_offset(offset),
+                );
+            }
+            let pause = if retry { SEEK_RETRY } else { LOOKUP_RETRY };
+            partition.reading = Reading::Seeking { offset, at: now + pause };
+            wait = wait.min(pause);
+        }
+        wait
+    }
+
+    /// Drains every partition that has records and credit. `true` if one may have more.
+    fn drain_all(&mut self) -> bool {
+        let mut more = false;
+        for (at, partition) in &mut self.partitions {
+            if !matches!(partition.reading, Reading::Running) || !partition.filled.load(Ordering::Acquire) {
+                continue;
+            }
+            // No credit is back-pressure: what is not taken stops librdkafka's prefetch of this partition.
+            let credit = partition.channel.credit();
+            if credit > 0 {
+                more |= partition.drain(at, credit, &self.config, &self.shared);
+            }
+        }
+        more
+    }
+
+    fn serve_replies(&mut self) {
+        while let Some(reply) = self.replies.next_commit_reply() {
+            self.commit_answered(&reply);
+        }
+    }
+
+    fn commit_answered(&mut self, reply: &CommitReply) {
+        let stored = |at: &TopicPartition| {
+            reply.code.is_ok()
+                && reply
+                    .partitions
+                    .iter()
+                    .any(|e| e.topic == at.topic && e.partition == at.partition && e.code.is_ok())
+        };
+        self.shared.offsets().commit_answered(reply.id, self.started.elapsed(), stored);
+        let refused = reply.partitions.iter().find(|e| !e.code.is_ok());
+        let code = if reply.code.is_ok() { refused.map_or(Code::OK, |e| e.code) } else { reply.code };
+        if !code.is_ok() {
+            let mut error = Error::new(kind_of(code), "commit offsets", code.describe()).with_code(code.0);
+            if let Some(e) = refused.or(reply.partitions.first()) {
+                error = error.with_topic(e.topic.clone()).with_partition(e.partition).with_offset(e.offset);
+            }
+            tracing::debug!(%error, "a commit was refused");
+            self.shared.emit(ConsumerEvent::CommitFailed(error));
+        }
+    }
+
+    /// Sends the commit that is due. Gives when to look again.
+    fn commit(&mut self) -> Duration {
+        if let Some(last) = self.last_commit {
+            let since = last.elapsed();
+            if since < self.config.commit_interval {
+                return self.config.commit_interval - since;
+            }
+        }
+        let now = self.started.elapsed();
+        let commit = self.shared.offsets().next_commit(now);
+        if let Some(commit) = commit {
+            self.last_commit = Some(Instant::now());
+            self.send_commit(&commit);
+        }
+        let retry = self.shared.offsets().retry_at();
+        retry.map_or(LONGEST_WAIT, |at| at.saturating_sub(now).max(Duration::from_millis(1)))
+    }
+
+    fn send_commit(&mut self, commit: &Commit) {
+        let mut list = Partitions::new();
+        for (at, offset) in &commit.offsets {
+            list.add(&at.topic, at.partition, *offset);
+        }
+        if let Err(error) = self.client.commit(&list, &self.replies, commit.id) {
+            // Nothing was sent, so nothing will be answered.
+            self.shared.offsets().commit_answered(commit.id, self.started.elapsed(), |_| false);
+            self.shared.emit(ConsumerEvent::CommitFailed(error));
+        }
+    }
+
+    /// Commits, leaves the group and ends, within the deadline.
+    fn close(mut self) {
+        let Some(Closing { until, done }) = self.closing.take() else { return };
+        for partition in self.partitions.values() {
+            partition.channel.close();
+        }
+        let left = || until.saturating_duration_since(Instant::now());
+        // What is complete is committed while the partitions are still ours, and its answer is waited for.
+        self.config.commit_interval = Duration::ZERO;
+        while self.shared.offsets().commit_pending() && !left().is_zero() {
+            self.serve_group();
+            self.serve_replies();
+            self.commit();
+            self.shared.wait(Duration::from_millis(5));
+        }
+        let unsaved = self.shared.offsets().commit_pending();
+        let mut closed = false;
+        if !left().is_zero() {
+            let mut queue = Queue::new(&self.client);
+            match self.client.start_close(&queue) {
+                Ok(()) => {
+                    while !self.client.closed() && !left().is_zero() {
+                        queue.serve(Duration::from_millis(20).min(left()));
+                        for note in self.client.take_notes() {
+                            self.take_note(note);
+                        }
+                        self.serve_replies();
+                    }
+                    closed = self.client.closed();
+                }
+                Err(error) => self.shared.report(error),
+            }
+        }
+        let rest: Vec<_> = self.partitions.keys().cloned().collect();
+        self.shared.offsets().lose(&rest);
+        self.partitions.clear();
+        self.shared.end_events();
+        let outcome = match (unsaved, closed) {
+            (true, _) => Err("what was complete could not be committed in time; it will be delivered again"),
+            (_, false) => Err("the group did not answer in time; its coordinator will notice after the session timeout"),
+            _ => Ok(()),
+        };
+        if let Some(done) = done {
+            let _ = done.send(outcome.map_err(|text| Error::new(ErrorKind::TimedOut, "close the consumer", text)));
+        }
+        // The client is destroyed by whichever of our two threads lets go last; both are ours.
+    }
+}
+
+impl Partition {
+    /// Takes what fits the credit. `true` if there may be more.
+    fn drain(&mut self, at: &TopicPartition, credit: usize, config: &ConsumerConfig, shared: &Shared) -> bool {
+        let most = (credit / self.record_bytes.max(1)).clamp(1, MOST_PER_CALL);
+        self.filled.store(false, Ordering::Release);
+        let mut batches = Batches {
+            at,
+            topic_id: self.topic_id,
+            limits: (config.batch_records, config.batch_bytes),
+            open: None,
+            items: Vec::new(),
+            position: self.position,
+            bytes: 0,
+            records: 0,
+            errors: Vec::new(),
+        };
+        let taken = self.queue.drain(most, |message| batches.take(message));
+        batches.close_open();
+        if batches.records > 0 {
+            // Rises at once, falls slowly: one large record must not be followed by a thousand.
+            let mean = batches.bytes / batches.records;
+            self.record_bytes = mean.max(self.record_bytes - self.record_bytes / 4);
+        }
+        self.position = batches.position;
+        for error in batches.errors {
+            if !error.is_retryable() {
+                self.reading = Reading::Failed;
+            }
+            shared.report(error);
+        }
+        if !batches.items.is_empty() {
+            self.channel.push(self.epoch, batches.items);
+        }
+        let more = taken == most;
+        if more {
+            self.filled.store(true, Ordering::Release);
+        }
+        more
+    }
+}
+
+/// Copies messages into batches.
+struct Batches<'a> {
+    at: &'a TopicPartition,
+    topic_id: Option<[u8; 16]>,
+    limits: (usize, usize),
+    open: Option<RawBatchBuilder>,
+    items: Vec<Item>,
+    position: Option<i64>,
+    bytes: usize,
+    records: usize,
+    errors: Vec<Error>,
+}
+
+impl Batches<'_> {
+    fn take(&mut self, message: MessageRef<'_>) {
+        match message.code() {
+            Code::OK => self.record(message),
+            Code::PARTITION_EOF => self.end_at(message.offset()),
+            _ => self.errors.extend(message.error().map(explain)),
+        }
+    }
+
+    fn record(&mut self, message: MessageRef<'_>) {
+        let offset = message.offset();
+        // A retried fetch may repeat what was delivered.
+        if self.position.is_some_and(|p| offset < p) {
+            return;
+        }
+        let push = |builder: &mut RawBatchBuilder| {
+            builder.push(offset, message.timestamp(), message.key(), message.value(), message.headers())
+        };
+        let mut builder = self.open.take().unwrap_or_else(|| self.builder());
+        let before = builder.content_bytes();
+        let mut pushed = push(&mut builder);
+        if pushed == Err(PushError::Full) {
+            self.open = Some(builder);
+            self.close_open();
+            builder = self.builder();
+            pushed = push(&mut builder);
+        }
+        if let Err(error) = pushed {
+            self.errors.push(
+                Error::new(ErrorKind::Malformed, "copy a record", error.to_string())
+                    .with_topic(self.at.topic.clone())
+                    .with_partition(self.at.partition)
+                    .with_offset(offset),
+            );
+            self.open = Some(builder);
+            return;
+        }
+        builder.set_leader_epoch(message.leader_epoch());
+        self.records += 1;
+        self.bytes += builder.content_bytes().saturating_sub(before) + 40;
+        self.position = Some(offset + 1);
+        let full = builder.len() >= self.limits.0 || builder.content_bytes() >= self.limits.1;
+        self.open = Some(builder);
+        if full {
+            self.close_open();
+        }
+    }
+
+    /// The end of the partition: all below `end` was seen or is invisible.
+    fn end_at(&mut self, end: i64) {
+        self.close_open();
+        if self.position.unwrap_or(0) >= end {
+            return;
+        }
+        self.position = Some(end);
+        match self.items.last_mut() {
+            Some(item) => item.next = end,
+            None => self.items.push(Item { batch: self.builder().build(), next: end }),
+        }
+    }
+
+    fn builder(&self) -> RawBatchBuilder {
+        RawBatchBuilder::new(self.at.topic.clone(), self.at.partition).topic_id(self.topic_id)
+    }
+
+    fn close_open(&mut self) {
+        if let Some(builder) = self.open.take()
+            && !builder.is_empty()
+        {
+            let batch: RawBatch = builder.build();
+            if let Some(next) = self.position {
+                self.items.push(Item { batch, next });
+            }
+        }
+    }
+}
+
+/// Says what an error of a partition means and what to do.
+fn explain(error: Error) -> Error {
+    let out_of_range = matches!(
+        error.kafka_code().map(Code),
+        Some(Code::AUTO_OFFSET_RESET | Code::OFFSET_OUT_OF_RANGE)
+    );
+    if !out_of_range {
+        return error;
+    }
+    error.with_detail(
+        "the partition does not have this offset: retention has removed it, or it was never written; \
+         begin at the earliest offset to go on after the gap, or at an offset that exists",
+    )
+}

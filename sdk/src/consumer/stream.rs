@@ -1,0 +1,331 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gristmill_records::RawBatch;
+use tokio::sync::Notify;
+
+use super::shared::{Command, Shared};
+use crate::native::{BEGINNING, END};
+use crate::offsets::{Completion, Token, TopicPartition};
+use crate::{Error, ErrorKind};
+
+/// Where the records of an assigned partition begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginAt {
+    /// At the group's committed offset; without one, as [`Start`](crate::Start) says.
+    Group,
+    /// At the earliest offset that the partition still has.
+    Earliest,
+    /// At this offset. If the partition does not have it, an error of kind
+    /// [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange) comes as an event, and nothing is delivered.
+    Offset(i64),
+}
+
+/// Where [`BeginAt::Group`] leads, resolved at the assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupStart {
+    Committed(i64),
+    Earliest,
+    /// The end at the assignment, to be committed at once.
+    EndWas(i64),
+    /// There is none, and `Start::Committed` wants one.
+    Missing,
+}
+
+/// A partition that was given to this consumer. Nothing is read from it before [`begin`](Self::begin).
+#[must_use = "a partition is read only after `begin`"]
+pub struct AssignedPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Rises with every assignment and seek of this consumer; stays the same nowhere else.
+    pub epoch: u64,
+    /// The topic's id, unless [`TopicIds::NotAvailable`](crate::TopicIds::NotAvailable).
+    pub topic_id: Option<[u8; 16]>,
+    /// The offset that the group has committed, if it has.
+    pub group_offset: Option<i64>,
+    pub(super) group_start: GroupStart,
+    pub(super) channel: Arc<Channel>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl fmt::Debug for AssignedPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AssignedPartition")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("epoch", &self.epoch)
+            .field("topic_id", &self.topic_id)
+            .field("group_offset", &self.group_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AssignedPartition {
+    /// The offset where [`BeginAt::Group`] would begin, as far as it is known before anything is read: the
+    /// group's committed offset, or the end at the assignment with [`Start::Latest`](crate::Start::Latest).
+    /// `None` means the partition's earliest record.
+    pub fn start_offset(&self) -> Option<i64> {
+        match self.group_start {
+            GroupStart::Committed(offset) | GroupStart::EndWas(offset) => Some(offset),
+            GroupStart::Earliest | GroupStart::Missing => None,
+        }
+    }
+
+    /// Starts to read. Returns at once, also if the partition has been revoked meanwhile: the stream then ends.
+    pub fn begin(self, from: BeginAt) -> PartitionStream {
+        let stream = PartitionStream {
+            at: TopicPartition { topic: self.topic, partition: self.partition },
+            epoch: self.epoch,
+            topic_id: self.topic_id,
+            group_offset: self.group_offset,
+            group_start: self.group_start,
+            channel: self.channel,
+            shared: self.shared,
+        };
+        stream.start(from);
+        stream
+    }
+}
+
+/// The records of one assigned partition, in order.
+///
+/// Not calling [`next`](Self::next) is back-pressure: at most the stream's share of the memory budget waits
+/// here, librdkafka stops to prefetch this partition, and the others go on. Dropping the stream stops the
+/// partition for good; it stays assigned until the next rebalance.
+pub struct PartitionStream {
+    at: TopicPartition,
+    epoch: u64,
+    topic_id: Option<[u8; 16]>,
+    group_offset: Option<i64>,
+    group_start: GroupStart,
+    channel: Arc<Channel>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for PartitionStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionStream")
+            .field("topic", &self.at.topic)
+            .field("partition", &self.at.partition)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`PartitionStream::next`] gives.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The records; may be empty, if only the position moved (control records, compacted or aborted ends).
+    pub batch: RawBatch,
+    /// The position after it: what to read next. Everything below it has been seen or holds no visible record.
+    pub next: i64,
+    /// To be completed when the records need not be read again.
+    pub token: Token,
+}
+
+impl PartitionStream {
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.at.topic
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.at.partition
+    }
+
+    /// The epoch; a seek starts a new one.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The topic's id as it was at the assignment.
+    pub fn topic_id(&self) -> Option<[u8; 16]> {
+        self.topic_id
+    }
+
+    /// The next records, or `None` for ever once the partition was revoked or lost or the consumer closed.
+    ///
+    /// Cancel safe: a delivery is taken only when this returns it.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let notified = self.channel.filled.notified();
+            match self.channel.pop(self.epoch) {
+                Popped::Closed => return None,
+                Popped::Item { item, wants_more } => {
+                    if wants_more {
+                        self.shared.ring();
+                    }
+                    let first = item.batch.first_offset().unwrap_or(item.next);
+                    let token = self.shared.offsets().deliver(&self.at, self.epoch, first, item.next)?;
+                    return Some(Delivery { batch: item.batch, next: item.next, token });
+                }
+                Popped::Empty => notified.await,
+            }
+        }
+    }
+
+    /// Says that a delivery need not be read again. Its offsets are committed once all deliveries before it are
+    /// complete too. Never waits.
+    pub fn complete(&self, token: Token) -> Completion {
+        let done = self.shared.offsets().complete(&token);
+        self.shared.ring_for_commit(done);
+        done
+    }
+
+    /// Says that a delivery and all before it need not be read again. Never waits.
+    pub fn complete_through(&self, token: &Token) -> Completion {
+        let done = self.shared.offsets().complete_through(token);
+        self.shared.ring_for_commit(done);
+        done
+    }
+
+    /// Goes on reading elsewhere, in a new epoch: what was delivered before can no longer be completed.
+    /// `false` if the partition is no longer assigned.
+    pub fn seek(&mut self, to: BeginAt) -> bool {
+        let Some(epoch) = self.shared.offsets().restart_epoch(&self.at, self.epoch) else { return false };
+        if !self.channel.restart(epoch) {
+            return false;
+        }
+        self.epoch = epoch;
+        self.start(to);
+        true
+    }
+
+    fn start(&self, from: BeginAt) {
+        if (from, self.group_start) == (BeginAt::Group, GroupStart::Missing) {
+            self.shared.report(
+                Error::new(
+                    ErrorKind::OffsetOutOfRange,
+                    "begin",
+                    "the group has never committed an offset for this topic, and the configuration wants one: \
+                     set a start of earliest or latest, or commit an offset",
+                )
+                .with_topic(self.at.topic.clone())
+                .with_partition(self.at.partition),
+            );
+            return;
+        }
+        let (offset, commit_start) = match (from, self.group_start) {
+            (BeginAt::Earliest, _) | (BeginAt::Group, GroupStart::Earliest | GroupStart::Missing) => (BEGINNING, false),
+            // What is ahead of the group's offset was completed by somebody: let the group know.
+            (BeginAt::Offset(o), _) => (o, self.group_offset.is_none_or(|g| g < o)),
+            (BeginAt::Group, GroupStart::Committed(o)) => (o, false),
+            (BeginAt::Group, GroupStart::EndWas(o)) => (o, true),
+        };
+        debug_assert_ne!(offset, END, "the end is resolved before");
+        let position = (offset >= 0).then_some(offset);
+        self.shared.offsets().begin(&self.at, self.epoch, position, self.group_offset, commit_start);
+        self.shared.send(Command::Begin { at: self.at.clone(), epoch: self.epoch, offset });
+    }
+}
+
+impl Drop for PartitionStream {
+    fn drop(&mut self) {
+        self.channel.close();
+    }
+}
+
+/// What the poll thread hands to a stream: bounded by bytes.
+///
+/// Lock order: a channel's lock is a leaf; nothing else is locked under it.
+pub(super) struct Channel {
+    state: Mutex<ChannelState>,
+    filled: Notify,
+    capacity: usize,
+}
+
+struct ChannelState {
+    epoch: u64,
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// The poll thread has passed this partition over for want of credit.
+    starved: bool,
+    closed: bool,
+}
+
+pub(super) struct Item {
+    pub(super) batch: RawBatch,
+    pub(super) next: i64,
+}
+
+enum Popped {
+    Item { item: Item, wants_more: bool },
+    Empty,
+    Closed,
+}
+
+impl Channel {
+    pub(super) fn new(epoch: u64, capacity: usize) -> Self {
+        let state = ChannelState { epoch, items: VecDeque::new(), bytes: 0, starved: false, closed: false };
+        Channel { state: Mutex::new(state), filled: Notify::new(), capacity }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that may still be put in; 0 also notes that the caller goes away hungry.
+    pub(super) fn credit(&self) -> usize {
+        let mut state = self.lock();
+        let credit = if state.closed { 0 } else { self.capacity.saturating_sub(state.bytes) };
+        state.starved = credit == 0;
+        credit
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Adds items of `epoch`; those of another epoch are dropped.
+    pub(super) fn push(&self, epoch: u64, items: impl IntoIterator<Item = Item>) {
+        let mut state = self.lock();
+        if state.closed || state.epoch != epoch {
+            return;
+        }
+        for item in items {
+            state.bytes += item.batch.byte_size();
+            state.items.push_back(item);
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    fn pop(&self, epoch: u64) -> Popped {
+        let mut state = self.lock();
+        if state.closed || state.epoch != epoch {
+            return Popped::Closed;
+        }
+        let Some(item) = state.items.pop_front() else { return Popped::Empty };
+        state.bytes -= item.batch.byte_size();
+        let wants_more = state.starved && state.bytes <= self.capacity / 2;
+        if wants_more {
+            state.starved = false;
+        }
+        Popped::Item { item, wants_more }
+    }
+
+    fn restart(&self, epoch: u64) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        (state.epoch, state.bytes, state.starved) = (epoch, 0, false);
+        state.items.clear();
+        true
+    }
+
+    /// Ends the stream: what waits is dropped, and never was delivered.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.bytes = 0;
+        state.items.clear();
+        drop(state);
+        self.filled.notify_one();
+    }
+}
