@@ -102,6 +102,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use failpoint::{FAILPOINT_VARIABLE, Failpoint, Failpoints};
 pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
+pub use ledger::audit::{
+    Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, list_ledgers, read_entries,
+    sweep_orphans, verify,
+};
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Rejects};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};

@@ -1,0 +1,3 @@
+//! The sink against real folders, and the protocol against a model checker.
+
+mod folder;

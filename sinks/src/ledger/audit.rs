@@ -1,0 +1,385 @@
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::driver::{firsts, read_entry, read_rejects};
+use super::entry::{Entry, Genesis, Rejects};
+use crate::config::SinkConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::names::{PartitionId, Paths, join, parse_topic_id};
+use crate::store::Store;
+
+/// Objects that one listing asks for.
+const PAGE: usize = 1000;
+
+/// Foreign objects that a report names; the others are only counted.
+const MAX_FOREIGN: usize = 100;
+
+/// A ledger that exists in a state store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LedgerRef {
+    /// Whose it is.
+    pub id: PartitionId,
+    /// What its objects' names start with, with the slash at the end.
+    pub path: String,
+    /// Where it starts.
+    pub start: i64,
+}
+
+/// What [`verify`] found in one object or range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// The object that it is about.
+    pub object: String,
+    /// What it means, for people.
+    pub text: String,
+}
+
+/// The kinds of [`Finding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// Offsets that no entry covers lie before an entry.
+    Gap,
+    /// Two entries cover the same offsets.
+    Overlap,
+    /// A ledger object that cannot be read.
+    Unreadable,
+    /// A file of an older entry is still staged: it should have been published.
+    NotPublished,
+    /// A file of the newest entry is still staged: the next start publishes it.
+    Pending,
+    /// A file is neither staged nor in place. A user may have deleted it.
+    MissingFile,
+    /// A file in place is not what its entry says.
+    ChangedFile,
+    /// The rejects of an entry cannot be read.
+    MissingRejects,
+    /// A staged object that no entry names, and none ever will: the sweep deletes it.
+    Orphan,
+}
+
+impl FindingKind {
+    /// Whether the guarantee is violated, or may be. The others are news, not problems.
+    pub fn is_problem(self) -> bool {
+        !matches!(self, FindingKind::Pending | FindingKind::MissingFile | FindingKind::Orphan)
+    }
+}
+
+/// The state of one ledger.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LedgerReport {
+    /// Which ledger.
+    pub ledger: LedgerRef,
+    /// How many entries.
+    pub entries: u64,
+    /// Where the next entry will start.
+    pub next: i64,
+    /// How many files the entries name.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Rejects that the entries carry.
+    pub rejects: u64,
+    /// What is worth a look.
+    pub findings: Vec<Finding>,
+}
+
+/// What [`verify`] found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Each ledger.
+    pub ledgers: Vec<LedgerReport>,
+    /// Objects under the prefix that no ledger put there; the first 100.
+    pub foreign: Vec<String>,
+    /// How many there are in all.
+    pub foreign_count: u64,
+}
+
+impl VerifyReport {
+    /// Whether every ledger is whole and every file that is there is what its entry says.
+    pub fn is_sound(&self) -> bool {
+        self.ledgers.iter().flat_map(|l| &l.findings).all(|f| !f.kind.is_problem())
+    }
+}
+
+/// What [`sweep_orphans`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SweepReport {
+    /// Staged objects that were deleted.
+    pub deleted: u64,
+    /// Staged objects that an entry names, or may still come to name.
+    pub kept: u64,
+}
+
+/// All ledgers under the sink's state prefix, by topic, topic id and partition.
+///
+/// # Errors
+/// Those of the state store, and of a genesis that cannot be read.
+pub async fn list_ledgers(config: &SinkConfig) -> Result<Vec<LedgerRef>> {
+    let (state, state_prefix) = config.state();
+    let root = join(state_prefix, "ledger/");
+    let mut ledgers = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        // One object of each ledger is enough to know it: skip to the end of its folder.
+        let page = state.list(&root, after.as_deref(), 1).await?;
+        let Some(object) = page.first() else { return Ok(ledgers) };
+        let path: String = object.name[root.len()..].split_inclusive('/').take(3).collect();
+        let path = format!("{root}{path}");
+        after = Some(if path.ends_with('/') { format!("{path}~") } else { object.name.clone() });
+        let genesis = format!("{path}genesis.json");
+        if !path.ends_with('/') {
+            continue;
+        }
+        let Some(found) = state.get(&genesis).await? else {
+            let text = format!("the ledger at {path} has no genesis; restore {genesis} from a copy");
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        };
+        let parsed = Genesis::parse(&genesis, &found.bytes)?;
+        let Some(topic_id) = parse_topic_id(&parsed.topic_id) else {
+            let text = format!("{genesis} has the topic id {:?}, which is none", parsed.topic_id);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        };
+        let id = PartitionId {
+            pipeline: parsed.pipeline,
+            cluster: parsed.cluster,
+            topic: parsed.topic,
+            topic_id,
+            partition: parsed.partition,
+        };
+        id.validate()?;
+        ledgers.push(LedgerRef { id, path, start: parsed.start });
+    }
+}
+
+/// Up to `limit` entries of a ledger in order, beginning with the first that starts at `from` or later.
+///
+/// # Errors
+/// Those of the state store, and of an entry that cannot be read.
+pub async fn read_entries(config: &SinkConfig, ledger: &LedgerRef, from: i64, limit: usize) -> Result<Vec<Entry>> {
+    let (state, state_prefix) = config.state();
+    let paths = Paths::new(state_prefix, &ledger.id);
+    let mut entries = Vec::new();
+    for first in firsts(state, &paths, &paths.entries(), &paths.before_entry(from.max(0)), limit).await? {
+        if let Some(entry) = read_entry(state, &paths, &ledger.id, first).await? {
+            entries.push(Arc::unwrap_or_clone(entry));
+        }
+    }
+    Ok(entries)
+}
+
+/// Checks everything that can be checked without the topic: that each ledger's entries follow each other
+/// without gap and overlap, that the files are in place with the size and checksum of their entries, that
+/// rejects are readable; and lists orphans and foreign objects. Reads every file once; changes nothing.
+///
+/// While a pipeline runs, what it is publishing shows as pending.
+///
+/// # Errors
+/// Those of the stores. What is wrong with the data is in the report.
+pub async fn verify(config: &SinkConfig) -> Result<VerifyReport> {
+    let mut known = HashSet::new();
+    let mut ledgers = Vec::new();
+    for ledger in list_ledgers(config).await? {
+        ledgers.push(verify_ledger(config, ledger, &mut known).await?);
+    }
+    let mut report = VerifyReport { ledgers, foreign: Vec::new(), foreign_count: 0 };
+    let prefix = if config.0.prefix.is_empty() { String::new() } else { format!("{}/", config.0.prefix) };
+    let state = format!("{}/", config.state().1);
+    let mut after: Option<String> = None;
+    loop {
+        let page = config.0.resources.objects.list(&prefix, after.as_deref(), PAGE).await?;
+        for object in &page {
+            if object.name.starts_with(&state) || known.contains(&hash(&object.name)) {
+                continue;
+            }
+            report.foreign_count += 1;
+            if report.foreign.len() < MAX_FOREIGN {
+                report.foreign.push(object.name.clone());
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() >= PAGE => after = Some(last.name.clone()),
+            _ => return Ok(report),
+        }
+    }
+}
+
+/// Names are kept as hashes: a report on millions of files has to fit in memory.
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+async fn verify_ledger(config: &SinkConfig, ledger: LedgerRef, known: &mut HashSet<u64>) -> Result<LedgerReport> {
+    let (state, state_prefix) = config.state();
+    let paths = Paths::new(state_prefix, &ledger.id);
+    let mut report = LedgerReport {
+        next: ledger.start,
+        ledger,
+        entries: 0,
+        files: 0,
+        rows: 0,
+        bytes: 0,
+        rejects: 0,
+        findings: Vec::new(),
+    };
+    let mut after = paths.before_entry(0);
+    loop {
+        let page = firsts(state, &paths, &paths.entries(), &after, PAGE).await?;
+        for (i, first) in page.iter().copied().enumerate() {
+            let object = paths.entry(first);
+            let entry = match read_entry(state, &paths, &report.ledger.id, first).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
+                    report.found(FindingKind::Unreadable, object, e.to_string());
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let expected = report.next;
+            if first > expected {
+                let text = format!("no entry covers offsets {expected} to {}", first - 1);
+                report.found(FindingKind::Gap, object.clone(), text);
+            } else if first < expected {
+                let text = format!("offsets {first} to {} are in two entries", expected.min(entry.next) - 1);
+                report.found(FindingKind::Overlap, object.clone(), text);
+            }
+            let is_tip = i + 1 == page.len() && page.len() < PAGE;
+            report.next = report.next.max(entry.next);
+            report.entries += 1;
+            report.rejects += entry.reject_count();
+            verify_files(config, &entry, is_tip, &mut report, known).await?;
+            if let Some(rejects) = &entry.rejects
+                && let Err(e) = read_rejects(state, rejects).await
+            {
+                report.found(FindingKind::MissingRejects, object, e.to_string());
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() >= PAGE => after = paths.entry(*last),
+            _ => break,
+        }
+    }
+    for (_, name) in staged(config, &paths).await? {
+        if is_orphan(config, &paths, &report.ledger.id, &name).await? {
+            report.found(FindingKind::Orphan, name, "no entry names this staged object".to_owned());
+        }
+    }
+    Ok(report)
+}
+
+impl LedgerReport {
+    fn found(&mut self, kind: FindingKind, object: String, text: String) {
+        self.findings.push(Finding { kind, object, text });
+    }
+}
+
+async fn verify_files(
+    config: &SinkConfig,
+    entry: &Entry,
+    is_tip: bool,
+    report: &mut LedgerReport,
+    known: &mut HashSet<u64>,
+) -> Result<()> {
+    let objects = &config.0.resources.objects;
+    for file in &entry.files {
+        known.insert(hash(&file.final_name));
+        report.files += 1;
+        report.rows += file.rows;
+        report.bytes += file.bytes;
+        let name = file.final_name.clone();
+        match objects.stat(&name).await? {
+            Some(found) if found.bytes != file.bytes || found.crc32c != file.crc32c => {
+                let text = format!(
+                    "has {} bytes and crc32c {:08x}, its entry says {} and {:08x}",
+                    found.bytes, found.crc32c, file.bytes, file.crc32c
+                );
+                report.found(FindingKind::ChangedFile, name, text);
+            }
+            Some(_) => {}
+            None => match objects.stat(&file.staged).await? {
+                Some(_) if is_tip => {
+                    report.found(FindingKind::Pending, name, "is staged; the next start publishes it".to_owned());
+                }
+                Some(_) => {
+                    let text = format!("is still {}, and later entries exist", file.staged);
+                    report.found(FindingKind::NotPublished, name, text);
+                }
+                None => {
+                    let text = "was published and is gone; if nobody deleted it on purpose, data is lost".to_owned();
+                    report.found(FindingKind::MissingFile, name, text);
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what was staged for a range that was sealed by somebody else. **Never by age**: an object staged
+/// for offset F is deleted only if entry F exists and does not name it, because only then can no seal, however
+/// late, come to name it. Safe beside running pipelines.
+///
+/// # Errors
+/// Those of the stores; what was deleted before stays deleted.
+pub async fn sweep_orphans(config: &SinkConfig, id: &PartitionId) -> Result<SweepReport> {
+    let paths = Paths::new(config.state().1, id);
+    let mut report = SweepReport::default();
+    for (store, name) in staged(config, &paths).await? {
+        if is_orphan(config, &paths, id, &name).await? && store.delete(&name).await? {
+            report.deleted += 1;
+        } else {
+            report.kept += 1;
+        }
+    }
+    Ok(report)
+}
+
+/// All staged objects of a ledger, in both stores. Rejects of old entries are among them, hence the pages.
+async fn staged(config: &SinkConfig, paths: &Paths) -> Result<Vec<(Arc<dyn Store>, String)>> {
+    let resources = &config.0.resources;
+    let mut stores = vec![resources.objects.clone()];
+    if !Arc::ptr_eq(&resources.objects, &resources.state) {
+        stores.push(resources.state.clone());
+    }
+    let mut found = Vec::new();
+    for store in stores {
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.list(paths.all_staged(), after.as_deref(), PAGE).await?;
+            after = page.last().map(|l| l.name.clone());
+            let full = page.len() >= PAGE;
+            found.extend(page.into_iter().map(|l| (store.clone(), l.name)));
+            if !full {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn is_orphan(config: &SinkConfig, paths: &Paths, id: &PartitionId, name: &str) -> Result<bool> {
+    let Some(first) = paths.parse_staged(name) else { return Ok(false) };
+    let entry = match read_entry(config.state().0, paths, id, first).await {
+        Ok(entry) => entry,
+        // What cannot be read may name it.
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => None,
+        Err(e) => return Err(e),
+    };
+    Ok(entry.is_some_and(|entry| {
+        let names_file = entry.files.iter().any(|f| f.staged == name);
+        let names_rejects = matches!(&entry.rejects, Some(Rejects::Object { name: rejects, .. }) if rejects == name);
+        !names_file && !names_rejects
+    }))
+}
