@@ -4,10 +4,13 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use rustix::process::{Signal, getpid, kill_process};
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// The environment variable that arms a failpoint in a whole process: `name:n`, such as `after-stage:3`, acts
-/// at the n-th hit, counted over all partitions; several are separated by commas.
+/// at the n-th hit, counted over all partitions; several are separated by commas. It kills the process with
+/// SIGKILL; `name:n:stop` freezes it with SIGSTOP instead, and it goes on after SIGCONT: a zombie.
 pub const FAILPOINT_VARIABLE: &str = "GRISTMILL_FAILPOINT";
 
 /// Where a checkpoint can be made to fail.
@@ -51,7 +54,15 @@ struct Armed {
     point: Failpoint,
     at: u64,
     hits: AtomicU64,
-    kill: bool,
+    effect: Effect,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    /// The call fails.
+    Fail,
+    /// The process gets this signal.
+    Signal(Signal),
 }
 
 impl Failpoints {
@@ -63,11 +74,11 @@ impl Failpoints {
     /// One failpoint that acts at its `nth` hit, inside this process: the call fails with
     /// [`ErrorKind::Injected`] instead of killing the process.
     pub fn in_process(point: Failpoint, nth: u64) -> Self {
-        Failpoints { armed: Some(Arc::new([Armed { point, at: nth, hits: AtomicU64::new(0), kill: false }])) }
+        Failpoints { armed: Some(Arc::new([Armed { point, at: nth, hits: AtomicU64::new(0), effect: Effect::Fail }])) }
     }
 
-    /// What [`FAILPOINT_VARIABLE`] says, read once in a process. Such a failpoint kills the process with
-    /// SIGKILL (`lost-reply-seal` drops the reply instead).
+    /// What [`FAILPOINT_VARIABLE`] says, read once in a process. `lost-reply-seal` drops the reply instead of
+    /// sending a signal.
     ///
     /// # Errors
     /// `InvalidConfig` if the variable cannot be read as failpoints: a test that arms nothing would prove
@@ -83,11 +94,15 @@ impl Failpoints {
 
     fn parse(text: &str) -> Result<Self> {
         let one = |spec: &str| {
+            let (spec, signal) = match spec.strip_suffix(":stop") {
+                Some(rest) => (rest, Signal::STOP),
+                None => (spec, Signal::KILL),
+            };
             let (name, nth) = spec.split_once(':').unwrap_or((spec, "1"));
             let at = nth.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
                 Error::new(ErrorKind::InvalidConfig, format!("{nth:?} in {spec:?} is not a count from 1"))
             })?;
-            Ok(Armed { point: name.parse()?, at, hits: AtomicU64::new(0), kill: true })
+            Ok(Armed { point: name.parse()?, at, hits: AtomicU64::new(0), effect: Effect::Signal(signal) })
         };
         let armed = text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(one).collect::<Result<Vec<_>>>()?;
         Ok(Failpoints { armed: (!armed.is_empty()).then(|| armed.into()) })
@@ -111,11 +126,14 @@ impl Failpoints {
         let mut due = false;
         for a in armed.iter().filter(|a| a.point == point) {
             if a.hits.fetch_add(1, Ordering::Relaxed) + 1 == a.at {
-                if a.kill && point != Failpoint::LostReplySeal {
-                    // Nothing may run after this, not even destructors: that is the point.
-                    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                match a.effect {
+                    Effect::Signal(signal) if point != Failpoint::LostReplySeal => {
+                        // SIGKILL: nothing may run after it, not even destructors; that is the point.
+                        let _ = kill_process(getpid(), signal);
+                        due |= signal == Signal::KILL;
+                    }
+                    _ => due = true,
                 }
-                due = true;
             }
         }
         due
@@ -140,6 +158,8 @@ mod tests {
         assert!(Failpoints::parse("after-lunch:1").is_err());
         assert!(Failpoints::parse("after-seal:0").is_err());
         assert!(Failpoints::parse("after-seal:3, lost-reply-seal").unwrap().armed.is_some_and(|a| a.len() == 2));
+        assert!(Failpoints::parse("after-stage:2:stop").is_ok());
+        assert!(Failpoints::parse("after-stage:2:sleep").is_err());
         assert!(Failpoints::parse("").unwrap().armed.is_none());
     }
 }
