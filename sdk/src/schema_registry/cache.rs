@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::error::{RegistryError, RegistryErrorKind};
 
@@ -30,6 +29,23 @@ pub(super) struct Cache<K, V> {
     slots: Arc<Mutex<HashMap<K, Slot<V>>>>,
     lifetimes: Lifetimes,
     capacity: usize,
+    clock: Clock,
+}
+
+/// What time it is; tests set it forward.
+#[derive(Clone, Debug, Default)]
+struct Clock {
+    #[cfg(test)]
+    ahead: Arc<Mutex<Duration>>,
+}
+
+impl Clock {
+    fn now(&self) -> Instant {
+        let now = Instant::now();
+        #[cfg(test)]
+        let now = now + *lock(&self.ahead);
+        now
+    }
 }
 
 #[derive(Debug)]
@@ -55,7 +71,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(lifetimes: Lifetimes, capacity: usize) -> Self {
-        Self { slots: Arc::default(), lifetimes, capacity }
+        Self { slots: Arc::default(), lifetimes, capacity, clock: Clock::default() }
     }
 
     /// The answer for `key`: kept, or of the request under way, or of a new one.
@@ -68,7 +84,7 @@ where
     {
         let mut flight = {
             let mut slots = lock(&self.slots);
-            let now = Instant::now();
+            let now = self.clock.now();
             match slots.get_mut(&key) {
                 Some(slot) => {
                     slot.used = now;
@@ -89,7 +105,7 @@ where
                 None => {
                     let (sender, receiver) = watch::channel(None);
                     slot.flight = Some(receiver.clone());
-                    let landing = Landing { slots: self.slots.clone(), key, lifetimes: self.lifetimes };
+                    let landing = Landing { slots: self.slots.clone(), key, lifetimes: self.lifetimes, clock: self.clock.clone() };
                     let request = fetch();
                     tokio::spawn(async move {
                         let answer = request.await;
@@ -130,6 +146,11 @@ where
     }
 
     #[cfg(test)]
+    fn advance(&self, time: Duration) {
+        *lock(&self.clock.ahead) += time;
+    }
+
+    #[cfg(test)]
     fn len(&self) -> usize {
         lock(&self.slots).len()
     }
@@ -140,6 +161,7 @@ struct Landing<K: Hash + Eq, V> {
     slots: Arc<Mutex<HashMap<K, Slot<V>>>>,
     key: K,
     lifetimes: Lifetimes,
+    clock: Clock,
 }
 
 impl<K: Hash + Eq, V: Clone> Landing<K, V> {
@@ -147,7 +169,7 @@ impl<K: Hash + Eq, V: Clone> Landing<K, V> {
     fn land(&self, answer: Answer<V>) -> Answer<V> {
         let mut slots = lock(&self.slots);
         let Some(slot) = slots.get_mut(&self.key) else { return answer };
-        let now = Instant::now();
+        let now = self.clock.now();
         match &answer {
             Ok(_) => {
                 let until = self.lifetimes.value.map(|ttl| now + ttl);
@@ -222,29 +244,29 @@ mod tests {
         (got, asked.load(Ordering::Relaxed) > 0)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn values_are_believed_for_their_time_and_used_when_stale_only_while_the_registry_fails() {
         let cache = cache(10);
         assert!(matches!(ask(&cache, 1, Ok(7)).await, (Ok(7), true)));
         assert!(matches!(ask(&cache, 1, Ok(8)).await, (Ok(7), false)));
-        tokio::time::advance(Duration::from_secs(11)).await;
+        cache.advance(Duration::from_secs(11));
         assert!(matches!(ask(&cache, 1, failure(RegistryErrorKind::ServerFailure)).await, (Ok(7), true)));
         // Not asked again at once.
         assert!(matches!(ask(&cache, 1, Ok(8)).await, (Ok(7), false)));
-        tokio::time::advance(Duration::from_secs(3)).await;
+        cache.advance(Duration::from_secs(3));
         let (answer, _) = ask(&cache, 1, failure(RegistryErrorKind::Unauthenticated)).await;
         assert_eq!(answer.unwrap_err().kind(), RegistryErrorKind::Unauthenticated);
         assert!(matches!(ask(&cache, 1, Ok(9)).await, (Ok(9), true)));
-        tokio::time::advance(Duration::from_secs(61)).await;
+        cache.advance(Duration::from_secs(61));
         assert!(ask(&cache, 1, failure(RegistryErrorKind::Unreachable)).await.0.is_err());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn not_found_is_kept_shortly_and_other_errors_never() {
         let cache = cache(10);
         assert!(ask(&cache, 1, failure(RegistryErrorKind::NotFound)).await.1);
         assert!(!ask(&cache, 1, Ok(1)).await.1);
-        tokio::time::advance(Duration::from_secs(3)).await;
+        cache.advance(Duration::from_secs(3));
         assert!(matches!(ask(&cache, 1, Ok(1)).await, (Ok(1), true)));
         for kind in [RegistryErrorKind::Unauthenticated, RegistryErrorKind::RateLimited, RegistryErrorKind::ServerFailure] {
             assert!(ask(&cache, 2, failure(kind)).await.1, "{kind:?}");
@@ -252,15 +274,15 @@ mod tests {
         assert_eq!(cache.len(), 1, "a failure leaves no slot");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_full_cache_forgets_the_longest_unused() {
         let cache = cache(3);
         for key in 1..=3 {
             ask(&cache, key, Ok(key)).await.0.unwrap();
-            tokio::time::advance(Duration::from_millis(1)).await;
+            cache.advance(Duration::from_millis(1));
         }
         assert!(!ask(&cache, 1, Ok(0)).await.1);
-        tokio::time::advance(Duration::from_millis(1)).await;
+        cache.advance(Duration::from_millis(1));
         ask(&cache, 4, Ok(4)).await.0.unwrap();
         assert_eq!(cache.len(), 3);
         assert!(!ask(&cache, 1, Ok(0)).await.1);

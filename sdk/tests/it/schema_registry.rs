@@ -256,11 +256,13 @@ async fn a_silent_registry_ends_in_a_timeout() {
 #[tokio::test]
 async fn the_next_url_is_tried_and_kept_while_it_answers() {
     let (broken, good) = (Scripted::start().await, Scripted::start().await);
+    // A port that was free a moment ago: nothing listens there.
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = format!("http://{nobody}");
     broken.on(BY_ID, [fail(503)]);
     good.on(BY_ID, [ok("\"int\"")]).on("/schemas/ids/8", [ok("\"int\"")]);
     let config = RegistryConfig::builder()
-        // Nothing listens on port 9 of the loopback interface.
-        .urls(["http://127.0.0.1:9", broken.url.as_str(), good.url.as_str()])
+        .urls([nobody.as_str(), broken.url.as_str(), good.url.as_str()])
         .retries(0)
         .build()
         .unwrap();
@@ -269,10 +271,10 @@ async fn the_next_url_is_tried_and_kept_while_it_answers() {
     client.schema_by_id(8).await.unwrap();
     assert_eq!((broken.requests(BY_ID), broken.requests("/schemas/ids/8")), (1, 0));
 
-    let nowhere = RegistryConfig::builder().url("http://127.0.0.1:9").retries(0).build().unwrap();
+    let nowhere = RegistryConfig::builder().url(&nobody).retries(0).build().unwrap();
     let error = SchemaRegistry::new(nowhere).unwrap().schema_by_id(7).await.unwrap_err();
     assert_eq!(error.kind(), RegistryErrorKind::Unreachable);
-    assert!(error.to_string().contains("http://127.0.0.1:9: schema id 7: "), "{error}");
+    assert!(error.to_string().contains(&format!("{nobody}: schema id 7: ")), "{error}");
 }
 
 #[tokio::test]
