@@ -292,19 +292,21 @@ impl PartitionSink {
         let to = Target { settings: &self.settings, id: &self.id, paths: &self.paths };
         self.open.close_all(&to).await?;
         self.torn = false;
+        let rejects = self.stage_rejects().await?;
         let open = &self.open;
         let mut entry = Entry::new(&self.id, open.attempt, open.first, open.position);
         entry.leader_epoch = open.leader_epoch;
         entry.files = open.staged.clone();
-        entry.rejects = self.stage_rejects().await?;
+        entry.rejects = rejects;
         entry.counts = open.counts.clone();
         entry.transform_digest = self.settings.transform_digest.clone();
         entry.schema_digest = open.schema_digest();
         Ok(entry)
     }
 
-    async fn stage_rejects(&self) -> Result<Option<Rejects>> {
-        let open = &self.open;
+    async fn stage_rejects(&mut self) -> Result<Option<Rejects>> {
+        // Open encoders are not `Sync`: no reference to them is held across an await.
+        let open = &mut self.open;
         if open.rejects.is_empty() {
             return Ok(None);
         }
@@ -314,8 +316,9 @@ impl PartitionSink {
         let bytes = json_lines(&open.rejects)?;
         let (crc32c, size) = (crc32c::crc32c(&bytes), bytes.len() as u64);
         let name = self.paths.staged_rejects(open.first, open.attempt);
+        let records = open.rejects.len() as u64;
         self.ledger.create_unique(&name, bytes.into()).await?;
-        Ok(Some(Rejects::Object { name, crc32c, bytes: size, records: open.rejects.len() as u64 }))
+        Ok(Some(Rejects::Object { name, crc32c, bytes: size, records }))
     }
 }
 
