@@ -1,0 +1,116 @@
+use std::fmt;
+
+use crate::check::Problems;
+
+/// What stopped a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The pipeline file, or something it names, is wrong.
+    Config,
+    /// Kafka could not be read.
+    Source,
+    /// The transform is broken, not only a record of it.
+    Transform,
+    /// Values cannot be decoded at all; a single bad record is a dead letter, not an error.
+    Decode,
+    /// The Schema Registry did not give a schema that records need.
+    SchemaRegistry,
+    /// Files or the ledger could not be written or do not fit together.
+    Sink,
+    /// A dead letter could not be delivered, or there is no place for one.
+    DeadLetter,
+    /// The status server could not start.
+    Status,
+}
+
+/// Why a pipeline stopped.
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    fn with(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Error { kind, message: message.into(), source: Some(source.into()) }
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn source(error: gristmill::Error) -> Self {
+        Error::with(ErrorKind::Source, "reading from Kafka failed", error)
+    }
+
+    pub(crate) fn transform(error: gristmill_smt::Error) -> Self {
+        Error::with(ErrorKind::Transform, "the transform failed", error)
+    }
+
+    pub(crate) fn decode(error: gristmill_codec::Error) -> Self {
+        Error::with(ErrorKind::Decode, "values cannot be decoded", error)
+    }
+
+    pub(crate) fn arrow(error: arrow_schema::ArrowError) -> Self {
+        Error::with(ErrorKind::Decode, "columns do not fit together", error)
+    }
+
+    pub(crate) fn registry(what: impl fmt::Display, error: gristmill::RegistryError) -> Self {
+        Error::with(ErrorKind::SchemaRegistry, what.to_string(), error)
+    }
+
+    pub(crate) fn sink(error: gristmill_sinks::Error) -> Self {
+        Error::with(ErrorKind::Sink, "writing failed", error)
+    }
+
+    pub(crate) fn status(address: std::net::SocketAddr, error: std::io::Error) -> Self {
+        Error::with(ErrorKind::Status, format!("cannot serve metrics on {address}"), error)
+    }
+
+    /// Puts the partition in front of the message.
+    pub(crate) fn of_partition(mut self, topic: &str, partition: i32) -> Self {
+        self.message = format!("{topic}-{partition}: {}", self.message);
+        self
+    }
+
+    /// What stopped the pipeline.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// The message and all its causes on one line.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Self {
+        Error::config(problems.to_string())
+    }
+}

@@ -1,0 +1,322 @@
+//! What a pipeline file says, as types. Their doc comments are the descriptions in the published JSON
+//! Schema (`gristmill pipeline schema`), so they speak to the person who writes the file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gristmill_codec::SchemaSpec;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::quantity::{ByteSize, TimeSpan};
+use crate::secret::Reference;
+
+/// A Gristmill pipeline: from Kafka topics, through a sandboxed transform, to files.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineFile {
+    /// The pipeline's id: its ledger and its dead letters carry it. Changing it starts the pipeline anew.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]{0,62}$"))]
+    pub name: String,
+    /// Where records come from.
+    pub source: Source,
+    /// Transforms, in order. For now at most one.
+    #[serde(default)]
+    #[schemars(length(max = 1))]
+    pub transforms: Vec<TransformStep>,
+    /// How record values become columns.
+    pub decode: Decode,
+    /// Where rows go.
+    pub sink: Sink,
+    /// Where records go that the transform rejects or that cannot be decoded. Without it, the first such
+    /// record stops the pipeline.
+    #[serde(default)]
+    pub dead_letters: Option<DeadLetters>,
+    /// The Schema Registry; needed for Avro.
+    #[serde(default)]
+    pub schema_registry: Option<SchemaRegistry>,
+    /// Metrics and health over HTTP: `/metrics`, `/livez`, `/readyz`.
+    #[serde(default)]
+    pub http: Option<Http>,
+    /// Memory for records that are fetched and not yet delivered, over all partitions.
+    #[serde(default = "defaults::memory")]
+    pub memory: ByteSize,
+    /// On SIGTERM or Ctrl-C: how long the open checkpoint may take to finish before it is dropped (and
+    /// read again at the next start).
+    #[serde(default = "defaults::shutdown")]
+    pub shutdown_timeout: TimeSpan,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// An Apache Kafka cluster, or one that speaks its protocol.
+    pub kafka: Kafka,
+}
+
+/// A Kafka consumer.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, several separated by commas.
+    #[schemars(length(min = 3))]
+    pub bootstrap_servers: String,
+    /// Topics to read.
+    #[schemars(length(min = 1))]
+    pub topics: Vec<String>,
+    /// The consumer group; by default `gristmill-` and the pipeline's name.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Where a partition starts that neither the ledger nor the group knows.
+    #[serde(default)]
+    pub start: Start,
+    /// Whether records of aborted transactions are left out.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// How partitions are spread over the members of the group.
+    #[serde(default)]
+    pub group_protocol: GroupProtocol,
+    /// More librdkafka properties, such as `security.protocol`. Values may be `${env:NAME}` or
+    /// `${file:PATH}`.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Reference>,
+}
+
+/// Where a new partition starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At its first record.
+    #[default]
+    Earliest,
+    /// At its end.
+    Latest,
+}
+
+/// Which records are visible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Only records of committed transactions, and records outside of transactions.
+    #[default]
+    ReadCommitted,
+    /// All records, also of aborted transactions.
+    ReadUncommitted,
+}
+
+/// Kafka's group protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// The classic protocol with the cooperative-sticky assignor.
+    #[default]
+    Cooperative,
+    /// The classic protocol with the range assignor.
+    Range,
+    /// KIP-848, for brokers from 4.0 on.
+    Consumer,
+}
+
+/// A WebAssembly component that exports `gristmill:transform/record-transform`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransformStep {
+    /// Path of the component, relative to this file.
+    pub wasm: PathBuf,
+    /// The component's SHA-256 in hex: with it, no other component is run.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub sha256: Option<String>,
+    /// The transform's configuration; `gristmill transform inspect` shows what it takes.
+    #[serde(default)]
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// What one instance may use.
+    #[serde(default)]
+    pub limits: TransformLimits,
+}
+
+/// Limits of a transform; what is left out has the runtime's default.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransformLimits {
+    /// Linear memory of an instance.
+    #[serde(default)]
+    pub memory: Option<ByteSize>,
+    /// Wall time of one call, which is a trip-wire: the verdict on a slow record is given by counted
+    /// instructions.
+    #[serde(default)]
+    pub call_timeout: Option<TimeSpan>,
+    /// The share of rejected records, over the last thousands, at which the pipeline stops, since the
+    /// transform itself must be broken. 1 never stops.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_reject_ratio: Option<f64>,
+}
+
+/// How record values become columns.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Decode {
+    /// The format of the values that leave the transform.
+    pub format: Format,
+    /// For `json`: the columns, by name, and their types, such as `string not null`, `int64`,
+    /// `timestamp_ms`, `decimal(18,2)`, `list<string>`, or a map of nested fields.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub fields: Option<SchemaSpec>,
+    /// For `avro`: the subject whose latest schema gives the columns; by default `{topic}-value`.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// For `avro`: a file with the schema that gives the columns, instead of a subject.
+    #[serde(default)]
+    pub schema_file: Option<PathBuf>,
+    /// Adds the columns `_kafka_partition`, `_kafka_offset`, `_kafka_sub` (0 = the record itself, 1 and up =
+    /// records that a transform added), `_kafka_timestamp` and `_kafka_key`.
+    #[serde(default = "defaults::yes")]
+    pub kafka_columns: bool,
+}
+
+/// The format of record values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object a record.
+    Json,
+    /// Avro in Confluent's wire format.
+    Avro,
+    /// The bytes as they are, in one column `value`.
+    Bytes,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// Files in a folder.
+    pub files: Files,
+}
+
+/// Files in a folder, written exactly once by the ledger's protocol.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The folder, relative to this file. Staged files and the ledger lie in `_gristmill` in it.
+    pub folder: PathBuf,
+    /// The files' format.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// Directories by record time in UTC, such as `dt=%Y-%m-%d/hour=%H`; none by default.
+    #[serde(default)]
+    pub directories: Option<String>,
+    /// When files are closed and become visible.
+    #[serde(default)]
+    pub rotate: Rotate,
+}
+
+/// The format of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// Apache Parquet, compressed with zstd.
+    #[default]
+    Parquet,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// When the open files of a partition are closed and become visible: whichever comes first.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// Bytes in the open files of a partition.
+    #[serde(default = "defaults::rotate_bytes")]
+    pub bytes: ByteSize,
+    /// Rows in the open files of a partition.
+    #[serde(default = "defaults::rotate_rows")]
+    #[schemars(range(min = 1))]
+    pub rows: u64,
+    /// Age of the oldest row in the open files of a partition.
+    #[serde(default = "defaults::rotate_age")]
+    pub age: TimeSpan,
+}
+
+impl Default for Rotate {
+    fn default() -> Self {
+        Rotate { bytes: defaults::rotate_bytes(), rows: defaults::rotate_rows(), age: defaults::rotate_age() }
+    }
+}
+
+/// Where rejected and undecodable records go: to a folder or to a topic.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetters {
+    /// A folder for JSON-lines files, relative to this file.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+    /// A topic of the same cluster. Records there carry Kafka Connect's context headers.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// Whether a dead letter carries the record or only where to find it.
+    #[serde(default)]
+    pub payload: Payload,
+}
+
+/// What a dead letter carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    /// Key, value and headers of the record.
+    #[default]
+    Full,
+    /// Topic, partition, offset and the reason, no content.
+    Omitted,
+}
+
+/// A Schema Registry that speaks Confluent's REST API.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaRegistry {
+    /// Its address, such as `http://localhost:8081`; several separated by commas.
+    pub url: String,
+    /// User name for basic authentication.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password for basic authentication; write `${env:NAME}` or `${file:PATH}`.
+    #[serde(default)]
+    pub password: Option<Reference>,
+    /// A bearer token; write `${env:NAME}` or `${file:PATH}`.
+    #[serde(default)]
+    pub bearer_token: Option<Reference>,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// The address to listen on, such as `127.0.0.1:9600`.
+    pub listen: String,
+}
+
+mod defaults {
+    use super::{ByteSize, TimeSpan};
+
+    pub(super) fn yes() -> bool {
+        true
+    }
+    pub(super) fn memory() -> ByteSize {
+        ByteSize(256 << 20)
+    }
+    pub(super) fn shutdown() -> TimeSpan {
+        TimeSpan(30_000)
+    }
+    pub(super) fn rotate_bytes() -> ByteSize {
+        ByteSize(128 << 20)
+    }
+    pub(super) fn rotate_rows() -> u64 {
+        1_000_000
+    }
+    pub(super) fn rotate_age() -> TimeSpan {
+        TimeSpan(60_000)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a running pipeline counts, and its text form for Prometheus.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The label of a counter of rejects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RejectLabels {
+    /// `transform` or `decode`.
+    pub stage: &'static str,
+    /// The reject's code.
+    pub code: String,
+}
+
+/// The label of a counter of guest metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GuestLabels {
+    /// The name that the transform gave.
+    pub name: String,
+}
+
+type Seconds = Counter<f64, AtomicU64>;
+
+/// Counters of one pipeline. All only grow, but for the gauges.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Records taken from Kafka.
+    pub records_in: Counter,
+    /// Bytes of those records.
+    pub bytes_in: Counter,
+    /// Rows in published files.
+    pub rows_written: Counter,
+    /// Records that the transform dropped.
+    pub records_dropped: Counter,
+    /// Records that were set aside.
+    pub records_rejected: Family<RejectLabels, Counter>,
+    /// Dead letters delivered.
+    pub dead_letters: Counter,
+    /// Files published.
+    pub files: Counter,
+    /// Bytes of published files.
+    pub file_bytes: Counter,
+    /// Ledger entries sealed and published.
+    pub checkpoints: Counter,
+    /// Entries of another owner that were taken over.
+    pub entries_adopted: Counter,
+    /// Entries whose publishing was done, or done again, after a restart.
+    pub entries_republished: Counter,
+    /// Entries recognised as our own after their reply was lost.
+    pub entries_recognised: Counter,
+    /// Time inside the transform, checks of its answers included.
+    pub transform_seconds: Seconds,
+    /// Calls into the transform.
+    pub transform_calls: Counter,
+    /// Calls that trapped, timed out or were refused.
+    pub transform_failures: Counter,
+    /// Counters that the transform keeps.
+    pub guest: Family<GuestLabels, Counter>,
+    /// Partitions that this process reads.
+    pub partitions: Gauge,
+}
+
+impl Metrics {
+    /// A registry for one scrape, over the live counters.
+    fn registry(&self) -> Registry {
+        let mut r = Registry::with_prefix("gristmill");
+        r.register("records_in", "Records taken from Kafka", self.records_in.clone());
+        r.register_with_unit("in", "Bytes of records taken from Kafka", Unit::Bytes, self.bytes_in.clone());
+        r.register("rows_written", "Rows in published files", self.rows_written.clone());
+        r.register("records_dropped", "Records that the transform dropped", self.records_dropped.clone());
+        r.register("records_rejected", "Records set aside", self.records_rejected.clone());
+        r.register("dead_letters", "Dead letters delivered", self.dead_letters.clone());
+        r.register("files", "Files published", self.files.clone());
+        r.register_with_unit("file", "Bytes of published files", Unit::Bytes, self.file_bytes.clone());
+        r.register("checkpoints", "Ledger entries sealed and published", self.checkpoints.clone());
+        r.register("entries_adopted", "Ledger entries of another owner taken over", self.entries_adopted.clone());
+        r.register(
+            "entries_republished",
+            "Ledger entries published after a restart",
+            self.entries_republished.clone(),
+        );
+        r.register(
+            "entries_recognised",
+            "Ledger entries recognised as our own after a lost reply",
+            self.entries_recognised.clone(),
+        );
+        r.register_with_unit(
+            "transform",
+            "Time inside the transform",
+            Unit::Seconds,
+            self.transform_seconds.clone(),
+        );
+        r.register("transform_calls", "Calls into the transform", self.transform_calls.clone());
+        r.register(
+            "transform_failures",
+            "Calls into the transform that trapped, timed out or were refused",
+            self.transform_failures.clone(),
+        );
+        r.register("guest", "Counters that the transform keeps", self.guest.clone());
+        r.register("partitions", "Partitions that this process reads", self.partitions.clone());
+        r
+    }
+
+    /// The counters in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        prometheus_client::encoding::text::encode(&mut out, &self.registry())
+            .expect("writing to a String does not fail");
+        out
+    }
+}

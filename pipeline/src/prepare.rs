@@ -1,0 +1,255 @@
+//! From a checked file to everything that a run needs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill::{
+    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, Schema, SchemaRegistry, SchemaType, TopicIds,
+};
+use gristmill_sinks::{
+    DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, ParquetOptions, Rotation, SinkConfig, Store,
+};
+use gristmill_smt::{Limits, Runtime, RuntimeConfig, Transform};
+
+use crate::check::Checked;
+use crate::dead_letter_topic::TopicDeadLetters;
+use crate::error::{Error, ErrorKind};
+use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
+use crate::stages::{DecoderPlan, StagePlan};
+
+/// The largest component that is read, in bytes.
+const MAX_COMPONENT: u64 = 256 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) name: String,
+    pub(crate) consumer: ConsumerConfig,
+    pub(crate) plan: StagePlan,
+    pub(crate) sink: SinkConfig,
+    pub(crate) has_dead_letters: bool,
+    pub(crate) registry: Option<SchemaRegistry>,
+    pub(crate) names_for_ids: bool,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) shutdown: Duration,
+}
+
+pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Prepared, Error> {
+    let (plan, registry) = plan(&checked).await?;
+    let file = &checked.pipeline;
+    Ok(Prepared {
+        name: file.name.clone(),
+        consumer: consumer(&checked, names_for_ids)?,
+        sink: sink(&checked, &plan)?,
+        plan,
+        has_dead_letters: file.dead_letters.is_some(),
+        registry,
+        names_for_ids,
+        listen: file.http.as_ref().map(|http| http.listen.parse().expect("checked")),
+        shutdown: file.shutdown_timeout.duration(),
+    })
+}
+
+/// Transform and decoder: all that `pipeline test` needs.
+pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaRegistry>), Error> {
+    let registry = registry(checked)?;
+    let transform = match checked.pipeline.transforms.first() {
+        None => None,
+        Some(step) => {
+            let transform = tokio::task::block_in_place(|| load(checked, step))?;
+            let config = serde_json::Value::Object(step.config.clone());
+            Some((transform, Arc::new(config)))
+        }
+    };
+    let decoder = decoder(checked, registry.as_ref()).await?;
+    Ok((StagePlan { transform, decoder, kafka_columns: checked.pipeline.decode.kafka_columns }, registry))
+}
+
+fn load(checked: &Checked, step: &TransformStep) -> Result<Transform, Error> {
+    let path = checked.path(&step.wasm);
+    let bytes = read_bounded(&path, MAX_COMPONENT)?;
+    let mut limits = Limits::default();
+    if let Some(memory) = step.limits.memory {
+        limits = limits.with_memory(memory.0);
+    }
+    if let Some(time) = step.limits.call_timeout {
+        limits = limits.with_call_time(time.duration());
+    }
+    if let Some(ratio) = step.limits.max_reject_ratio {
+        limits = limits.with_breaker_ratio(ratio);
+    }
+    let mut config = RuntimeConfig::new();
+    if let Some(folder) = RuntimeConfig::default_cache_dir() {
+        config = config.with_cache_dir(folder);
+    }
+    let transform = Runtime::new(config).and_then(|runtime| runtime.load(&bytes, limits)).map_err(Error::transform)?;
+    if let Some(wanted) = &step.sha256
+        && wanted != transform.digest()
+    {
+        return Err(Error::config(format!(
+            "{} has the SHA-256 {}, the pipeline file wants {wanted}: put the component back, or write the new digest",
+            path.display(),
+            transform.digest()
+        )));
+    }
+    Ok(transform)
+}
+
+fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    let cannot = |e: std::io::Error| Error::config(format!("{} cannot be read: {e}", path.display()));
+    let size = std::fs::metadata(path).map_err(cannot)?.len();
+    if size > most {
+        return Err(Error::config(format!("{} has {size} bytes, {most} are the most", path.display())));
+    }
+    std::fs::read(path).map_err(cannot)
+}
+
+fn registry(checked: &Checked) -> Result<Option<SchemaRegistry>, Error> {
+    let Some(file) = &checked.pipeline.schema_registry else { return Ok(None) };
+    let secret = |r: &crate::secret::Reference| r.resolve(&checked.base).map_err(Error::config);
+    let mut config = RegistryConfig::builder().urls(file.url.split(',').map(str::trim));
+    if let (Some(user), Some(password)) = (&file.username, &file.password) {
+        config = config.basic_auth(user, secret(password)?);
+    }
+    if let Some(token) = &file.bearer_token {
+        config = config.bearer_token(secret(token)?);
+    }
+    let what = "the Schema Registry cannot be used";
+    let config = config.build().map_err(|e| Error::registry(what, e))?;
+    SchemaRegistry::new(config).map(Some).map_err(|e| Error::registry(what, e))
+}
+
+async fn decoder(checked: &Checked, registry: Option<&SchemaRegistry>) -> Result<DecoderPlan, Error> {
+    let decode = &checked.pipeline.decode;
+    let plan = match decode.format {
+        Format::Json => {
+            let fields = decode.fields.as_ref().expect("checked");
+            DecoderPlan::Json(fields.arrow_schema().expect("checked"))
+        }
+        Format::Bytes => DecoderPlan::Bytes,
+        Format::Avro => match &decode.schema_file {
+            Some(file) => {
+                let bytes = read_bounded(&checked.path(file), 16 << 20)?;
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))?;
+                DecoderPlan::Avro(text.into())
+            }
+            None => {
+                let topic = &checked.pipeline.source.kafka.topics[0];
+                let subject = decode.subject.clone().unwrap_or_else(|| format!("{topic}-value"));
+                let registry = registry.expect("checked");
+                let schema = registry
+                    .latest(&subject)
+                    .await
+                    .map_err(|e| Error::registry(format!("the columns' schema, subject {subject}"), e))?;
+                DecoderPlan::Avro(avro_text(&schema, &format!("subject {subject}"))?.into())
+            }
+        },
+    };
+    // A schema that cannot be used is said now, not at the first record.
+    plan.open()?;
+    Ok(plan)
+}
+
+/// The self-contained text of an Avro schema.
+fn avro_text(schema: &Schema, what: &str) -> Result<String, Error> {
+    if schema.schema_type != SchemaType::Avro {
+        return Err(Error::new(
+            ErrorKind::SchemaRegistry,
+            format!("{what} is a {} schema, the pipeline decodes Avro", schema.schema_type.as_str()),
+        ));
+    }
+    gristmill_codec::inline_avro_references(&schema.text, schema.referenced_texts()).map_err(Error::decode)
+}
+
+/// The schema that records were written with.
+pub(crate) async fn writer_schema(registry: &SchemaRegistry, id: u32) -> Result<String, Error> {
+    let schema = registry
+        .schema_by_id(id)
+        .await
+        .map_err(|e| Error::registry(format!("records name the schema id {id}"), e))?;
+    avro_text(&schema, &format!("schema id {id}"))
+}
+
+fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Error> {
+    let file = &checked.pipeline;
+    let kafka = &file.source.kafka;
+    let group = kafka.group.clone().unwrap_or_else(|| format!("gristmill-{}", file.name));
+    let mut config = ConsumerConfig::builder()
+        .bootstrap_servers(&kafka.bootstrap_servers)
+        .group_id(group)
+        .topics(&kafka.topics)
+        .memory_budget(usize::try_from(file.memory.0).unwrap_or(usize::MAX))
+        .start(match kafka.start {
+            Start::Earliest => gristmill::Start::Earliest,
+            Start::Latest => gristmill::Start::Latest,
+        })
+        .isolation(match kafka.isolation {
+            Isolation::ReadCommitted => gristmill::Isolation::ReadCommitted,
+            Isolation::ReadUncommitted => gristmill::Isolation::ReadUncommitted,
+        })
+        .group_protocol(match kafka.group_protocol {
+            GroupProtocol::Cooperative => gristmill::GroupProtocol::Classic(Assignor::CooperativeSticky),
+            GroupProtocol::Range => gristmill::GroupProtocol::Classic(Assignor::Range),
+            GroupProtocol::Consumer => gristmill::GroupProtocol::Consumer,
+        })
+        .topic_ids(if names_for_ids { TopicIds::NotAvailable } else { TopicIds::Describe });
+    for (key, value) in &kafka.properties {
+        config = config.property(key, value.resolve(&checked.base).map_err(Error::config)?);
+    }
+    config.build().map_err(|e| Error::config(e.to_string()))
+}
+
+fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
+    let file = &checked.pipeline;
+    let files = &file.sink.files;
+    let mut config = SinkConfig::builder(store(checked, &files.folder)?)
+        .format(match files.format {
+            FileFormat::Parquet => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
+            FileFormat::Jsonl => gristmill_sinks::Format::JsonLines,
+        })
+        .rotation(Rotation {
+            bytes: files.rotate.bytes.0,
+            rows: files.rotate.rows,
+            age: files.rotate.age.duration(),
+        });
+    if let Some(template) = &files.directories {
+        config = config.directories(DirectoryTemplate::parse(template).map_err(Error::sink)?);
+    }
+    if let Some((transform, _)) = &plan.transform {
+        config = config.transform_digest(transform.digest());
+    }
+    if let Some(dead) = &file.dead_letters {
+        config = config.payload(match dead.payload {
+            Payload::Full => gristmill_sinks::Payload::Full,
+            Payload::Omitted => gristmill_sinks::Payload::Omitted,
+        });
+        let sink: Arc<dyn DeadLetterSink> = match (&dead.folder, &dead.topic) {
+            (Some(folder), _) => Arc::new(FileDeadLetters::new(store(checked, folder)?, "").map_err(Error::sink)?),
+            (None, Some(topic)) => Arc::new(TopicDeadLetters::new(topic.clone(), producer(checked)?)),
+            (None, None) => unreachable!("checked"),
+        };
+        config = config.dead_letters(sink);
+    }
+    config.build().map_err(Error::sink)
+}
+
+/// The store of a folder of the file.
+pub(crate) fn store(checked: &Checked, folder: &Path) -> Result<Arc<dyn Store>, Error> {
+    Ok(Arc::new(FolderStore::open(checked.path(folder)).map_err(Error::sink)?))
+}
+
+/// For dead letters; it has the consumer's security.
+fn producer(checked: &Checked) -> Result<Producer, Error> {
+    let kafka = &checked.pipeline.source.kafka;
+    let mut config = ProducerConfig::builder().bootstrap_servers(&kafka.bootstrap_servers);
+    for (key, value) in &kafka.properties {
+        let shared = ["security.", "sasl.", "ssl.", "client.", "socket.", "broker.", "reconnect.", "enable.ssl"];
+        if shared.iter().any(|prefix| key.starts_with(prefix)) {
+            config = config.property(key, value.resolve(&checked.base).map_err(Error::config)?);
+        }
+    }
+    let config = config.build().map_err(|e| Error::config(e.to_string()))?;
+    Producer::new(config).map_err(Error::source)
+}

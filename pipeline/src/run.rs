@@ -1,0 +1,224 @@
+//! A running pipeline: one consumer, one worker a partition.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill::{AssignedPartition, Consumer, ConsumerEvent};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::check::Checked;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Metrics;
+use crate::partition::{self, Order};
+use crate::prepare::{self, Prepared};
+use crate::shared::Shared;
+use crate::status::{Readiness, StatusServer};
+
+/// What a running pipeline is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Run on.
+    No,
+    /// Finish the open checkpoints, then end.
+    Finish,
+    /// Drop the open checkpoints and end at once.
+    Drop,
+}
+
+/// How a pipeline ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every open checkpoint was finished.
+    Finished,
+    /// An open checkpoint was dropped; its records are read again at the next start.
+    Dropped,
+}
+
+/// A pipeline that is ready to run.
+///
+/// **Guarantee.** Every committed record of the source becomes, exactly once, what the transform makes of it:
+/// rows in visible files, a dead letter (at least once), or a drop; across crashes, restarts, rebalances
+/// and a second process that does not know that it was replaced. The ledger (`gristmill-sinks`) gives it.
+#[derive(Debug)]
+pub struct Pipeline {
+    prepared: Prepared,
+    metrics: Arc<Metrics>,
+}
+
+impl Pipeline {
+    /// Loads the transform, fetches the columns' schema, opens the folders. Nothing is read from Kafka.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], [`ErrorKind::Transform`], [`ErrorKind::SchemaRegistry`], [`ErrorKind::Sink`].
+    pub async fn prepare(checked: Checked) -> Result<Pipeline, Error> {
+        Ok(Pipeline { prepared: prepare::prepare(checked, false).await?, metrics: Arc::default() })
+    }
+
+    /// As [`Pipeline::prepare`], for a cluster that tells no topic ids, such as librdkafka's mock cluster: the
+    /// topic's name stands in for its id, so a re-created topic is not noticed.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::prepare`].
+    pub async fn prepare_without_topic_ids(checked: Checked) -> Result<Pipeline, Error> {
+        Ok(Pipeline { prepared: prepare::prepare(checked, true).await?, metrics: Arc::default() })
+    }
+
+    /// The pipeline's counters.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Runs until `stop` says otherwise or something fails that cannot be tried again.
+    ///
+    /// Needs a multi-threaded tokio runtime: transforms run on its threads. Dropping the future is safe at
+    /// any point, as a crash is.
+    ///
+    /// # Errors
+    /// The first error of any partition; the others are then stopped as on [`Stop::Drop`].
+    pub async fn run(self, mut stop: watch::Receiver<Stop>) -> Result<Ended, Error> {
+        let Pipeline { prepared, metrics } = self;
+        let readiness = Arc::new(Readiness::default());
+        let server = match prepared.listen {
+            Some(address) => {
+                let server = StatusServer::start(address, metrics.clone(), readiness.clone())
+                    .await
+                    .map_err(|e| Error::status(address, e))?;
+                tracing::info!(address = %server.address(), "serving /metrics, /livez and /readyz");
+                Some(server)
+            }
+            None => None,
+        };
+        let shutdown = prepared.shutdown;
+        let consumer = Consumer::start(prepared.consumer).map_err(Error::source)?;
+        let cluster = consumer.cluster_id().await.map_err(Error::source)?;
+        let shared = Arc::new(Shared {
+            pipeline: prepared.name,
+            cluster,
+            consumer,
+            plan: prepared.plan,
+            sink: prepared.sink,
+            has_dead_letters: prepared.has_dead_letters,
+            registry: prepared.registry,
+            names_for_ids: prepared.names_for_ids,
+            metrics,
+        });
+        let mut workers =
+            Workers { shared: shared.clone(), tasks: JoinSet::new(), running: HashMap::new(), started: 0 };
+        let mut deadline: Option<Instant> = None;
+        let result = loop {
+            tokio::select! {
+                event = shared.consumer.next_event() => match event {
+                    Some(ConsumerEvent::Assigned(partitions)) => {
+                        readiness.set(true);
+                        // While stopping, a new partition is left to the other members.
+                        if deadline.is_none() {
+                            partitions.into_iter().for_each(|p| workers.start(p));
+                        }
+                    }
+                    Some(ConsumerEvent::Revoked(partitions)) | Some(ConsumerEvent::Lost(partitions)) => {
+                        for p in partitions {
+                            workers.abandon(&p.topic, p.partition);
+                        }
+                    }
+                    // A partition that stands still for good would be skipped in silence.
+                    Some(ConsumerEvent::Error(error))
+                        if error.is_fatal() || (error.partition().is_some() && !error.is_retryable()) =>
+                    {
+                        break Err(Error::source(error));
+                    }
+                    Some(ConsumerEvent::Error(error)) => tracing::warn!(%error, "Kafka"),
+                    Some(_) => {}
+                    None => break Err(Error::new(ErrorKind::Source, "the consumer ended by itself")),
+                },
+                Some(ended) = workers.tasks.join_next() => {
+                    let (number, result) = match ended {
+                        Ok(ended) => ended,
+                        Err(panic) => break Err(Error::new(ErrorKind::Sink, format!("a worker panicked: {panic}"))),
+                    };
+                    workers.running.remove(&number);
+                    shared.metrics.partitions.set(workers.running.len() as i64);
+                    if let Err(error) = result {
+                        break Err(error);
+                    }
+                    if deadline.is_some() && workers.running.is_empty() {
+                        break Ok(Ended::Finished);
+                    }
+                }
+                changed = stop.changed() => {
+                    let order = if changed.is_ok() { *stop.borrow() } else { Stop::Drop };
+                    match order {
+                        Stop::No => {}
+                        Stop::Finish => {
+                            readiness.set(false);
+                            deadline = Some(Instant::now() + shutdown);
+                            workers.order_all(Order::Finish);
+                            if workers.running.is_empty() {
+                                break Ok(Ended::Finished);
+                            }
+                        }
+                        Stop::Drop => break Ok(Ended::Dropped),
+                    }
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    break Ok(Ended::Dropped);
+                }
+            }
+        };
+        readiness.set(false);
+        workers.tasks.shutdown().await;
+        drop(workers);
+        if let Some(shared) = Arc::into_inner(shared) {
+            // What is published counts, whether the group hears of it in time or not: the ledger knows.
+            if let Err(error) = shared.consumer.close(CLOSE).await {
+                tracing::warn!(%error, "the group was not left in time");
+            }
+        }
+        drop(server);
+        result
+    }
+}
+
+/// How long leaving the group may take.
+const CLOSE: Duration = Duration::from_secs(10);
+
+struct Worker {
+    topic: Arc<str>,
+    partition: i32,
+    orders: watch::Sender<Order>,
+}
+
+struct Workers {
+    shared: Arc<Shared>,
+    tasks: JoinSet<(u64, Result<(), Error>)>,
+    /// By a number of their own: a partition may come back before its last worker has ended.
+    running: HashMap<u64, Worker>,
+    started: u64,
+}
+
+impl Workers {
+    fn start(&mut self, assigned: AssignedPartition) {
+        self.started += 1;
+        let number = self.started;
+        let (orders, received) = watch::channel(Order::Run);
+        let (topic, partition) = (assigned.topic.clone(), assigned.partition);
+        self.running.insert(number, Worker { topic, partition, orders });
+        self.shared.metrics.partitions.set(self.running.len() as i64);
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move { (number, partition::run(assigned, shared, received).await) });
+    }
+
+    fn abandon(&self, topic: &str, partition: i32) {
+        for worker in self.running.values().filter(|w| *w.topic == *topic && w.partition == partition) {
+            worker.orders.send_replace(Order::Abandon);
+        }
+    }
+
+    fn order_all(&self, order: Order) {
+        for worker in self.running.values() {
+            worker.orders.send_replace(order);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! `gristmill pipeline test`: records in; rows and dead letters out, compared with what is expected.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
+use gristmill_sinks::MAIN_OUTPUT;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::check::{Checked, Document, Problems};
+use crate::error::{Error, ErrorKind};
+use crate::prepare;
+use crate::stages::{Processed, StagePlan};
+
+/// A file of test cases for a pipeline.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CaseFile {
+    /// The cases; each starts with a fresh instance of the transform.
+    #[schemars(length(min = 1))]
+    cases: Vec<Case>,
+}
+
+/// Records, and what has to become of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// What the case shows.
+    name: String,
+    /// The records of one partition, from offset 0 on.
+    records: Vec<TestRecord>,
+    /// What has to become of them.
+    expect: Expect,
+}
+
+/// One record. At most one of `value`, `value_json` and `value_base64`; none of them is a null value.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TestRecord {
+    /// The key as text; none is null.
+    #[serde(default)]
+    key: Option<String>,
+    /// The value as text.
+    #[serde(default)]
+    value: Option<String>,
+    /// The value as JSON.
+    #[serde(default)]
+    value_json: Option<Value>,
+    /// The value as bytes in base64.
+    #[serde(default)]
+    value_base64: Option<String>,
+    /// Headers.
+    #[serde(default)]
+    headers: BTreeMap<String, Option<String>>,
+    /// The record's time, such as `2026-11-01T12:00:00Z`.
+    #[serde(default)]
+    timestamp: Option<String>,
+}
+
+/// What has to become of a case's records.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    /// Rows by output, in order. Columns that begin with `_kafka_` are compared only where they are named.
+    /// An output that is not named has to be empty.
+    #[serde(default)]
+    rows: BTreeMap<String, Vec<Map<String, Value>>>,
+    /// Dead letters, in order.
+    #[serde(default)]
+    dead_letters: Vec<ExpectedDeadLetter>,
+    /// Records that the transform drops.
+    #[serde(default)]
+    dropped: u64,
+}
+
+/// A record that has to be rejected.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExpectedDeadLetter {
+    /// The record's place among the case's records, from 0.
+    offset: i64,
+    /// The reject's code; where the value does not decode `DECODE_MALFORMED`, `DECODE_MISMATCH`,
+    /// `DECODE_NULL_VALUE`, `DECODE_UNKNOWN_SCHEMA` or `DECODE_INCOMPATIBLE_SCHEMA`.
+    code: String,
+    /// Text that the message has to contain.
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// What came of the cases; prints as a report.
+#[derive(Debug)]
+pub struct TestReport {
+    cases: Vec<(String, Vec<String>)>,
+}
+
+impl TestReport {
+    /// Whether every case came out as expected.
+    pub fn passed(&self) -> bool {
+        self.cases.iter().all(|(_, differences)| differences.is_empty())
+    }
+}
+
+impl fmt::Display for TestReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, differences) in &self.cases {
+            writeln!(f, "{} {name}", if differences.is_empty() { "ok  " } else { "FAIL" })?;
+            for difference in differences {
+                writeln!(f, "     {difference}")?;
+            }
+        }
+        let failed = self.cases.iter().filter(|(_, d)| !d.is_empty()).count();
+        writeln!(f, "{} passed, {failed} failed", self.cases.len() - failed)
+    }
+}
+
+/// Runs the cases of `cases` through the transform and the decoder of a pipeline. Kafka is not contacted.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for mistakes in the case file; otherwise as for
+/// [`Pipeline::prepare`](crate::Pipeline::prepare). A difference is not an error but part of the report.
+pub async fn test(checked: Checked, cases: &Path) -> Result<TestReport, Error> {
+    let file = read_cases(cases)?;
+    let topic = checked.pipeline.source.kafka.topics[0].clone();
+    let (plan, registry) = prepare::plan(&checked).await?;
+    let mut report = TestReport { cases: Vec::new() };
+    for case in file.cases {
+        let batch = batch(&topic, &case.records)
+            .map_err(|e| Error::config(format!("{}: case `{}`: {e}", cases.display(), case.name)))?;
+        let processed = process(&plan, registry.as_ref(), batch).await?;
+        report.cases.push((case.name, differences(&case.expect, &processed)?));
+    }
+    Ok(report)
+}
+
+fn read_cases(path: &Path) -> Result<CaseFile, Problems> {
+    Document::load(path)?.typed(&Value::from(schemars::schema_for!(CaseFile)))
+}
+
+async fn process(
+    plan: &StagePlan,
+    registry: Option<&gristmill::SchemaRegistry>,
+    batch: RawBatch,
+) -> Result<Processed, Error> {
+    let mut stages = plan.open(batch.topic(), batch.partition())?;
+    let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
+    for id in stages.missing_schemas(&transformed) {
+        let registry = registry.ok_or_else(|| Error::config("Avro needs `schema_registry`"))?;
+        let schema = prepare::writer_schema(registry, id).await?;
+        stages.add_schema(id, &schema)?;
+    }
+    stages.decode(&transformed)
+}
+
+fn batch(topic: &str, records: &[TestRecord]) -> Result<RawBatch, String> {
+    let mut builder = RawBatchBuilder::new(topic, 0);
+    for (offset, record) in records.iter().enumerate() {
+        let value = match (&record.value, &record.value_json, &record.value_base64) {
+            (None, None, None) => None,
+            (Some(text), None, None) => Some(text.clone().into_bytes()),
+            (None, Some(json), None) => Some(json.to_string().into_bytes()),
+            (None, None, Some(text)) => {
+                Some(BASE64.decode(text).map_err(|e| format!("record {offset}: `value_base64`: {e}"))?)
+            }
+            _ => return Err(format!("record {offset}: keep one of `value`, `value_json`, `value_base64`")),
+        };
+        let timestamp = match &record.timestamp {
+            None => NO_TIMESTAMP,
+            Some(text) => text
+                .parse::<jiff::Timestamp>()
+                .map_err(|e| format!("record {offset}: `timestamp`: {e}"))?
+                .as_millisecond(),
+        };
+        let headers = record
+            .headers
+            .iter()
+            .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_deref().map(str::as_bytes) });
+        builder
+            .push(offset as i64, timestamp, record.key.as_deref().map(str::as_bytes), value.as_deref(), headers)
+            .map_err(|e| e.to_string())?;
+    }
+    Ok(builder.build())
+}
+
+fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
+    let mut out = Vec::new();
+    let none = Vec::new();
+    let mut outputs: BTreeMap<&str, Vec<Map<String, Value>>> = BTreeMap::new();
+    for part in &got.outputs {
+        outputs.entry(&part.output).or_default().extend(json_rows(&part.rows)?);
+    }
+    let mut names: Vec<&str> = expect.rows.keys().map(String::as_str).chain(outputs.keys().copied()).collect();
+    // `main` first, as people think of it.
+    names.sort_by_key(|name| (*name != MAIN_OUTPUT, *name));
+    names.dedup();
+    for name in names {
+        let expected = expect.rows.get(name).unwrap_or(&none);
+        let got = outputs.get(name).unwrap_or(&none);
+        for i in 0..expected.len().max(got.len()) {
+            match (expected.get(i), got.get(i)) {
+                (Some(expected), Some(got)) => row_differences(name, i, expected, got, &mut out),
+                (Some(expected), None) => {
+                    out.push(format!("{name}: row {i} is missing: {}", Value::Object(expected.clone())));
+                }
+                (None, Some(got)) => {
+                    let shown: Map<_, _> =
+                        got.iter().filter(|(k, _)| !k.starts_with("_kafka_")).map(|(k, v)| (k.clone(), v.clone())).collect();
+                    out.push(format!("{name}: row {i} was not expected: {}", Value::Object(shown)));
+                }
+                (None, None) => {}
+            }
+        }
+    }
+    for i in 0..expect.dead_letters.len().max(got.rejects.len()) {
+        match (expect.dead_letters.get(i), got.rejects.get(i)) {
+            (Some(e), Some(g)) => {
+                if (e.offset, &e.code) != (g.offset, &g.code) {
+                    out.push(format!(
+                        "dead letter {i}: expected record {} with {}, got record {} with {} ({})",
+                        e.offset, e.code, g.offset, g.code, g.message
+                    ));
+                } else if let Some(text) = &e.message
+                    && !g.message.contains(text.as_str())
+                {
+                    out.push(format!("dead letter {i}: expected a message with `{text}`, got `{}`", g.message));
+                }
+            }
+            (Some(e), None) => out.push(format!("dead letter {i} is missing: record {} with {}", e.offset, e.code)),
+            (None, Some(g)) => out.push(format!(
+                "dead letter {i} was not expected: record {} with {} ({})",
+                g.offset, g.code, g.message
+            )),
+            (None, None) => {}
+        }
+    }
+    if expect.dropped != got.dropped {
+        out.push(format!("dropped: expected {}, got {}", expect.dropped, got.dropped));
+    }
+    Ok(out)
+}
+
+fn row_differences(
+    output: &str,
+    row: usize,
+    expected: &Map<String, Value>,
+    got: &Map<String, Value>,
+    out: &mut Vec<String>,
+) {
+    for (column, want) in expected {
+        // A null and a missing column mean the same in a row of JSON.
+        let have = got.get(column).unwrap_or(&Value::Null);
+        if want != have {
+            out.push(format!("{output}: row {row}: {column}: expected {want}, got {have}"));
+        }
+    }
+    for (column, have) in got {
+        if !expected.contains_key(column) && !have.is_null() && !column.starts_with("_kafka_") {
+            out.push(format!("{output}: row {row}: {column}: not expected, got {have}"));
+        }
+    }
+}
+
+fn json_rows(rows: &arrow_array::RecordBatch) -> Result<Vec<Map<String, Value>>, Error> {
+    let mut bytes = Vec::new();
+    let mut writer = arrow_json::LineDelimitedWriter::new(&mut bytes);
+    writer.write(rows).map_err(Error::arrow)?;
+    writer.finish().map_err(Error::arrow)?;
+    serde_json::Deserializer::from_slice(&bytes)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::new(ErrorKind::Decode, format!("rows cannot be shown as JSON: {e}")))
+}

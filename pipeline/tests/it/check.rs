@@ -1,0 +1,187 @@
+use std::path::PathBuf;
+
+use gristmill_pipeline::{ByteSize, Format, check, schema};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let path = self.0.path().join("p.yaml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The mistakes as printed, without the folder.
+    fn mistakes(&self, text: &str) -> String {
+        let problems = check(&self.file(text)).expect_err("the file has mistakes").to_string();
+        problems.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+const RIGHT: &str = "\
+name: orders
+source:
+  kafka:
+    bootstrap_servers: localhost:9092
+    topics: [orders]
+decode:
+  format: json
+  fields:
+    order_id: string not null
+    customer: {name: string}
+sink:
+  files:
+    folder: rows
+    rotate: {bytes: 1MiB}
+";
+
+#[test]
+fn a_right_file_is_read_with_its_defaults() {
+    let folder = Folder::new();
+    let checked = check(&folder.file(RIGHT)).unwrap();
+    let p = &checked.pipeline;
+    assert_eq!(p.decode.format, Format::Json);
+    assert_eq!(p.sink.files.rotate.bytes, ByteSize(1 << 20));
+    assert_eq!(p.sink.files.rotate.rows, 1_000_000);
+    assert_eq!(checked.path(&p.sink.files.folder), folder.0.path().join("rows"));
+    let schema = p.decode.fields.as_ref().unwrap().arrow_schema().unwrap();
+    let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(names, ["order_id", "customer"], "columns stand in the order of the file");
+}
+
+#[test]
+fn every_mistake_is_named_at_once_with_its_line_and_what_was_meant() {
+    let text = "\
+nam: orders
+source:
+  kafka:
+    bootstrap_servers: localhost:9092
+    topics: []
+    start: earlyest
+decode:
+  format: jsn
+sink:
+  files:
+    folder: 7
+    rotate:
+      age: 30 seconds
+      byte: 1MiB
+";
+    assert_eq!(
+        Folder::new().mistakes(text),
+        "\
+p.yaml:1:1: `name` is missing
+p.yaml:1:1: nam: there is no such field; did you mean `name`?
+p.yaml:5:5: source.kafka.topics: is empty
+p.yaml:6:5: source.kafka.start: `earlyest` is none of earliest, latest; did you mean `earliest`?
+p.yaml:8:3: decode.format: `jsn` is none of json, avro, bytes; did you mean `json`?
+p.yaml:11:5: sink.files.folder: must be text, is a number
+p.yaml:13:7: sink.files.rotate.age: `30 seconds` is not a duration; write it as `30s`
+p.yaml:14:7: sink.files.rotate.byte: there is no such field; did you mean `bytes`?"
+    );
+}
+
+#[test]
+fn what_a_schema_cannot_say_is_checked_too() {
+    let text = "\
+name: orders
+source:
+  kafka:
+    bootstrap_servers: localhost:9092
+    topics: [orders, letters, orders]
+    properties:
+      group.id: mine
+      sasl.password: ${env:GRISTMILL_NO_SUCH_VARIABLE}
+transforms:
+  - wasm: nowhere.wasm
+decode:
+  format: json
+  fields:
+    order_id: strin
+    customer: {name: 'decimal(99,1)'}
+sink:
+  files:
+    folder: rows
+dead_letters:
+  folder: dead
+  topic: letters
+schema_registry:
+  url: localhost:8081
+  username: me
+http:
+  listen: '9600'
+";
+    let mistakes = Folder::new().mistakes(text);
+    for (line, expected) in [
+        (5, "source.kafka.topics[2]: `orders` is named twice"),
+        (7, "source.kafka.properties.group.id: this property belongs to Gristmill; write `source.kafka.group`"),
+        (8, "source.kafka.properties.sasl.password: the environment variable GRISTMILL_NO_SUCH_VARIABLE is not set"),
+        (10, "transforms[0].wasm: there is no file "),
+        (14, "decode.fields.order_id: "),
+        (15, "decode.fields.customer.name: "),
+        (21, "dead_letters.topic: `folder` and `topic` exclude each other; keep one"),
+        (22, "schema_registry: `username` and `password` go together"),
+        (23, "schema_registry.url: `localhost:8081` must begin with http:// or https://"),
+        (26, "http.listen: `9600` is not an address and port, such as `127.0.0.1:9600`"),
+    ] {
+        let found = mistakes.lines().any(|l| l.starts_with(&format!("p.yaml:{line}:")) && l.contains(expected));
+        assert!(found, "line {line}: {expected}\nis not in\n{mistakes}");
+    }
+    assert_eq!(mistakes.lines().count(), 10, "{mistakes}");
+}
+
+#[test]
+fn dead_letters_do_not_go_back_into_the_topic_that_is_read() {
+    let mistakes = Folder::new().mistakes(&format!("{RIGHT}dead_letters: {{topic: orders}}\n"));
+    assert!(mistakes.contains("its dead letters would come back for ever"), "{mistakes}");
+}
+
+#[test]
+fn what_is_not_yaml_says_where() {
+    let mistakes = Folder::new().mistakes("name: [orders\nsource: 1\n");
+    assert!(mistakes.starts_with("p.yaml:") && mistakes.contains("is not YAML"), "{mistakes}");
+    assert_eq!(Folder::new().mistakes(""), "p.yaml: is empty");
+    let twice = Folder::new().mistakes(&format!("{RIGHT}name: again\n"));
+    assert!(twice.contains("p.yaml:14") || twice.contains("p.yaml:15"), "{twice}");
+}
+
+#[test]
+fn strange_files_are_refused_without_a_panic() {
+    let folder = Folder::new();
+    let deep = format!("name: {}{}", "[".repeat(500), "]".repeat(500));
+    let huge = format!("name: {}", "x".repeat(2 << 20));
+    for text in ["- 1", "7", "~", "a: &x [*x]", "? [1]\n: 2", "name: !!binary aGk=", "name: .nan", &deep, &huge] {
+        assert!(check(&folder.file(text)).is_err(), "{text:.40}");
+    }
+    assert!(check(&folder.0.path().join("nothing.yaml")).is_err());
+}
+
+#[test]
+fn the_published_schema_is_a_schema_and_describes_every_field() {
+    let schema = schema();
+    jsonschema::meta::validate(&schema).unwrap();
+    let mut undescribed = Vec::new();
+    let mut visit = |name: &str, object: &serde_json::Value| {
+        for (field, value) in object["properties"].as_object().into_iter().flatten() {
+            if value.get("description").is_none() {
+                undescribed.push(format!("{name}.{field}"));
+            }
+        }
+    };
+    visit("PipelineFile", &schema);
+    for (name, object) in schema["$defs"].as_object().unwrap() {
+        visit(name, object);
+    }
+    assert_eq!(undescribed, Vec::<String>::new());
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let text = format!("{RIGHT}schema_registry: {{url: 'http://r', username: me, password: hunter2}}\n");
+    let checked = check(&Folder::new().file(&text)).unwrap();
+    assert!(!format!("{checked:?}").contains("hunter2"));
+}

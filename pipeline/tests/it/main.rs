@@ -1,0 +1,3 @@
+//! Pipeline files as people write them, wrong and right.
+
+mod check;
