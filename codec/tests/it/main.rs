@@ -1,0 +1,5 @@
+//! Decoding whole batches: mixes of good and bad rows, and Avro against an independent implementation.
+
+mod avro;
+mod avro_differential;
+mod json;
