@@ -43,6 +43,7 @@ mod error;
 mod mock;
 mod native;
 mod offsets;
+mod producer;
 mod properties;
 mod schema_registry;
 
@@ -54,6 +55,9 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "mock")]
 pub use mock::{MockCluster, MockRequest};
 pub use offsets::{Completion, Token, TopicPartition};
+pub use producer::{
+    Compression, Delivered, PendingDelivery, Producer, ProducerConfig, ProducerConfigBuilder, ProducerRecord, SendReport,
+};
 #[cfg(feature = "mock")]
 pub use schema_registry::EmbeddedRegistry;
 pub use schema_registry::{

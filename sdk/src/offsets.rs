@@ -229,11 +229,13 @@ impl OffsetTracker {
     }
 
     /// What may be committed for a partition.
+    #[cfg(test)]
     pub(crate) fn committable(&self, at: &TopicPartition) -> Option<i64> {
         self.partitions.get(at)?.committable()
     }
 
     /// Deliveries that are not completed, and those behind them.
+    #[cfg(test)]
     pub(crate) fn open_slots(&self, at: &TopicPartition) -> usize {
         self.partitions.get(at).map_or(0, |p| p.slots.len())
     }

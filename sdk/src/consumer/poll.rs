@@ -32,7 +32,8 @@ pub(super) struct Poller {
     questions: mpsc::Sender<Question>,
     config: ConsumerConfig,
     started: Instant,
-    main: Queue,
+    /// Kept for its wake-up; it is served through the client.
+    _main: Queue,
     replies: Queue,
     partitions: HashMap<TopicPartition, Partition>,
     last_commit: Option<Instant>,
@@ -91,7 +92,7 @@ impl Poller {
             questions,
             config,
             started: Instant::now(),
-            main,
+            _main: main,
             replies,
             partitions: HashMap::new(),
             last_commit: None,

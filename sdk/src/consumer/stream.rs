@@ -276,11 +276,6 @@ impl Channel {
         credit
     }
 
-    /// Bytes that wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.lock().bytes
-    }
-
     /// Adds items of `epoch`; those of another epoch are dropped.
     pub(super) fn push(&self, epoch: u64, items: impl IntoIterator<Item = Item>) {
         let mut state = self.lock();

@@ -21,7 +21,7 @@ pub(crate) use message::MessageRef;
 #[cfg(feature = "mock")]
 pub(crate) use mock::NativeMock;
 pub(crate) use partitions::{PartitionEntry, Partitions};
-pub(crate) use produce::{DeliveryReport, ProduceRequest};
+pub(crate) use produce::{DeliveryReport, OnDelivery, ProduceRequest, Refused};
 pub(crate) use queue::{CommitReply, Queue};
 
 pub(crate) use rdkafka_sys as sys;

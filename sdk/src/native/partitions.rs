@@ -24,14 +24,6 @@ impl Partitions {
         Partitions(unsafe { sys::rd_kafka_topic_partition_list_new(8) })
     }
 
-    /// Takes over a list that librdkafka made for us.
-    ///
-    /// # Safety
-    /// The pointer is valid, and nobody else destroys it.
-    pub(super) unsafe fn from_owned(list: *mut sys::rd_kafka_topic_partition_list_t) -> Self {
-        Partitions(list)
-    }
-
     /// Adds a partition. A topic name with a NUL byte cannot exist and is left out.
     pub(crate) fn add(&mut self, topic: &str, partition: i32, offset: i64) -> &mut Self {
         if let Ok(topic) = CString::new(topic) {
