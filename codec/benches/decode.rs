@@ -48,7 +48,8 @@ fn json_rows(bad_every: usize) -> Vec<Vec<u8>> {
 fn json_schema() -> SchemaRef {
     let fields: Vec<String> =
         (0..20).map(|f| format!(r#""f{f}":"{}""#, ["int64", "string", "float64", "bool"][f % 4])).collect();
-    let spec: SchemaSpec = serde_json::from_str(&format!("{{{}}}", fields.join(","))).expect("a map of fields");
+    let spec: SchemaSpec =
+        serde_json::from_str(&format!("{{{}}}", fields.join(","))).expect("a map of fields");
     spec.arrow_schema().expect("valid types")
 }
 
@@ -106,14 +107,19 @@ fn main() {
     println!("A/A noise {:.1} %", noise * 100.0);
     let json = first.min(second);
     let json_alone = best(|| {
-        let mut decoder = arrow_json::ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(ROWS).build_decoder().expect("a decoder");
+        let mut decoder = arrow_json::ReaderBuilder::new(Arc::clone(&schema))
+            .with_batch_size(ROWS)
+            .build_decoder()
+            .expect("a decoder");
         for row in &good {
             decoder.decode(row).expect("good rows");
         }
         black_box(decoder.flush().expect("good rows"));
     });
     let json_bad = best(|| drop(black_box(ours.decode(tagged(&bad)))));
-    println!("JSON, {size} bytes a row: {json:.0} ns a row, arrow-json alone {json_alone:.0} ns; 1 % bad {json_bad:.0} ns");
+    println!(
+        "JSON, {size} bytes a row: {json:.0} ns a row, arrow-json alone {json_alone:.0} ns; 1 % bad {json_bad:.0} ns"
+    );
 
     let writer = avro_schema(false);
     let good = avro_rows(&writer, false, 0);
@@ -121,7 +127,8 @@ fn main() {
     let mut ours = AvroDecoder::new(&writer).expect("a reader schema");
     ours.add_writer_schema(1, &writer).expect("the same schema");
     let avro = best(|| drop(black_box(ours.decode(tagged(&good)))));
-    let mut store = arrow_avro::schema::SchemaStore::new_with_type(arrow_avro::schema::FingerprintAlgorithm::Id);
+    let mut store =
+        arrow_avro::schema::SchemaStore::new_with_type(arrow_avro::schema::FingerprintAlgorithm::Id);
     store
         .set(arrow_avro::schema::Fingerprint::Id(1), arrow_avro::schema::AvroSchema::new(writer.clone()))
         .expect("a new store");
@@ -142,7 +149,9 @@ fn main() {
     strict.add_writer_schema(1, &nullable).expect("a schema that can be read");
     assert_eq!(strict.decode(tagged(&bad)).expect("decoded").undecodable.len(), 10);
     let avro_bad = best(|| drop(black_box(strict.decode(tagged(&bad)))));
-    println!("Avro, {size} bytes a row: {avro:.0} ns a row, arrow-avro alone {avro_alone:.0} ns; 1 % bad {avro_bad:.0} ns");
+    println!(
+        "Avro, {size} bytes a row: {avro:.0} ns a row, arrow-avro alone {avro_alone:.0} ns; 1 % bad {avro_bad:.0} ns"
+    );
 
     let round = |x: f64| (x * 1000.0).round() / 1000.0;
     println!(

@@ -175,7 +175,8 @@ mod tests {
     fn isolation_finds_exactly_the_bad_rows_in_order() {
         for count in 0..40usize {
             for seed in 0..60u64 {
-                let is_bad = |i: usize| (seed.wrapping_mul(0x9e37_79b9).wrapping_add(i as u64 * 7)) % 5 < seed % 4;
+                let is_bad =
+                    |i: usize| (seed.wrapping_mul(0x9e37_79b9).wrapping_add(i as u64 * 7)) % 5 < seed % 4;
                 let expected: Vec<usize> = (0..count).filter(|&i| is_bad(i)).collect();
                 let mut calls = 0;
                 let found = isolate(count, |range| {

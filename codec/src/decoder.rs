@@ -51,7 +51,6 @@ impl fmt::Display for Format {
 /// A decoder of any format.
 #[derive(Debug)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "one a partition, never moved on the hot path")]
 pub enum Decoder {
     /// JSON objects against declared fields.
     Json(JsonDecoder),

@@ -71,7 +71,11 @@ pub struct SpecMistake {
 
 impl fmt::Display for SpecMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "field {}: {}", self.path, self.message) }
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "field {}: {}", self.path, self.message)
+        }
     }
 }
 
@@ -178,7 +182,8 @@ impl SchemaSpec {
     }
 
     fn arrow_fields(&self, path: &str, depth: usize, mistakes: &mut Vec<SpecMistake>) -> Fields {
-        let mut note = |path: &str, message: String| mistakes.push(SpecMistake { path: path.into(), message });
+        let mut note =
+            |path: &str, message: String| mistakes.push(SpecMistake { path: path.into(), message });
         if self.fields.is_empty() {
             note(path, "no fields are declared; declare at least one, as `name: type`".into());
         }
@@ -205,7 +210,8 @@ impl SchemaSpec {
 
     /// A JSON Schema (2020-12) for the spec itself, to be put into that of a pipeline file.
     pub fn json_schema() -> serde_json::Value {
-        let names: Vec<&str> = PLAIN.iter().map(|(n, _)| *n).chain(TIMESTAMPS.iter().map(|(n, _)| *n)).collect();
+        let names: Vec<&str> =
+            PLAIN.iter().map(|(n, _)| *n).chain(TIMESTAMPS.iter().map(|(n, _)| *n)).collect();
         let pattern = format!(
             r"^\s*({}|decimal\(\s*[0-9]+\s*,\s*[0-9]+\s*\)|(list|map)<.+>)(\s+not\s+null)?\s*$",
             names.join("|")
@@ -226,7 +232,12 @@ impl SchemaSpec {
 }
 
 impl FieldSpec {
-    fn arrow_type(&self, path: &str, depth: usize, mistakes: &mut Vec<SpecMistake>) -> Option<(DataType, bool)> {
+    fn arrow_type(
+        &self,
+        path: &str,
+        depth: usize,
+        mistakes: &mut Vec<SpecMistake>,
+    ) -> Option<(DataType, bool)> {
         match self {
             FieldSpec::Type(text) => match parse_type(text, depth) {
                 Ok(parsed) => Some(parsed),
@@ -235,10 +246,15 @@ impl FieldSpec {
                     None
                 }
             },
-            FieldSpec::Struct(spec) => Some((DataType::Struct(spec.arrow_fields(path, depth + 1, mistakes)), true)),
+            FieldSpec::Struct(spec) => {
+                Some((DataType::Struct(spec.arrow_fields(path, depth + 1, mistakes)), true))
+            }
             FieldSpec::List(element) => {
                 if depth > MAX_DEPTH {
-                    mistakes.push(SpecMistake { path: path.into(), message: format!("nested deeper than {MAX_DEPTH} levels") });
+                    mistakes.push(SpecMistake {
+                        path: path.into(),
+                        message: format!("nested deeper than {MAX_DEPTH} levels"),
+                    });
                     return None;
                 }
                 let (element, nullable) = element.arrow_type(&format!("{path}[]"), depth + 1, mistakes)?;
@@ -288,7 +304,8 @@ fn parse_type(text: &str, depth: usize) -> Result<(DataType, bool), String> {
         let entries = Field::new(
             "entries",
             DataType::Struct(
-                vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, value_nullable)].into(),
+                vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, value_nullable)]
+                    .into(),
             ),
             false,
         );
@@ -299,7 +316,8 @@ fn parse_type(text: &str, depth: usize) -> Result<(DataType, bool), String> {
 
 fn strip_not_null(text: &str) -> Option<&str> {
     let before_null = text.strip_suffix("null")?;
-    let before_not = before_null.trim_end().strip_suffix("not").filter(|_| before_null.ends_with(char::is_whitespace))?;
+    let before_not =
+        before_null.trim_end().strip_suffix("not").filter(|_| before_null.ends_with(char::is_whitespace))?;
     (before_not.is_empty() || before_not.ends_with([' ', '\t', '>', ')'])).then(|| before_not.trim_end())
 }
 
@@ -327,7 +345,8 @@ fn unknown_type(body: &str) -> String {
     if let Some((_, meant)) = ELSEWHERE.iter().find(|(name, _)| *name == body || *name == head) {
         return format!("`{shown}` is not a type; did you mean `{meant}`?");
     }
-    let candidates = PLAIN.iter().map(|(n, _)| *n).chain(TIMESTAMPS.iter().map(|(n, _)| *n)).chain(SHAPES.iter().copied());
+    let candidates =
+        PLAIN.iter().map(|(n, _)| *n).chain(TIMESTAMPS.iter().map(|(n, _)| *n)).chain(SHAPES.iter().copied());
     let nearest = candidates
         .map(|candidate| {
             let name = candidate.split(['<', '(']).next().unwrap_or(candidate);
@@ -409,7 +428,8 @@ impl<'de> Deserialize<'de> for FieldSpec {
                 Ok(FieldSpec::Type(text.into()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FieldSpec, A::Error> {
-                SchemaSpec::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(FieldSpec::Struct)
+                SchemaSpec::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    .map(FieldSpec::Struct)
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<FieldSpec, A::Error> {
                 let element = seq.next_element()?;
@@ -504,7 +524,12 @@ mod tests {
 
     #[test]
     fn deep_nesting_ends_in_a_mistake() {
-        let spec: SchemaSpec = serde_json::from_str(&format!(r#"{{"a": "{}string{}"}}"#, "list<".repeat(5000), ">".repeat(5000))).unwrap();
+        let spec: SchemaSpec = serde_json::from_str(&format!(
+            r#"{{"a": "{}string{}"}}"#,
+            "list<".repeat(5000),
+            ">".repeat(5000)
+        ))
+        .unwrap();
         assert!(spec.arrow_schema().unwrap_err()[0].message.contains("deeper than 32"));
     }
 

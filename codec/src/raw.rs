@@ -71,10 +71,10 @@ impl RawDecoder {
             }
             tags.push(tag);
         }
-        let column: ArrayRef =
-            if self.text { Arc::new(text.finish()) } else { Arc::new(bytes.finish()) };
-        let batch = RecordBatch::try_new(self.schema.clone(), vec![column])
-            .map_err(|e| Error::new(ErrorKind::Internal, "the raw column does not fit its schema").with_source(e))?;
+        let column: ArrayRef = if self.text { Arc::new(text.finish()) } else { Arc::new(bytes.finish()) };
+        let batch = RecordBatch::try_new(self.schema.clone(), vec![column]).map_err(|e| {
+            Error::new(ErrorKind::Internal, "the raw column does not fit its schema").with_source(e)
+        })?;
         Ok(Decoded { batch, rows: tags, undecodable })
     }
 }
@@ -84,7 +84,10 @@ pub(crate) fn check_total(total: u64) -> Result<()> {
     if total > i32::MAX as u64 {
         return Err(Error::new(
             ErrorKind::TooLarge,
-            format!("the values of one batch add up to more than {} bytes; decode fewer rows at once", i32::MAX),
+            format!(
+                "the values of one batch add up to more than {} bytes; decode fewer rows at once",
+                i32::MAX
+            ),
         ));
     }
     Ok(())

@@ -43,7 +43,8 @@ const FREE_ITEMS: u64 = 65_536;
 
 /// Checks that `bytes` is one datum and nothing more. Gives the number of array and map items in it.
 pub(super) fn check(graph: &AvroSchemaGraph, bytes: &[u8]) -> Result<u64, DatumFault> {
-    let mut walk = Walk { nodes: &graph.nodes, bytes, at: 0, items: 0, max_items: FREE_ITEMS.max(bytes.len() as u64) };
+    let mut walk =
+        Walk { nodes: &graph.nodes, bytes, at: 0, items: 0, max_items: FREE_ITEMS.max(bytes.len() as u64) };
     walk.value(graph.root, 0)?;
     if walk.at < bytes.len() {
         return walk.fault("bytes after the end of the record");
@@ -97,7 +98,11 @@ impl<'a> Walk<'a> {
                     Some(size) => self.take(*size)?,
                     None => self.sized()?,
                 };
-                if decimal_fits(digits, *precision) { Ok(()) } else { self.fault("a decimal beyond its precision") }
+                if decimal_fits(digits, *precision) {
+                    Ok(())
+                } else {
+                    self.fault("a decimal beyond its precision")
+                }
             }
             Node::Enum(symbols) => {
                 let n = self.long()?;
@@ -133,7 +138,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), DatumFault>) -> Result<(), DatumFault> {
+    fn blocks(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), DatumFault>,
+    ) -> Result<(), DatumFault> {
         loop {
             let count = self.long()?;
             if count == 0 {
@@ -220,13 +228,13 @@ fn decimal_fits(digits: &[u8], precision: u8) -> bool {
         Some(out)
     };
     if precision <= 38 {
-        extended(16)
-            .and_then(|bytes| bytes.try_into().ok())
-            .is_some_and(|bytes| Decimal128Type::is_valid_decimal_precision(i128::from_be_bytes(bytes), precision))
+        extended(16).and_then(|bytes| bytes.try_into().ok()).is_some_and(|bytes| {
+            Decimal128Type::is_valid_decimal_precision(i128::from_be_bytes(bytes), precision)
+        })
     } else {
-        extended(32)
-            .and_then(|bytes| bytes.try_into().ok())
-            .is_some_and(|bytes| Decimal256Type::is_valid_decimal_precision(i256::from_be_bytes(bytes), precision))
+        extended(32).and_then(|bytes| bytes.try_into().ok()).is_some_and(|bytes| {
+            Decimal256Type::is_valid_decimal_precision(i256::from_be_bytes(bytes), precision)
+        })
     }
 }
 
@@ -248,10 +256,22 @@ mod tests {
         );
         let say = |bytes: &[u8]| check(&graph, bytes).map_err(|f| f.to_string());
         assert_eq!(say(&[2, 4, 0, 1, 0]), Ok(2));
-        assert_eq!(say(&[2, 4, 0, 2, 0]), Err("field lines[1].ok: a boolean that is neither 0 nor 1 at byte 4 of the record's body".into()));
-        assert_eq!(say(&[2, 4, 0]), Err("field lines[1].ok: the end of a truncated record at byte 3 of the record's body".into()));
-        assert_eq!(say(&[2, 0, 9]), Err("bytes after the end of the record at byte 2 of the record's body".into()));
-        assert_eq!(say(&[]), Err("field id: the end of a truncated record at byte 0 of the record's body".into()));
+        assert_eq!(
+            say(&[2, 4, 0, 2, 0]),
+            Err("field lines[1].ok: a boolean that is neither 0 nor 1 at byte 4 of the record's body".into())
+        );
+        assert_eq!(
+            say(&[2, 4, 0]),
+            Err("field lines[1].ok: the end of a truncated record at byte 3 of the record's body".into())
+        );
+        assert_eq!(
+            say(&[2, 0, 9]),
+            Err("bytes after the end of the record at byte 2 of the record's body".into())
+        );
+        assert_eq!(
+            say(&[]),
+            Err("field id: the end of a truncated record at byte 0 of the record's body".into())
+        );
         assert_eq!(
             say(&[0x80, 0x80, 0x80, 0x80, 0x10, 0]),
             Err("field id: an int beyond 32 bits at byte 5 of the record's body".into())
@@ -259,7 +279,8 @@ mod tests {
         // Two items of one byte each, said to take three.
         assert_eq!(
             say(&[2, 3, 6, 1, 1, 0]),
-            Err("field lines: a block whose size is not that of its items at byte 5 of the record's body".into())
+            Err("field lines: a block whose size is not that of its items at byte 5 of the record's body"
+                .into())
         );
         assert_eq!(say(&[2, 3, 4, 1, 1, 0]), Ok(2));
     }
@@ -267,7 +288,10 @@ mod tests {
     #[test]
     fn items_that_take_no_bytes_are_bounded() {
         let graph = graph(r#"{"type":"array","items":"null"}"#);
-        assert_eq!(check(&graph, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]).unwrap_err().what, "more array or map items than the record can hold");
+        assert_eq!(
+            check(&graph, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]).unwrap_err().what,
+            "more array or map items than the record can hold"
+        );
     }
 
     #[test]

@@ -84,12 +84,15 @@ impl AvroDecoder {
         if let Some(name) = &reader.recursive {
             return Err(Error::new(
                 ErrorKind::UnsupportedType,
-                format!("the type `{name}` contains itself, so it has no Arrow column; leave the field out of the reader schema"),
+                format!(
+                    "the type `{name}` contains itself, so it has no Arrow column; leave the field out of the reader schema"
+                ),
             ));
         }
         check_unions(&reader, reader.root, "")?;
         let decoder = arrow_avro(&reader.text, &reader.text).map_err(|e| {
-            Error::new(ErrorKind::UnsupportedType, "the reader schema has a type without an Arrow column").with_source(e)
+            Error::new(ErrorKind::UnsupportedType, "the reader schema has a type without an Arrow column")
+                .with_source(e)
         })?;
         let schema = Arc::new(Schema::new(plain_fields(decoder.schema().fields())));
         Ok(Self { reader, schema, writers: BTreeMap::new() })
@@ -114,7 +117,10 @@ impl AvroDecoder {
         }
         let made = AvroSchemaGraph::parse(schema, []).and_then(|graph| {
             let decoder = arrow_avro(&graph.text, &self.reader.text).map_err(|e| {
-                Error::new(ErrorKind::IncompatibleSchema, format!("it cannot be read with the reader schema: {e}"))
+                Error::new(
+                    ErrorKind::IncompatibleSchema,
+                    format!("it cannot be read with the reader schema: {e}"),
+                )
             })?;
             // Arrow's types decide in the end: a column must have one type for every writer.
             self.conform(RecordBatch::new_empty(decoder.schema())).ok_or_else(|| {
@@ -213,7 +219,8 @@ impl AvroDecoder {
                 let several: Vec<&RecordBatch> = several.iter().collect();
                 let order: Vec<(usize, usize)> = places.into_iter().flatten().collect();
                 interleave_record_batch(&several, &order).map_err(|e| {
-                    Error::new(ErrorKind::Internal, "the columns of several writer schemas cannot be joined").with_source(e)
+                    Error::new(ErrorKind::Internal, "the columns of several writer schemas cannot be joined")
+                        .with_source(e)
                 })?
             }
         };
@@ -243,12 +250,17 @@ impl AvroDecoder {
             Some(Ok(writer)) => writer,
             Some(Err(message)) => return Err(Fault::new(Cause::IncompatibleSchema, message.clone())),
             None => {
-                return Err(Fault::new(Cause::UnknownSchema, format!("writer schema {id} is not known to the Schema Registry")));
+                return Err(Fault::new(
+                    Cause::UnknownSchema,
+                    format!("writer schema {id} is not known to the Schema Registry"),
+                ));
             }
         };
         match datum::check(&writer.graph, body) {
             Ok(items) => Ok((id, body, items)),
-            Err(fault) => Err(Fault::new(Cause::Malformed, format!("not one datum of writer schema {id}: {fault}"))),
+            Err(fault) => {
+                Err(Fault::new(Cause::Malformed, format!("not one datum of writer schema {id}: {fault}")))
+            }
         }
     }
 
@@ -312,7 +324,10 @@ impl AvroDecoder {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidSchema`] if a text is not a schema or a name is defined nowhere.
-pub fn inline_avro_references<'a>(schema: &str, references: impl IntoIterator<Item = &'a str>) -> Result<String> {
+pub fn inline_avro_references<'a>(
+    schema: &str,
+    references: impl IntoIterator<Item = &'a str>,
+) -> Result<String> {
     Ok(AvroSchemaGraph::parse(schema, references)?.text)
 }
 
@@ -328,7 +343,10 @@ fn resolution_fault(id: u32, message: String) -> Fault {
     } else {
         "it has a value that the reader schema cannot hold"
     };
-    Fault::new(Cause::Mismatch, format!("a datum of writer schema {id} does not fit the reader schema: {what}"))
+    Fault::new(
+        Cause::Mismatch,
+        format!("a datum of writer schema {id} does not fit the reader schema: {what}"),
+    )
 }
 
 /// A decoder of bare data that one writer schema wrote.
@@ -355,7 +373,9 @@ fn check_unions(graph: &AvroSchemaGraph, id: u32, path: &str) -> Result<()> {
             if several {
                 return Err(Error::new(
                     ErrorKind::UnsupportedType,
-                    format!("field {path}: a union of several types besides null has no Arrow column here; leave the field out of the reader schema, or declare one of its types"),
+                    format!(
+                        "field {path}: a union of several types besides null has no Arrow column here; leave the field out of the reader schema, or declare one of its types"
+                    ),
                 ));
             }
             branches.iter().try_for_each(|&branch| check_unions(graph, branch, path))
@@ -398,7 +418,9 @@ fn same_shape(from: &DataType, to: &DataType) -> bool {
         }
         (DataType::Struct(a), DataType::Struct(b)) => {
             a.len() == b.len()
-                && a.iter().zip(b).all(|(a, b)| a.name() == b.name() && same_shape(a.data_type(), b.data_type()))
+                && a.iter()
+                    .zip(b)
+                    .all(|(a, b)| a.name() == b.name() && same_shape(a.data_type(), b.data_type()))
         }
         (a, b) => a == b,
     }

@@ -26,7 +26,10 @@ pub(super) enum Node {
     String,
     Fixed(usize),
     /// A decimal: `fixed` of this size, or bytes.
-    Decimal { fixed: Option<usize>, precision: u8 },
+    Decimal {
+        fixed: Option<usize>,
+        precision: u8,
+    },
     /// So many symbols.
     Enum(u32),
     Array(NodeId),
@@ -89,7 +92,9 @@ fn parse_json(text: &str, what: &str) -> Result<Value> {
     match serde_json::from_str(text) {
         Ok(value) => Ok(value),
         // A bare name such as `string` is a legal answer of a registry for a primitive schema.
-        Err(_) if PRIMITIVES.iter().any(|(name, _)| *name == text.trim()) => Ok(Value::String(text.trim().into())),
+        Err(_) if PRIMITIVES.iter().any(|(name, _)| *name == text.trim()) => {
+            Ok(Value::String(text.trim().into()))
+        }
         Err(e) => Err(Error::new(ErrorKind::InvalidSchema, format!("{what} is not JSON: {e}"))),
     }
 }
@@ -108,7 +113,10 @@ struct Parser {
 impl Parser {
     fn push(&mut self, node: Node) -> Result<NodeId> {
         if self.nodes.len() >= MAX_NODES {
-            return Err(Error::new(ErrorKind::InvalidSchema, format!("the schema has more than {MAX_NODES} types")));
+            return Err(Error::new(
+                ErrorKind::InvalidSchema,
+                format!("the schema has more than {MAX_NODES} types"),
+            ));
         }
         self.nodes.push(node);
         Ok((self.nodes.len() - 1) as NodeId)
@@ -176,7 +184,9 @@ impl Parser {
         }
         Err(invalid(
             path,
-            &format!("the type `{full}`, which nothing defines; if it is in another schema, give that one as a reference"),
+            &format!(
+                "the type `{full}`, which nothing defines; if it is in another schema, give that one as a reference"
+            ),
         ))
     }
 
@@ -208,7 +218,8 @@ impl Parser {
         match kind {
             "array" | "map" => {
                 let key = if kind == "array" { "items" } else { "values" };
-                let items = object.get(key).ok_or_else(|| invalid(path, &format!("{kind} without `{key}`")))?;
+                let items =
+                    object.get(key).ok_or_else(|| invalid(path, &format!("{kind} without `{key}`")))?;
                 let (item, text) = self.node(items, namespace, &format!("{path}[]"))?;
                 let id = self.push(if kind == "array" { Node::Array(item) } else { Node::Map(item) })?;
                 Ok((id, json!({"type": kind, (key): text})))
@@ -246,7 +257,8 @@ impl Parser {
                 Ok((named.id, named.text("enum", object, extra)))
             }
             "fixed" => {
-                let Some(size) = object.get("size").and_then(Value::as_u64).filter(|&n| n <= i32::MAX as u64) else {
+                let Some(size) = object.get("size").and_then(Value::as_u64).filter(|&n| n <= i32::MAX as u64)
+                else {
                     return Err(invalid(path, "a fixed without a valid `size`"));
                 };
                 let named = self.open(object, namespace, path)?;
@@ -263,7 +275,8 @@ impl Parser {
             "bytes" => match decimal(object, None) {
                 Some((precision, scale)) => {
                     let id = self.push(Node::Decimal { fixed: None, precision })?;
-                    let text = std::iter::once(("type", json!("bytes"))).chain(decimal_text(precision, scale));
+                    let text =
+                        std::iter::once(("type", json!("bytes"))).chain(decimal_text(precision, scale));
                     Ok((id, text.map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>().into()))
                 }
                 None => self.name("bytes", namespace, path),
@@ -294,7 +307,10 @@ impl Parser {
     }
 
     fn field(&mut self, field: &Value, namespace: &str, path: &str) -> Result<((String, NodeId), Value)> {
-        let name = field.get("name").and_then(Value::as_str).ok_or_else(|| invalid(path, "a field without a name"))?;
+        let name = field
+            .get("name")
+            .and_then(Value::as_str)
+            .ok_or_else(|| invalid(path, "a field without a name"))?;
         let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         let declared = field.get("type").ok_or_else(|| invalid(&path, "a field without a type"))?;
         let (id, text) = self.node(declared, namespace, &path)?;
@@ -315,7 +331,8 @@ impl Parser {
 
     /// Starts the definition of a named type, which may refer to itself from now on.
     fn open(&mut self, object: &Map<String, Value>, namespace: &str, path: &str) -> Result<Named> {
-        let name = text_of(object, "name").ok_or_else(|| invalid(path, "a record, enum or fixed without a name"))?;
+        let name =
+            text_of(object, "name").ok_or_else(|| invalid(path, "a record, enum or fixed without a name"))?;
         let (full, space) = full_name(name, text_of(object, "namespace"), namespace);
         let id = self.push(Node::Open)?;
         if self.named.insert(full.clone(), id).is_some() {
@@ -362,7 +379,7 @@ fn text_of<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
 /// Full name of a definition or reference, and the namespace it opens.
 fn full_name(name: &str, own: Option<&str>, around: &str) -> (String, String) {
     match name.rsplit_once('.') {
-        Some((namespace, short)) if namespace.is_empty() => (short.to_owned(), String::new()),
+        Some(("", short)) => (short.to_owned(), String::new()),
         Some((namespace, _)) => (name.to_owned(), namespace.to_owned()),
         None => match own.unwrap_or(around) {
             "" => (name.to_owned(), String::new()),
@@ -431,9 +448,15 @@ mod tests {
         for (text, node) in [
             (r#"{"type":"bytes","logicalType":"decimal","precision":4,"scale":5}"#, Node::Bytes),
             (r#"{"type":"bytes","logicalType":"decimal","precision":0}"#, Node::Bytes),
-            (r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#, Node::Decimal { fixed: None, precision: 9 }),
+            (
+                r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#,
+                Node::Decimal { fixed: None, precision: 9 },
+            ),
             (r#"{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":5}"#, Node::Fixed(2)),
-            (r#"{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":4}"#, Node::Decimal { fixed: Some(2), precision: 4 }),
+            (
+                r#"{"type":"fixed","name":"F","size":2,"logicalType":"decimal","precision":4}"#,
+                Node::Decimal { fixed: Some(2), precision: 4 },
+            ),
             (r#"{"type":"string","logicalType":"uuid"}"#, Node::String),
             (r#"{"type":"string","logicalType":"date"}"#, Node::String),
         ] {
@@ -446,9 +469,18 @@ mod tests {
     fn mistakes_name_the_field() {
         for (text, message) in [
             ("{", "the schema is not JSON: EOF while parsing an object at line 1 column 1"),
-            (r#"{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"array"}}]}"#, "field a has array without `items`"),
-            (r#"{"type":"record","name":"R","fields":[{"name":"a","type":[["null"]]}]}"#, "field a has a union directly inside a union"),
-            (r#"{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"record","name":"R","fields":[]}}]}"#, "field a has a second definition of the type `R`"),
+            (
+                r#"{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"array"}}]}"#,
+                "field a has array without `items`",
+            ),
+            (
+                r#"{"type":"record","name":"R","fields":[{"name":"a","type":[["null"]]}]}"#,
+                "field a has a union directly inside a union",
+            ),
+            (
+                r#"{"type":"record","name":"R","fields":[{"name":"a","type":{"type":"record","name":"R","fields":[]}}]}"#,
+                "field a has a second definition of the type `R`",
+            ),
             ("17", "the schema has something that is not a type (a name, an object or a union is)"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), message);
@@ -459,7 +491,8 @@ mod tests {
 
     #[test]
     fn a_type_that_contains_itself_is_noticed() {
-        let graph = parse(r#"{"type":"record","name":"n.T","fields":[{"name":"next","type":["null","T"]}]}"#).unwrap();
+        let graph = parse(r#"{"type":"record","name":"n.T","fields":[{"name":"next","type":["null","T"]}]}"#)
+            .unwrap();
         assert_eq!(graph.recursive.as_deref(), Some("n.T"));
     }
 }

@@ -81,7 +81,11 @@ impl DecoderFactory for ExactColumns {
             data_type: &DataType,
             read: impl Fn(Token<'_>) -> Option<P::Native> + Send + 'static,
         ) -> Box<dyn ArrayDecoder> {
-            Box::new(ExactColumn::<P, _> { data_type: data_type.clone(), read, primitive: std::marker::PhantomData })
+            Box::new(ExactColumn::<P, _> {
+                data_type: data_type.clone(),
+                read,
+                primitive: std::marker::PhantomData,
+            })
         }
         Ok(Some(match data_type {
             DataType::Int8 => column::<Int8Type>(data_type, integer),
@@ -94,7 +98,9 @@ impl DecoderFactory for ExactColumns {
             DataType::UInt64 => column::<UInt64Type>(data_type, integer),
             DataType::Float32 => column::<Float32Type>(data_type, |t| float32(t.digits())),
             DataType::Float64 => column::<Float64Type>(data_type, |t| float64(t.digits())),
-            &DataType::Decimal128(p, s) => column::<Decimal128Type>(data_type, move |t| decimal(t.digits(), p, s)),
+            &DataType::Decimal128(p, s) => {
+                column::<Decimal128Type>(data_type, move |t| decimal(t.digits(), p, s))
+            }
             DataType::Date32 => column::<Date32Type>(data_type, date),
             DataType::Timestamp(TimeUnit::Second, _) => {
                 column::<TimestampSecondType>(data_type, |t| timestamp(t, TimeUnit::Second))
@@ -125,7 +131,8 @@ where
     F: Fn(Token<'_>) -> Option<P::Native> + Send,
 {
     fn decode(&mut self, tape: &Tape<'_>, pos: &[u32]) -> Result<ArrayRef, ArrowError> {
-        let mut builder = PrimitiveBuilder::<P>::with_capacity(pos.len()).with_data_type(self.data_type.clone());
+        let mut builder =
+            PrimitiveBuilder::<P>::with_capacity(pos.len()).with_data_type(self.data_type.clone());
         for &p in pos {
             let token = match tape.get(p) {
                 TapeElement::Null => {

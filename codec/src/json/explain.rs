@@ -49,7 +49,8 @@ impl Search {
         if self.strict
             && let Some(i) = members.iter().position(|(name, _)| !fields.iter().any(|f| f.name() == name))
         {
-            let whose = if self.path.is_empty() { "the object".to_owned() } else { format!("field {}", self.path) };
+            let whose =
+                if self.path.is_empty() { "the object".to_owned() } else { format!("field {}", self.path) };
             return Some(if self.show_values {
                 format!("{whose} has the undeclared member {:?}", members[i].0)
             } else {
@@ -61,7 +62,8 @@ impl Search {
 
     fn field(&mut self, value: &RawValue, field: &Field) -> Option<String> {
         if value.get() == "null" {
-            return (!field.is_nullable()).then(|| format!("field {}: null, and declared `not null`", self.path));
+            return (!field.is_nullable())
+                .then(|| format!("field {}: null, and declared `not null`", self.path));
         }
         match field.data_type() {
             DataType::Struct(fields) => self.fields(value, fields),
@@ -105,9 +107,7 @@ impl Search {
                 "true" | "false" => None,
                 _ => Some(self.unexpected("bool", value)),
             },
-            DataType::Utf8 => {
-                (!value.get().starts_with('"')).then(|| self.unexpected("string", value))
-            }
+            DataType::Utf8 => (!value.get().starts_with('"')).then(|| self.unexpected("string", value)),
             scalar => {
                 let raw = value.get();
                 let text: Cow<'_, str>;

@@ -74,7 +74,10 @@ impl JsonDecoder {
     /// for a schema without fields or with one name twice.
     pub fn new(schema: SchemaRef, options: JsonOptions) -> Result<Self> {
         if schema.fields().is_empty() {
-            return Err(Error::new(ErrorKind::InvalidSchema, "the schema declares no fields; declare at least one"));
+            return Err(Error::new(
+                ErrorKind::InvalidSchema,
+                "the schema declares no fields; declare at least one",
+            ));
         }
         check_fields(schema.fields(), "")?;
         let options = JsonOptions { max_depth: options.max_depth.clamp(1, 128), ..options };
@@ -114,7 +117,10 @@ impl JsonDecoder {
             batch = self.columns(&texts);
         }
         let batch = batch.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "rows that fit one by one do not fit together; decode fewer rows at once")
+            Error::new(
+                ErrorKind::Internal,
+                "rows that fit one by one do not fit together; decode fewer rows at once",
+            )
         })?;
         Ok(sorting.finish(batch))
     }
@@ -136,9 +142,10 @@ impl JsonDecoder {
         };
         match syntax::check_object(text, self.options.max_depth) {
             Ok(()) => Ok(text),
-            Err(fault) => {
-                Err(Fault::new(Cause::Malformed, format!("not one JSON object: {} at byte {}", fault.what, fault.at)))
-            }
+            Err(fault) => Err(Fault::new(
+                Cause::Malformed,
+                format!("not one JSON object: {} at byte {}", fault.what, fault.at),
+            )),
         }
     }
 
@@ -168,7 +175,10 @@ impl JsonDecoder {
         let reason = std::str::from_utf8(text).ok().and_then(|text| {
             explain::explain(text, self.schema.fields(), self.options.strict, self.options.show_values)
         });
-        Fault::new(Cause::Mismatch, reason.unwrap_or_else(|| "the object does not fit the declared schema".into()))
+        Fault::new(
+            Cause::Mismatch,
+            reason.unwrap_or_else(|| "the object does not fit the declared schema".into()),
+        )
     }
 }
 
@@ -206,6 +216,8 @@ fn check_type(data_type: &DataType, path: &str) -> Result<()> {
 fn unsupported(data_type: &DataType, path: &str) -> Error {
     Error::new(
         ErrorKind::UnsupportedType,
-        format!("field {path}: JSON cannot be read as {data_type}; declare it as string and convert it in a transform"),
+        format!(
+            "field {path}: JSON cannot be read as {data_type}; declare it as string and convert it in a transform"
+        ),
     )
 }

@@ -10,12 +10,13 @@ use arrow_schema::TimeUnit;
 /// The integer `number * 10^scale` for the text of a JSON number, if it is one and fits.
 pub(super) fn exact(text: &str, scale: i8) -> Option<i128> {
     // The common case by far: digits alone.
-    if scale == 0 && text.len() <= 18 && !text.starts_with('+') {
-        if let Ok(small) = text.parse::<i64>()
-            && !has_leading_zero(text)
-        {
-            return Some(small.into());
-        }
+    if scale == 0
+        && text.len() <= 18
+        && !text.starts_with('+')
+        && !has_leading_zero(text)
+        && let Ok(small) = text.parse::<i64>()
+    {
+        return Some(small.into());
     }
     if !is_number(text) {
         return None;
@@ -48,7 +49,8 @@ pub(super) fn exact(text: &str, scale: i8) -> Option<i128> {
         .checked_add(i64::try_from(trailing).ok()?)?;
     // Below zero, digits that are not zero would fall off.
     let power = 10i128.checked_pow(u32::try_from(shift).ok()?)?;
-    let magnitude = digits.iter().try_fold(0i128, |n, d| n.checked_mul(10)?.checked_add(i128::from(d - b'0')))?;
+    let magnitude =
+        digits.iter().try_fold(0i128, |n, d| n.checked_mul(10)?.checked_add(i128::from(d - b'0')))?;
     let value = magnitude.checked_mul(power)?;
     Some(if negative { -value } else { value })
 }
@@ -119,7 +121,21 @@ mod tests {
         assert_eq!(exact("1.5e1", 0), Some(15));
         assert_eq!(exact("1200e-2", 0), Some(12));
         assert_eq!(exact("9223372036854775808", 0), Some(9_223_372_036_854_775_808));
-        for refused in ["1.7", "1e-1", "1e400", "1e99999999999999999999", "", "-", "+1", "01", "-01", "1 ", "0x1", "NaN", "1_0"] {
+        for refused in [
+            "1.7",
+            "1e-1",
+            "1e400",
+            "1e99999999999999999999",
+            "",
+            "-",
+            "+1",
+            "01",
+            "-01",
+            "1 ",
+            "0x1",
+            "NaN",
+            "1_0",
+        ] {
             assert_eq!(exact(refused, 0), None, "{refused}");
         }
         assert_eq!(exact("0e99999999999999999999", 0), Some(0));

@@ -63,7 +63,11 @@ impl Scan<'_> {
 
     #[cold]
     fn fault<T>(&self, what: &'static str) -> Result<T, SyntaxFault> {
-        let what = if self.at >= self.bytes.len() && !self.bytes.is_empty() { "the end of a truncated value" } else { what };
+        let what = if self.at >= self.bytes.len() && !self.bytes.is_empty() {
+            "the end of a truncated value"
+        } else {
+            what
+        };
         Err(SyntaxFault { at: self.at, what })
     }
 

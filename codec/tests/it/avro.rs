@@ -1,8 +1,8 @@
 //! Avro in the registry's wire format, case by case. Data are encoded by apache-avro.
 
+use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use apache_avro::Schema;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::{Array, RecordBatch};
@@ -11,7 +11,8 @@ use gristmill_codec::{AvroDecoder, Cause, Decoded, ErrorKind, inline_avro_refere
 
 /// A datum as apache-avro writes it; `blocks` makes it write arrays and maps in blocks with sizes.
 pub(crate) fn datum(schema: &Schema, value: Value, blocks: bool) -> Vec<u8> {
-    let writer = GenericDatumWriter::builder(schema).maybe_target_block_size(blocks.then_some(1)).build().unwrap();
+    let writer =
+        GenericDatumWriter::builder(schema).maybe_target_block_size(blocks.then_some(1)).build().unwrap();
     writer.write_value_to_vec(value).unwrap()
 }
 
@@ -51,7 +52,11 @@ fn v2(id: i64, remark: Option<&str>) -> Vec<u8> {
         None => Value::Union(0, Box::new(Value::Null)),
     };
     let gone = Value::Array(vec![Value::String("x".into())]);
-    encode(2, V2, record(&[("gone", gone), ("id", Value::Long(id)), ("remark", remark), ("extra", Value::Double(0.5))]))
+    encode(
+        2,
+        V2,
+        record(&[("gone", gone), ("id", Value::Long(id)), ("remark", remark), ("extra", Value::Double(0.5))]),
+    )
 }
 
 fn two_writers() -> AvroDecoder {
@@ -91,13 +96,37 @@ fn each_kind_of_bad_row_is_set_aside_with_its_reason_and_costs_no_other() {
         (None, Cause::NullValue, "the value is null (a tombstone)"),
         (Some(vec![]), Cause::Malformed, "0 bytes are too few for the Schema Registry's prefix of 5"),
         (Some(vec![0, 0, 0]), Cause::Malformed, "3 bytes are too few for the Schema Registry's prefix of 5"),
-        (Some(with(0, 1)), Cause::Malformed, "the value does not start with the Schema Registry's magic byte 0"),
-        (Some(b"{\"id\": 1}".to_vec()), Cause::Malformed, "the value does not start with the Schema Registry's magic byte 0; it looks like JSON"),
+        (
+            Some(with(0, 1)),
+            Cause::Malformed,
+            "the value does not start with the Schema Registry's magic byte 0",
+        ),
+        (
+            Some(b"{\"id\": 1}".to_vec()),
+            Cause::Malformed,
+            "the value does not start with the Schema Registry's magic byte 0; it looks like JSON",
+        ),
         (Some(with(4, 9)), Cause::UnknownSchema, "writer schema 9 is not known to the Schema Registry"),
-        (Some(cut(3)), Cause::Malformed, "not one datum of writer schema 1: field note: the end of a truncated record at byte 2 of the record's body"),
-        (Some([good.clone(), vec![0]].concat()), Cause::Malformed, "not one datum of writer schema 1: bytes after the end of the record at byte 8 of the record's body"),
-        (Some([good.clone(), good[5..].to_vec()].concat()), Cause::Malformed, "not one datum of writer schema 1: bytes after the end of the record at byte 8 of the record's body"),
-        (Some(with(8, 0xff)), Cause::Malformed, "not one datum of writer schema 1: field note: a string that is not UTF-8 at byte 8 of the record's body"),
+        (
+            Some(cut(3)),
+            Cause::Malformed,
+            "not one datum of writer schema 1: field note: the end of a truncated record at byte 2 of the record's body",
+        ),
+        (
+            Some([good.clone(), vec![0]].concat()),
+            Cause::Malformed,
+            "not one datum of writer schema 1: bytes after the end of the record at byte 8 of the record's body",
+        ),
+        (
+            Some([good.clone(), good[5..].to_vec()].concat()),
+            Cause::Malformed,
+            "not one datum of writer schema 1: bytes after the end of the record at byte 8 of the record's body",
+        ),
+        (
+            Some(with(8, 0xff)),
+            Cause::Malformed,
+            "not one datum of writer schema 1: field note: a string that is not UTF-8 at byte 8 of the record's body",
+        ),
     ];
     let mut rows: Vec<Option<Vec<u8>>> = Vec::new();
     for (row, ..) in &cases {
@@ -108,7 +137,10 @@ fn each_kind_of_bad_row_is_set_aside_with_its_reason_and_costs_no_other() {
     let decoded = decoder.decode(rows.iter().enumerate().map(|(i, r)| (i as u64, r.as_deref()))).unwrap();
     assert_eq!(decoded.rows.len(), cases.len() + 1);
     for ((i, (_, cause, reason)), undecodable) in cases.iter().enumerate().zip(&decoded.undecodable) {
-        assert_eq!((undecodable.row, undecodable.cause, undecodable.reason.as_str()), (2 * i as u64 + 1, *cause, *reason));
+        assert_eq!(
+            (undecodable.row, undecodable.cause, undecodable.reason.as_str()),
+            (2 * i as u64 + 1, *cause, *reason)
+        );
     }
     assert_eq!(decoded.undecodable.len(), cases.len());
 }
@@ -120,29 +152,44 @@ fn rows_that_schema_resolution_refuses_are_isolated() {
     let reader = r#"{"type":"record","name":"R","fields":[{"name":"n","type":"int"},
         {"name":"e","type":{"type":"enum","name":"E","symbols":["B","A"]}}]}"#;
     let row = |n: Option<i32>, e: u32| {
-        let n = n.map_or(Value::Union(0, Box::new(Value::Null)), |n| Value::Union(1, Box::new(Value::Int(n))));
+        let n =
+            n.map_or(Value::Union(0, Box::new(Value::Null)), |n| Value::Union(1, Box::new(Value::Int(n))));
         let symbol = ["A", "B", "C"][e as usize];
         encode(5, writer, record(&[("n", n), ("e", Value::Enum(e, symbol.into()))]))
     };
     let mut decoder = AvroDecoder::new(reader).unwrap();
     decoder.add_writer_schema(5, writer).unwrap();
-    let rows = [row(Some(1), 0), row(None, 0), row(Some(2), 2), row(Some(3), 1), row(None, 2), row(Some(4), 0)];
+    let rows =
+        [row(Some(1), 0), row(None, 0), row(Some(2), 2), row(Some(3), 1), row(None, 2), row(Some(4), 0)];
     let decoded = decode(&mut decoder, &rows);
     assert_eq!(decoded.rows, [0, 3, 5]);
     assert_eq!(column(&decoded.batch, "n").as_primitive::<Int32Type>().values(), &[1, 3, 4]);
     let symbols: Vec<_> = column(&decoded.batch, "e").as_string::<i32>().iter().flatten().collect();
     assert_eq!(symbols, ["A", "B", "A"]);
-    assert_eq!(decoded.undecodable.iter().map(|u| (u.row, u.cause)).collect::<Vec<_>>(), [(1, Cause::Mismatch), (2, Cause::Mismatch), (4, Cause::Mismatch)]);
-    assert!(decoded.undecodable[0].reason.starts_with("a datum of writer schema 5 does not fit the reader schema"), "{}", decoded.undecodable[0].reason);
+    assert_eq!(
+        decoded.undecodable.iter().map(|u| (u.row, u.cause)).collect::<Vec<_>>(),
+        [(1, Cause::Mismatch), (2, Cause::Mismatch), (4, Cause::Mismatch)]
+    );
+    assert!(
+        decoded.undecodable[0]
+            .reason
+            .starts_with("a datum of writer schema 5 does not fit the reader schema"),
+        "{}",
+        decoded.undecodable[0].reason
+    );
 }
 
 #[test]
 fn a_writer_schema_that_cannot_be_read_costs_only_its_own_rows() {
     let mut decoder = two_writers();
-    let other = r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"string"}]}"#;
+    let other =
+        r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"string"}]}"#;
     let error = decoder.add_writer_schema(3, other).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IncompatibleSchema);
-    assert!(error.to_string().starts_with("writer schema 3: it cannot be read with the reader schema"), "{error}");
+    assert!(
+        error.to_string().starts_with("writer schema 3: it cannot be read with the reader schema"),
+        "{error}"
+    );
     let bad = encode(3, other, record(&[("id", Value::String("x".into()))]));
     assert_eq!(decoder.missing_schemas([Some(bad.as_slice())]), [0u32; 0]);
     let decoded = decode(&mut decoder, &[v1(1, "a"), bad, v1(2, "b")]);
@@ -154,7 +201,14 @@ fn a_writer_schema_that_cannot_be_read_costs_only_its_own_rows() {
 #[test]
 fn missing_schemas_are_named_once_and_in_order() {
     let decoder = two_writers();
-    let rows = [v1(1, "a"), encode(9, "\"int\"", Value::Int(1)), encode(4, "\"int\"", Value::Int(1)), encode(9, "\"int\"", Value::Int(2)), vec![1, 0, 0, 0, 3], vec![0]];
+    let rows = [
+        v1(1, "a"),
+        encode(9, "\"int\"", Value::Int(1)),
+        encode(4, "\"int\"", Value::Int(1)),
+        encode(9, "\"int\"", Value::Int(2)),
+        vec![1, 0, 0, 0, 3],
+        vec![0],
+    ];
     let values = rows.iter().map(|r| Some(r.as_slice())).chain([None]);
     assert_eq!(decoder.missing_schemas(values), [4, 9]);
 }
@@ -184,7 +238,8 @@ const RICH: &str = r#"{"type":"record","name":"Rich","namespace":"a.b","doc":"d"
 fn logical_types_named_types_and_nesting_arrive_as_documented() {
     use apache_avro::Decimal;
     let some = |v: Value| Value::Union(1, Box::new(v));
-    let inner = |k: u32| record(&[("k", Value::Enum(k, ["X", "Y"][k as usize].into())), ("f", Value::Float(1.5))]);
+    let inner =
+        |k: u32| record(&[("k", Value::Enum(k, ["X", "Y"][k as usize].into())), ("f", Value::Float(1.5))]);
     let value = record(&[
         ("dec", Value::Decimal(Decimal::from((-1234i64).to_be_bytes()))),
         ("fdec", some(Value::Decimal(Decimal::from(9_999_999_999i64.to_be_bytes())))),
@@ -217,7 +272,10 @@ fn logical_types_named_types_and_nesting_arrive_as_documented() {
     assert_eq!(column(batch, "wide").as_primitive::<Decimal256Type>().value(0).to_i128(), Some(1 << 100));
     assert_eq!(column(batch, "day").as_primitive::<Date32Type>().value(0), 11);
     assert_eq!(column(batch, "tms").as_primitive::<TimestampMillisecondType>().value(0), 1500);
-    assert_eq!(*column(batch, "tms").data_type(), DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));
+    assert_eq!(
+        *column(batch, "tms").data_type(),
+        DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+    );
     assert_eq!(column(batch, "tus").as_primitive::<TimestampMicrosecondType>().value(0), 1501);
     assert_eq!(*column(batch, "local").data_type(), DataType::Timestamp(TimeUnit::Millisecond, None));
     assert_eq!(column(batch, "time").as_primitive::<Time32MillisecondType>().value(0), 8);
@@ -241,9 +299,21 @@ fn logical_types_named_types_and_nesting_arrive_as_documented() {
 fn reader_schemas_without_columns_are_refused_with_the_field() {
     for (schema, kind, part) in [
         (r#""string""#, ErrorKind::InvalidSchema, "not a record"),
-        (r#"{"type":"record","name":"T","fields":[{"name":"t","type":["null","T"]}]}"#, ErrorKind::UnsupportedType, "`T` contains itself"),
-        (r#"{"type":"record","name":"T","fields":[{"name":"a","type":{"type":"array","items":["int","string"]}}]}"#, ErrorKind::UnsupportedType, "field a[]: a union of several types"),
-        (r#"{"type":"record","name":"T","fields":[{"name":"a","type":"Nope"}]}"#, ErrorKind::InvalidSchema, "`Nope`, which nothing defines"),
+        (
+            r#"{"type":"record","name":"T","fields":[{"name":"t","type":["null","T"]}]}"#,
+            ErrorKind::UnsupportedType,
+            "`T` contains itself",
+        ),
+        (
+            r#"{"type":"record","name":"T","fields":[{"name":"a","type":{"type":"array","items":["int","string"]}}]}"#,
+            ErrorKind::UnsupportedType,
+            "field a[]: a union of several types",
+        ),
+        (
+            r#"{"type":"record","name":"T","fields":[{"name":"a","type":"Nope"}]}"#,
+            ErrorKind::InvalidSchema,
+            "`Nope`, which nothing defines",
+        ),
     ] {
         let error = AvroDecoder::new(schema).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
@@ -259,8 +329,9 @@ fn what_the_reader_leaves_out_may_be_anything() {
     let mut decoder = AvroDecoder::new(reader).unwrap();
     decoder.add_writer_schema(1, writer).unwrap();
     let map = Value::Map([("k".to_owned(), Value::Union(1, Box::new(Value::Double(1.0))))].into());
-    let rows = [(0, Value::Int(1)), (1, Value::String("s".into())), (2, map)]
-        .map(|(branch, v)| encode(1, writer, record(&[("u", Value::Union(branch, Box::new(v))), ("id", Value::Long(7))])));
+    let rows = [(0, Value::Int(1)), (1, Value::String("s".into())), (2, map)].map(|(branch, v)| {
+        encode(1, writer, record(&[("u", Value::Union(branch, Box::new(v))), ("id", Value::Long(7))]))
+    });
     let decoded = decode(&mut decoder, &rows);
     assert_eq!(decoded.undecodable, []);
     assert_eq!(column(&decoded.batch, "id").as_primitive::<Int64Type>().values(), &[7, 7, 7]);
@@ -274,7 +345,11 @@ fn a_writer_schema_that_contains_itself_is_refused_in_order() {
     let writer = r#"{"type":"record","name":"T","fields":[{"name":"id","type":"long"},{"name":"next","type":["null","T"]}]}"#;
     let mut decoder = AvroDecoder::new(reader).unwrap();
     let added = decoder.add_writer_schema(1, writer);
-    let row = encode(1, writer, record(&[("id", Value::Long(7)), ("next", Value::Union(0, Box::new(Value::Null)))]));
+    let row = encode(
+        1,
+        writer,
+        record(&[("id", Value::Long(7)), ("next", Value::Union(0, Box::new(Value::Null)))]),
+    );
     let decoded = decode(&mut decoder, &[row]);
     assert_eq!(added.unwrap_err().kind(), ErrorKind::IncompatibleSchema);
     assert_eq!(decoded.undecodable[0].cause, Cause::IncompatibleSchema);
@@ -283,7 +358,8 @@ fn a_writer_schema_that_contains_itself_is_refused_in_order() {
 #[test]
 fn referenced_schemas_are_inlined() {
     let order = r#"{"type":"record","name":"Order","fields":[{"name":"to","type":"c.Address"},{"name":"from","type":["null","c.Address"]}]}"#;
-    let address = r#"{"type":"record","name":"Address","namespace":"c","fields":[{"name":"street","type":"string"}]}"#;
+    let address =
+        r#"{"type":"record","name":"Address","namespace":"c","fields":[{"name":"street","type":"string"}]}"#;
     let whole = inline_avro_references(order, [address]).unwrap();
     let mut decoder = AvroDecoder::new(&whole).unwrap();
     decoder.add_writer_schema(1, &whole).unwrap();
@@ -319,5 +395,8 @@ fn what_arrow_avro_alone_would_accept_or_lose() {
     let mut ours = AvroDecoder::new(schema).unwrap();
     ours.add_writer_schema(1, schema).unwrap();
     let decoded = decode(&mut ours, &[nonsense.to_vec()]);
-    assert_eq!(decoded.undecodable[0].reason, "not one datum of writer schema 1: field u: a union branch that the writer schema does not have at byte 1 of the record's body");
+    assert_eq!(
+        decoded.undecodable[0].reason,
+        "not one datum of writer schema 1: field u: a union branch that the writer schema does not have at byte 1 of the record's body"
+    );
 }

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::{Decimal, Schema};
+use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
-use arrow_array::Array;
 use arrow_schema::DataType;
 use gristmill_codec::AvroDecoder;
 use proptest::prelude::*;
@@ -163,7 +163,9 @@ fn value(ty: &Ty, dice: &mut Dice) -> Value {
             Value::Enum(i, format!("S{i}"))
         }
         Ty::Array(t) => Value::Array((0..dice.below(4)).map(|_| value(t, dice)).collect()),
-        Ty::Map(t) => Value::Map((0..dice.below(3)).map(|i| (format!("k{i}{}", dice.text()), value(t, dice))).collect()),
+        Ty::Map(t) => {
+            Value::Map((0..dice.below(3)).map(|i| (format!("k{i}{}", dice.text()), value(t, dice))).collect())
+        }
         Ty::Opt(t, null_first) => {
             let null = dice.below(3) == 0;
             let branch = u32::from(null != *null_first);
@@ -276,9 +278,15 @@ fn of_array(array: &dyn Array, i: usize, out: &mut String) {
         DataType::Timestamp(_, _) => {
             write!(out, "{}", array.as_primitive::<TimestampMicrosecondType>().value(i)).unwrap();
         }
-        DataType::Float32 => write!(out, "f{:x}", array.as_primitive::<Float32Type>().value(i).to_bits()).unwrap(),
-        DataType::Float64 => write!(out, "d{:x}", array.as_primitive::<Float64Type>().value(i).to_bits()).unwrap(),
-        DataType::Decimal128(..) => write!(out, "{}", array.as_primitive::<Decimal128Type>().value(i)).unwrap(),
+        DataType::Float32 => {
+            write!(out, "f{:x}", array.as_primitive::<Float32Type>().value(i).to_bits()).unwrap()
+        }
+        DataType::Float64 => {
+            write!(out, "d{:x}", array.as_primitive::<Float64Type>().value(i).to_bits()).unwrap()
+        }
+        DataType::Decimal128(..) => {
+            write!(out, "{}", array.as_primitive::<Decimal128Type>().value(i)).unwrap()
+        }
         DataType::Binary => write!(out, "{:?}", array.as_binary::<i32>().value(i)).unwrap(),
         DataType::FixedSizeBinary(_) => write!(out, "{:?}", array.as_fixed_size_binary().value(i)).unwrap(),
         DataType::Utf8 => write!(out, "{:?}", array.as_string::<i32>().value(i)).unwrap(),

@@ -48,7 +48,10 @@ fn every_declared_type_is_read() {
     assert_eq!(column("total").as_primitive::<Decimal128Type>().value(0), 1250);
     assert_eq!(column("at").as_primitive::<TimestampMillisecondType>().value(0), 1_795_341_600_123);
     let lines = column("lines").as_list::<i32>().value(0);
-    assert_eq!(lines.as_struct().column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("s"), Some("t")]);
+    assert_eq!(
+        lines.as_struct().column(0).as_string::<i32>().iter().collect::<Vec<_>>(),
+        [Some("s"), Some("t")]
+    );
     assert_eq!(column("who").as_struct().column(1).as_primitive::<Int32Type>().value(0), 3);
     assert_eq!(column("extra").as_map().value_length(0), 2);
     for (column, field) in batch.columns().iter().zip(batch.schema().fields()) {
@@ -61,22 +64,46 @@ fn reasons_name_the_field_and_what_was_expected_and_quote_nothing() {
     for (row, expected) in [
         (r#"{"id": "s3cret"}"#, "field id: expected int64, got a string that does not fit it exactly"),
         (r#"{"id": 1.5}"#, "field id: expected int64, got a number that does not fit it exactly"),
-        (r#"{"id": 9223372036854775808}"#, "field id: expected int64, got a number that does not fit it exactly"),
+        (
+            r#"{"id": 9223372036854775808}"#,
+            "field id: expected int64, got a number that does not fit it exactly",
+        ),
         (r#"{"id": [1]}"#, "field id: expected int64, got an array"),
         (r#"{}"#, "field id: missing, and declared `not null`"),
         (r#"{"id": null}"#, "field id: null, and declared `not null`"),
-        (r#"{"id": 1, "id": "s3cret"}"#, "field id: expected int64, got a string that does not fit it exactly"),
-        (r#"{"id": 1, "total": 1.005}"#, "field total: expected decimal(9,2), got a number that does not fit it exactly"),
-        (r#"{"id": 1, "at": "2026-11-22 10:00:00"}"#, "field at: expected timestamp_ms, got a string that does not fit it exactly"),
+        (
+            r#"{"id": 1, "id": "s3cret"}"#,
+            "field id: expected int64, got a string that does not fit it exactly",
+        ),
+        (
+            r#"{"id": 1, "total": 1.005}"#,
+            "field total: expected decimal(9,2), got a number that does not fit it exactly",
+        ),
+        (
+            r#"{"id": 1, "at": "2026-11-22 10:00:00"}"#,
+            "field at: expected timestamp_ms, got a string that does not fit it exactly",
+        ),
         (r#"{"id": 1, "ok": "true"}"#, "field ok: expected bool, got a string"),
-        (r#"{"id": 1, "small": 128}"#, "field small: expected int8, got a number that does not fit it exactly"),
-        (r#"{"id": 1, "ratio": 1e999}"#, "field ratio: expected float64, got a number that does not fit it exactly"),
+        (
+            r#"{"id": 1, "small": 128}"#,
+            "field small: expected int8, got a number that does not fit it exactly",
+        ),
+        (
+            r#"{"id": 1, "ratio": 1e999}"#,
+            "field ratio: expected float64, got a number that does not fit it exactly",
+        ),
         (r#"{"id": 1, "name": 17}"#, "field name: expected string, got a number"),
         (r#"{"id": 1, "tags": "s3cret"}"#, "field tags: expected an array, got a string"),
         (r#"{"id": 1, "tags": ["a", null]}"#, "field tags[1]: null, and declared `not null`"),
         (r#"{"id": 1, "who": {"mail": "s3cret"}}"#, "field who.age: missing, and declared `not null`"),
-        (r#"{"id": 1, "lines": [{"sku": "a"}, {"sku": "b", "n": -1}]}"#, "field lines[1].n: expected uint16, got a number that does not fit it exactly"),
-        (r#"{"id": 1, "extra": {"a": 1, "s3cret": "x"}}"#, "field extra[2nd entry]: expected int32, got a string that does not fit it exactly"),
+        (
+            r#"{"id": 1, "lines": [{"sku": "a"}, {"sku": "b", "n": -1}]}"#,
+            "field lines[1].n: expected uint16, got a number that does not fit it exactly",
+        ),
+        (
+            r#"{"id": 1, "extra": {"a": 1, "s3cret": "x"}}"#,
+            "field extra[2nd entry]: expected int32, got a string that does not fit it exactly",
+        ),
         (r#"{"id": 1"#, "not one JSON object: the end of a truncated value at byte 8"),
         (r#"["s3cret"]"#, "not one JSON object: an array where an object is expected at byte 0"),
         ("", "not one JSON object: no JSON value at all at byte 0"),
@@ -91,13 +118,23 @@ fn reasons_name_the_field_and_what_was_expected_and_quote_nothing() {
 fn values_are_quoted_only_where_that_is_allowed() {
     let mut shown = decoder(SPEC, options(|o| o.show_values = true));
     let decoded = decode(&mut shown, &[r#"{"id": "s3cret"}"#, r#"{"id": 1, "extra": {"k": "v"}}"#]);
-    assert_eq!(decoded.undecodable[0].reason, r#"field id: expected int64, got a string that does not fit it exactly: "s3cret""#);
-    assert_eq!(decoded.undecodable[1].reason, r#"field extra["k"]: expected int32, got a string that does not fit it exactly: "v""#);
+    assert_eq!(
+        decoded.undecodable[0].reason,
+        r#"field id: expected int64, got a string that does not fit it exactly: "s3cret""#
+    );
+    assert_eq!(
+        decoded.undecodable[1].reason,
+        r#"field extra["k"]: expected int32, got a string that does not fit it exactly: "v""#
+    );
 }
 
 #[test]
 fn undeclared_members_are_ignored_or_refused_as_asked() {
-    let rows = [r#"{"id": 1, "s3cret": 2}"#, r#"{"id": 1, "who": {"age": 1, "x": 2}}"#, r#"{"id": 1, "extra": {"any": 1}}"#];
+    let rows = [
+        r#"{"id": 1, "s3cret": 2}"#,
+        r#"{"id": 1, "who": {"age": 1, "x": 2}}"#,
+        r#"{"id": 1, "extra": {"any": 1}}"#,
+    ];
     assert_eq!(decode(&mut decoder(SPEC, JsonOptions::default()), &rows).rows, [0, 1, 2]);
     let decoded = decode(&mut decoder(SPEC, options(|o| o.strict = true)), &rows);
     assert_eq!(decoded.rows, [2]);
@@ -123,7 +160,10 @@ fn bombs_are_refused_and_their_neighbours_are_not() {
     let digits = format!(r#"{{"id": {}}}"#, "9".repeat(1_000_000));
     let exponent = format!(r#"{{"id": 1e{}}}"#, "9".repeat(1_000_000));
     let wide = format!(r#"{{"id": 7, "x": [{}1]}}"#, "1,".repeat(300_000));
-    let decoded = decode(&mut decoder(SPEC, JsonOptions::default()), &[&deep, &digits, &exponent, &wide, r#"{"id": 8}"#]);
+    let decoded = decode(
+        &mut decoder(SPEC, JsonOptions::default()),
+        &[&deep, &digits, &exponent, &wide, r#"{"id": 8}"#],
+    );
     assert_eq!(decoded.rows, [3, 4]);
     assert_eq!(decoded.batch.column(0).as_primitive::<Int64Type>().values(), &[7, 8]);
 }
@@ -150,8 +190,20 @@ fn what_arrow_json_alone_would_lose_or_accept() {
         decoder.flush().unwrap().unwrap()
     };
     assert_eq!(alone(r#"{"a":1.7}"#, DataType::Int64).column(0).as_primitive::<Int64Type>().value(0), 1);
-    assert_eq!(alone(r#"{"a":1.005}"#, DataType::Decimal128(9, 2)).column(0).as_primitive::<Decimal128Type>().value(0), 101);
-    assert!(alone(r#"{"a":1e999}"#, DataType::Float64).column(0).as_primitive::<Float64Type>().value(0).is_infinite());
+    assert_eq!(
+        alone(r#"{"a":1.005}"#, DataType::Decimal128(9, 2))
+            .column(0)
+            .as_primitive::<Decimal128Type>()
+            .value(0),
+        101
+    );
+    assert!(
+        alone(r#"{"a":1e999}"#, DataType::Float64)
+            .column(0)
+            .as_primitive::<Float64Type>()
+            .value(0)
+            .is_infinite()
+    );
     assert_eq!(alone(r#"{"a":1}{"a":2}"#, DataType::Int64).num_rows(), 2);
     assert_eq!(alone(r#"{"x":2 "a":1,,}"#, DataType::Int64).num_rows(), 1);
     for row in [r#"{"a":1.7}"#, r#"{"a":1}{"a":2}"#, r#"{"x":2 "a":1,,}"#] {
@@ -174,7 +226,8 @@ fn value() -> impl Strategy<Value = String> {
 fn row() -> impl Strategy<Value = Option<Vec<u8>>> {
     let member = (prop::sample::select(vec!["id", "name", "total", "tags", "who", "other"]), value());
     let object = prop::collection::vec(member, 0..5).prop_map(|members| {
-        let members: Vec<String> = members.into_iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let members: Vec<String> =
+            members.into_iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", members.join(","))
     });
     let object = object.boxed();

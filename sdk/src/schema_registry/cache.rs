@@ -105,7 +105,12 @@ where
                 None => {
                     let (sender, receiver) = watch::channel(None);
                     slot.flight = Some(receiver.clone());
-                    let landing = Landing { slots: self.slots.clone(), key, lifetimes: self.lifetimes, clock: self.clock.clone() };
+                    let landing = Landing {
+                        slots: self.slots.clone(),
+                        key,
+                        lifetimes: self.lifetimes,
+                        clock: self.clock.clone(),
+                    };
                     let request = fetch();
                     tokio::spawn(async move {
                         let answer = request.await;
@@ -176,7 +181,11 @@ impl<K: Hash + Eq, V: Clone> Landing<K, V> {
                 slot.kept = Some(Kept { answer: answer.clone(), at: now, until });
             }
             Err(e) if e.kind() == RegistryErrorKind::NotFound => {
-                slot.kept = Some(Kept { answer: answer.clone(), at: now, until: Some(now + self.lifetimes.not_found) });
+                slot.kept = Some(Kept {
+                    answer: answer.clone(),
+                    at: now,
+                    until: Some(now + self.lifetimes.not_found),
+                });
             }
             Err(e) => {
                 if let Some(kept) = &mut slot.kept
@@ -268,7 +277,11 @@ mod tests {
         assert!(!ask(&cache, 1, Ok(1)).await.1);
         cache.advance(Duration::from_secs(3));
         assert!(matches!(ask(&cache, 1, Ok(1)).await, (Ok(1), true)));
-        for kind in [RegistryErrorKind::Unauthenticated, RegistryErrorKind::RateLimited, RegistryErrorKind::ServerFailure] {
+        for kind in [
+            RegistryErrorKind::Unauthenticated,
+            RegistryErrorKind::RateLimited,
+            RegistryErrorKind::ServerFailure,
+        ] {
             assert!(ask(&cache, 2, failure(kind)).await.1, "{kind:?}");
         }
         assert_eq!(cache.len(), 1, "a failure leaves no slot");

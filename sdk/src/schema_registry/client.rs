@@ -63,7 +63,8 @@ impl SchemaRegistry {
     ///
     /// [`RegistryErrorKind::InvalidConfig`] if a certificate or key cannot be read.
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
-        let for_ever = Lifetimes { value: None, not_found: config.not_found_ttl, max_stale: config.max_stale };
+        let for_ever =
+            Lifetimes { value: None, not_found: config.not_found_ttl, max_stale: config.max_stale };
         let for_a_while = Lifetimes { value: Some(config.latest_ttl), ..for_ever };
         let shared = Shared {
             transport: Transport::new(&config)?,
@@ -91,9 +92,17 @@ impl SchemaRegistry {
     /// # Errors
     ///
     /// Those of [`schema_by_id`](Self::schema_by_id).
-    pub async fn schema_by_id_in(&self, subject_or_context: &str, id: u32) -> Result<Arc<Schema>, RegistryError> {
+    pub async fn schema_by_id_in(
+        &self,
+        subject_or_context: &str,
+        id: u32,
+    ) -> Result<Arc<Schema>, RegistryError> {
         let context = context_of(subject_or_context).to_owned();
-        let asked = if context.is_empty() { format!("schema id {id}") } else { format!("schema id {id} of context {context}") };
+        let asked = if context.is_empty() {
+            format!("schema id {id}")
+        } else {
+            format!("schema id {id} of context {context}")
+        };
         let shared = self.shared.clone();
         let fetch = {
             let context = context.clone();
@@ -108,7 +117,8 @@ impl SchemaRegistry {
                 shared.fetch(&request, Some(id)).await
             }
         };
-        let registered = self.shared.by_id.get((id, context.clone()), fetch).await.map_err(|e| e.about(asked.clone()))?;
+        let registered =
+            self.shared.by_id.get((id, context.clone()), fetch).await.map_err(|e| e.about(asked.clone()))?;
         self.complete(&registered, &context).await.map_err(|e| e.about(asked))
     }
 
@@ -124,7 +134,8 @@ impl SchemaRegistry {
         let shared = self.shared.clone();
         let name = subject.to_owned();
         let fetch = move || async move {
-            let request = Request { path: &["subjects", &name, "versions", "latest"], query: &[], body: None };
+            let request =
+                Request { path: &["subjects", &name, "versions", "latest"], query: &[], body: None };
             shared.fetch(&request, None).await
         };
         let registered =
@@ -139,7 +150,8 @@ impl SchemaRegistry {
     /// Those of [`schema_by_id`](Self::schema_by_id).
     pub async fn version(&self, subject: &str, version: i32) -> Result<Arc<Schema>, RegistryError> {
         let asked = format!("subject {subject}, version {version}");
-        let registered = self.registered_version(subject, version).await.map_err(|e| e.about(asked.clone()))?;
+        let registered =
+            self.registered_version(subject, version).await.map_err(|e| e.about(asked.clone()))?;
         self.complete(&registered, context_of(subject)).await.map_err(|e| e.about(asked))
     }
 
@@ -169,21 +181,29 @@ impl SchemaRegistry {
         let about = |e: RegistryError| e.about(format!("registering a schema under subject {subject}"));
         let answer: IdAnswer = self.shared.transport.send(&request).await.map_err(about)?;
         let id = u32::try_from(answer.id).map_err(|_| {
-            about(RegistryError::new(RegistryErrorKind::Malformed, format!("the schema id {} is not a 32-bit number", answer.id)))
+            about(RegistryError::new(
+                RegistryErrorKind::Malformed,
+                format!("the schema id {} is not a 32-bit number", answer.id),
+            ))
         })?;
         self.shared.latest.forget(&subject.to_owned());
         self.shared.by_id.forget(&(id, context_of(subject).to_owned()));
         Ok(RegisteredId { id })
     }
 
-    async fn registered_version(&self, subject: &str, version: i32) -> Result<Arc<Registered>, RegistryError> {
+    async fn registered_version(
+        &self,
+        subject: &str,
+        version: i32,
+    ) -> Result<Arc<Registered>, RegistryError> {
         check_subject(subject)?;
         let shared = self.shared.clone();
         let name = subject.to_owned();
         let fetch = move || async move {
             let number = version.to_string();
             let query = [("deleted", "true")];
-            let request = Request { path: &["subjects", &name, "versions", &number], query: &query, body: None };
+            let request =
+                Request { path: &["subjects", &name, "versions", &number], query: &query, body: None };
             shared.fetch(&request, None).await
         };
         self.shared.by_version.get((subject.to_owned(), version), fetch).await
@@ -210,7 +230,10 @@ impl SchemaRegistry {
                 let key = (subject.clone(), reference.version);
                 let place = format!("{} (subject {subject}, version {})", reference.name, reference.version);
                 let refuse = |what: &str| {
-                    Err(RegistryError::new(RegistryErrorKind::InvalidReferences, format!("the reference {place} {what}")))
+                    Err(RegistryError::new(
+                        RegistryErrorKind::InvalidReferences,
+                        format!("the reference {place} {what}"),
+                    ))
                 };
                 if collected.open.contains(&key) {
                     return refuse("refers back to itself");
@@ -267,13 +290,20 @@ fn context_of(subject: &str) -> &str {
 
 /// A reference's subject, in the context of the schema that refers to it unless it names its own.
 fn in_context(subject: &str, context: &str) -> String {
-    if subject.starts_with(":.") || context.is_empty() { subject.to_owned() } else { format!("{context}{subject}") }
+    if subject.starts_with(":.") || context.is_empty() {
+        subject.to_owned()
+    } else {
+        format!("{context}{subject}")
+    }
 }
 
 fn check_subject(subject: &str) -> Result<(), RegistryError> {
     // A dot segment would be taken out of the path, and the request would go somewhere else.
     if subject.is_empty() || subject == "." || subject == ".." {
-        return Err(RegistryError::new(RegistryErrorKind::InvalidArgument, format!("{subject:?} is not a subject")));
+        return Err(RegistryError::new(
+            RegistryErrorKind::InvalidArgument,
+            format!("{subject:?} is not a subject"),
+        ));
     }
     Ok(())
 }

@@ -222,7 +222,8 @@ impl RegistryConfigBuilder {
                     mistakes.push(format!("URL {} is neither http nor https", i + 1));
                 }
                 Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                    mistakes.push(format!("URL {} has credentials in it; set them as user and password", i + 1));
+                    mistakes
+                        .push(format!("URL {} has credentials in it; set them as user and password", i + 1));
                 }
                 Ok(url) if url.query().is_some() || url.fragment().is_some() => {
                     mistakes.push(format!("URL {} has a query or fragment; leave it out", i + 1));
@@ -233,8 +234,13 @@ impl RegistryConfigBuilder {
         if self.basic.is_some() && self.bearer.is_some() {
             mistakes.push("both a password and a bearer token are set; set one".to_owned());
         }
-        if self.bearer.as_deref().is_some_and(|token| token.is_empty() || token.contains(|c: char| !c.is_ascii_graphic())) {
-            mistakes.push("the bearer token is empty or has characters that no HTTP header can carry".to_owned());
+        if self
+            .bearer
+            .as_deref()
+            .is_some_and(|token| token.is_empty() || token.contains(|c: char| !c.is_ascii_graphic()))
+        {
+            mistakes
+                .push("the bearer token is empty or has characters that no HTTP header can carry".to_owned());
         }
         for (name, time) in [("timeout", self.timeout), ("connect timeout", self.connect_timeout)] {
             if time.is_zero() {
@@ -298,7 +304,9 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.kind(), RegistryErrorKind::InvalidConfig);
         let text = error.to_string();
-        for part in ["URL 1", "URL 2", "URL 3", "both a password", "no HTTP header", "timeout is zero", "99 retries"] {
+        for part in
+            ["URL 1", "URL 2", "URL 3", "both a password", "no HTTP header", "timeout is zero", "99 retries"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("hunter2"), "{text}");
@@ -306,7 +314,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let builder = RegistryConfig::builder().url("http://registry:8081").client_identity_pem("hunter2", "hunter2");
+        let builder =
+            RegistryConfig::builder().url("http://registry:8081").client_identity_pem("hunter2", "hunter2");
         for builder in [builder.clone().basic_auth("me", "hunter2"), builder.bearer_token("hunter2")] {
             assert!(!format!("{builder:?}").contains("hunter2"));
             let shown = format!("{:?}", builder.build().unwrap());

@@ -136,16 +136,18 @@ async fn register(
         let own = reference.subject.starts_with(":.");
         let (their_context, their_subject) = split(&reference.subject);
         let their_context = if own { their_context } else { context };
-        let found = store
-            .contexts
-            .get(their_context)
-            .and_then(|c| c.subjects.get(their_subject))
-            .is_some_and(|ids| usize::try_from(reference.version).is_ok_and(|v| (1..=ids.len()).contains(&v)));
+        let found =
+            store.contexts.get(their_context).and_then(|c| c.subjects.get(their_subject)).is_some_and(
+                |ids| usize::try_from(reference.version).is_ok_and(|v| (1..=ids.len()).contains(&v)),
+            );
         if !found {
             return Err(Refusal(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 42201,
-                format!("No schema reference found for subject \"{}\" and version {}", reference.subject, reference.version),
+                format!(
+                    "No schema reference found for subject \"{}\" and version {}",
+                    reference.subject, reference.version
+                ),
             ));
         }
     }
@@ -164,7 +166,11 @@ async fn register(
     Ok(answer(StatusCode::OK, json!({"id": id})))
 }
 
-async fn look_up(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Result<Response, Refusal> {
+async fn look_up(
+    State(store): State<Shared>,
+    Path(subject): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let schema = parse(&body)?;
     let (context, name) = split(&subject);
     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +210,8 @@ async fn subjects(State(store): State<Shared>) -> Response {
 async fn versions(State(store): State<Shared>, Path(subject): Path<String>) -> Result<Response, Refusal> {
     let (context, name) = split(&subject);
     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
-    let ids = store.contexts.get(context).and_then(|c| c.subjects.get(name)).ok_or_else(|| no_subject(&subject))?;
+    let ids =
+        store.contexts.get(context).and_then(|c| c.subjects.get(name)).ok_or_else(|| no_subject(&subject))?;
     Ok(answer(StatusCode::OK, json!((1..=ids.len()).collect::<Vec<_>>())))
 }
 
@@ -220,7 +227,9 @@ async fn by_version(
         "latest" | "-1" => ids.len() - 1,
         number => match number.parse::<i32>() {
             Ok(n) if n > 0 && n as usize <= ids.len() => n as usize - 1,
-            Ok(n) if n > 0 => return Err(Refusal(StatusCode::NOT_FOUND, 40402, format!("Version {n} not found."))),
+            Ok(n) if n > 0 => {
+                return Err(Refusal(StatusCode::NOT_FOUND, 40402, format!("Version {n} not found.")));
+            }
             _ => {
                 let message = format!(
                     "The specified version '{number}' is not a valid version id. Allowed values are between [1, 2^31-1] and the string \"latest\""
@@ -253,8 +262,8 @@ fn split(subject: &str) -> (&str, &str) {
 
 fn parse(body: &[u8]) -> Result<Registered, Refusal> {
     let unprocessable = |code, message: String| Refusal(StatusCode::UNPROCESSABLE_ENTITY, code, message);
-    let body: RegisterBody =
-        serde_json::from_slice(body).map_err(|e| unprocessable(422, format!("the request is not valid: {e}")))?;
+    let body: RegisterBody = serde_json::from_slice(body)
+        .map_err(|e| unprocessable(422, format!("the request is not valid: {e}")))?;
     let schema_type = body.schema_type.filter(|t| !t.is_empty()).unwrap_or_else(|| "AVRO".into());
     let valid = match schema_type.as_str() {
         // What is not an object, a union or a name is no schema; the rest is for whoever reads it.
@@ -303,7 +312,8 @@ fn version_answer(subject: &str, context: &Context, ids: &[usize], index: usize)
 }
 
 fn answer(status: StatusCode, body: Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], body.to_string()).into_response()
+    (status, [(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], body.to_string())
+        .into_response()
 }
 
 impl IntoResponse for Refusal {

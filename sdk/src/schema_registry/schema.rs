@@ -108,7 +108,10 @@ pub(super) struct Registered {
 
 impl Registered {
     /// The schema, or why its records must not be read here.
-    pub(super) fn with_references(&self, referenced: Vec<ReferencedSchema>) -> Result<Arc<Schema>, RegistryError> {
+    pub(super) fn with_references(
+        &self,
+        referenced: Vec<ReferencedSchema>,
+    ) -> Result<Arc<Schema>, RegistryError> {
         if let Some(rule) = &self.refusing_rule {
             return Err(RegistryError::new(RegistryErrorKind::UnsupportedRules, rule.clone()));
         }
@@ -167,7 +170,9 @@ impl WireSchema {
     pub(super) fn registered(self, asked_id: Option<u32>) -> Result<Registered, String> {
         let id = match (asked_id, self.id) {
             (Some(id), _) => id,
-            (None, Some(id)) => u32::try_from(id).map_err(|_| format!("the schema id {id} is not a 32-bit number"))?,
+            (None, Some(id)) => {
+                u32::try_from(id).map_err(|_| format!("the schema id {id} is not a 32-bit number"))?
+            }
             (None, None) => return Err("the answer has no schema id".into()),
         };
         Ok(Registered {
@@ -200,14 +205,16 @@ impl WireRule {
         let mode = self.mode.as_deref().unwrap_or("");
         let name = if self.name.is_empty() { "without a name" } else { &self.name };
         if kind.to_ascii_uppercase().starts_with("ENCRYPT") {
-            return Some(format!("the schema has the encryption rule {name}, and records are not decrypted here"));
+            return Some(format!(
+                "the schema has the encryption rule {name}, and records are not decrypted here"
+            ));
         }
         match mode {
             // Run by whoever writes, or only when an old reader is served: never by us.
             "WRITE" | "DOWNGRADE" => None,
-            "READ" | "WRITEREAD" | "UPGRADE" | "UPDOWN" => {
-                Some(format!("the schema has the rule {name} of mode {mode}, which readers must run and which is not run here"))
-            }
+            "READ" | "WRITEREAD" | "UPGRADE" | "UPDOWN" => Some(format!(
+                "the schema has the rule {name} of mode {mode}, which readers must run and which is not run here"
+            )),
             other => Some(format!("the schema has the rule {name} of the unknown mode {other:?}")),
         }
     }
@@ -228,12 +235,15 @@ mod tests {
             for set in ["domainRules", "migrationRules", "encodingRules"] {
                 let rule = format!(r#"{{"{set}": [{{"name": "r", "mode": "{mode}", "type": "CEL"}}]}}"#);
                 assert!(refusal(&rule).unwrap().contains("the rule r"), "{rule}");
-                let off = format!(r#"{{"{set}": [{{"name": "r", "mode": "{mode}", "type": "CEL", "disabled": true}}]}}"#);
+                let off = format!(
+                    r#"{{"{set}": [{{"name": "r", "mode": "{mode}", "type": "CEL", "disabled": true}}]}}"#
+                );
                 assert_eq!(refusal(&off), None, "{off}");
             }
         }
         for kind in ["ENCRYPT", "ENCRYPT_PAYLOAD"] {
-            let rule = format!(r#"{{"domainRules": [{{"name": "pii", "mode": "WRITE", "type": "{kind}"}}]}}"#);
+            let rule =
+                format!(r#"{{"domainRules": [{{"name": "pii", "mode": "WRITE", "type": "{kind}"}}]}}"#);
             assert!(refusal(&rule).unwrap().contains("encryption rule pii"));
         }
         assert_eq!(refusal(r#"{"domainRules": [{"name": "r", "mode": "WRITE", "type": "CEL"}]}"#), None);

@@ -63,7 +63,8 @@ impl Transport {
             .redirect(redirect::Policy::limited(3))
             .user_agent(concat!("gristmill/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = &config.ca_pem {
-            let certificate = Certificate::from_pem(&pem.0).map_err(|e| bad("the CA certificate cannot be read", e))?;
+            let certificate =
+                Certificate::from_pem(&pem.0).map_err(|e| bad("the CA certificate cannot be read", e))?;
             client = client.add_root_certificate(certificate);
         }
         if let Some((certificate, key)) = &config.identity {
@@ -107,7 +108,8 @@ impl Transport {
                     }
                 }
             }
-            let error = last.unwrap_or_else(|| RegistryError::new(RegistryErrorKind::InvalidConfig, "no URL is set"));
+            let error =
+                last.unwrap_or_else(|| RegistryError::new(RegistryErrorKind::InvalidConfig, "no URL is set"));
             if attempt >= self.retries {
                 return Err(error);
             }
@@ -126,7 +128,10 @@ impl Transport {
     }
 
     async fn try_once<T: DeserializeOwned>(&self, base: &Url, request: &Request<'_>) -> Result<T, Failure> {
-        let fail = |kind, detail: String| Failure { error: RegistryError::new(kind, detail).at(shown(base)), retry_after: None };
+        let fail = |kind, detail: String| Failure {
+            error: RegistryError::new(kind, detail).at(shown(base)),
+            retry_after: None,
+        };
         let mut url = base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(request.path);

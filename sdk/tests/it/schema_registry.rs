@@ -9,8 +9,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use gristmill::{
-    EmbeddedRegistry, RegistryConfig, RegistryConfigBuilder, RegistryErrorKind, SchemaReference, SchemaRegistry,
-    SchemaType,
+    EmbeddedRegistry, RegistryConfig, RegistryConfigBuilder, RegistryErrorKind, SchemaReference,
+    SchemaRegistry, SchemaType,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -123,7 +123,8 @@ fn ok(text: &str) -> Act {
 fn version(id: u32, text: &str, references: serde_json::Value) -> Act {
     Act::Json(
         200,
-        serde_json::json!({"subject": "s", "version": 1, "id": id, "schema": text, "references": references}).to_string(),
+        serde_json::json!({"subject": "s", "version": 1, "id": id, "schema": text, "references": references})
+            .to_string(),
     )
 }
 
@@ -222,7 +223,8 @@ async fn failures_in_passing_are_retried_and_never_remembered() {
 #[tokio::test]
 async fn refusals_are_neither_retried_nor_remembered() {
     let registry = Scripted::start().await;
-    for (status, kind) in [(401, RegistryErrorKind::Unauthenticated), (403, RegistryErrorKind::Unauthorized)] {
+    for (status, kind) in [(401, RegistryErrorKind::Unauthenticated), (403, RegistryErrorKind::Unauthorized)]
+    {
         let path = format!("/schemas/ids/{status}");
         registry.on(&path, [fail(status), ok("\"int\"")]);
         let client = registry.client();
@@ -284,7 +286,10 @@ async fn answers_that_are_not_a_registrys_are_said_to_be_so() {
     let client = registry.client();
     let error = client.schema_by_id(7).await.unwrap_err();
     assert_eq!(error.kind(), RegistryErrorKind::Malformed);
-    assert!(error.to_string().contains("not of a proxy or a web page") && !error.to_string().contains("secret"), "{error}");
+    assert!(
+        error.to_string().contains("not of a proxy or a web page") && !error.to_string().contains("secret"),
+        "{error}"
+    );
     client.schema_by_id(7).await.unwrap();
 
     registry.on("/schemas/ids/8", [Act::Json(404, "<html>404</html>".into())]);
@@ -327,7 +332,8 @@ async fn latest_is_asked_again_after_its_time_and_stale_while_the_registry_fails
     .await;
     assert_eq!(stale.0.unwrap().id, 1);
     registry.on(LATEST, [version(2, "\"long\"", serde_json::json!([]))]);
-    let fresh = until(|| client.latest("orders-value"), |s| s.as_ref().is_ok_and(|s| s.id == 2)).await.unwrap();
+    let fresh =
+        until(|| client.latest("orders-value"), |s| s.as_ref().is_ok_and(|s| s.id == 2)).await.unwrap();
     assert_eq!((fresh.text.as_str(), fresh.version), ("\"long\"", Some(1)));
     // "It is gone" is an answer, not a failure.
     registry.on(LATEST, [not_found()]);
@@ -339,7 +345,10 @@ async fn latest_is_asked_again_after_its_time_and_stale_while_the_registry_fails
 async fn references_come_along_each_once_and_in_the_order_they_need() {
     let registry = Scripted::start().await;
     let refer = |names: &[&str]| -> serde_json::Value {
-        names.iter().map(|n| serde_json::json!({"name": format!("t.{n}"), "subject": n, "version": 1})).collect()
+        names
+            .iter()
+            .map(|n| serde_json::json!({"name": format!("t.{n}"), "subject": n, "version": 1}))
+            .collect()
     };
     let main = serde_json::json!({"schema": "main", "references": refer(&["a", "b"])}).to_string();
     registry
@@ -414,7 +423,10 @@ async fn rules_that_readers_must_run_fail_loudly_every_time() {
     for _ in 0..2 {
         let error = client.schema_by_id(7).await.unwrap_err();
         assert_eq!(error.kind(), RegistryErrorKind::UnsupportedRules);
-        assert!(error.to_string().contains("schema id 7: the schema has the rule mask of mode READ"), "{error}");
+        assert!(
+            error.to_string().contains("schema id 7: the schema has the rule mask of mode READ"),
+            "{error}"
+        );
     }
     client.schema_by_id(8).await.unwrap();
 }
@@ -422,7 +434,8 @@ async fn rules_that_readers_must_run_fail_loudly_every_time() {
 #[tokio::test]
 async fn the_embedded_registry_registers_and_serves() {
     let embedded = EmbeddedRegistry::start().await.unwrap();
-    let config = RegistryConfig::builder().url(embedded.url()).not_found_ttl(Duration::from_secs(60)).build().unwrap();
+    let config =
+        RegistryConfig::builder().url(embedded.url()).not_found_ttl(Duration::from_secs(60)).build().unwrap();
     let client = SchemaRegistry::new(config).unwrap();
 
     let error = client.latest("orders-value").await.unwrap_err();
@@ -432,11 +445,16 @@ async fn the_embedded_registry_registers_and_serves() {
     let address = r#"{"type":"record","name":"c.Address","fields":[]}"#;
     let order = r#"{"type":"record","name":"Order","fields":[{"name":"a","type":"c.Address"}]}"#;
     let reference = SchemaReference { name: "c.Address".into(), subject: "address".into(), version: 1 };
-    let refused = client.register("orders-value", &SchemaType::Avro, order, std::slice::from_ref(&reference)).await;
+    let refused =
+        client.register("orders-value", &SchemaType::Avro, order, std::slice::from_ref(&reference)).await;
     assert_eq!(refused.unwrap_err().kind(), RegistryErrorKind::InvalidSchema);
 
     let a = client.register("address", &SchemaType::Avro, address, &[]).await.unwrap().id;
-    let o = client.register("orders-value", &SchemaType::Avro, order, std::slice::from_ref(&reference)).await.unwrap().id;
+    let o = client
+        .register("orders-value", &SchemaType::Avro, order, std::slice::from_ref(&reference))
+        .await
+        .unwrap()
+        .id;
     assert_eq!((a, o), (1, 2));
     // Registered by this client: what it remembered about them is gone at once.
     assert_eq!(client.schema_by_id(1).await.unwrap().text, address);
