@@ -564,6 +564,12 @@ impl EditWriter {
         Self::default()
     }
 
+    /// Makes room for so many words and bytes of data.
+    pub fn reserve(&mut self, words: usize, bytes: usize) {
+        self.operations.reserve(words);
+        self.data.reserve(bytes);
+    }
+
     /// Sets the row's key; `None` is null.
     pub fn set_key(&mut self, key: Option<&[u8]>) {
         self.key = Some(self.put(key));
@@ -644,6 +650,9 @@ impl EditWriter {
     /// Verdict: the row is left out. Its edits are void, its extra records are not.
     #[inline]
     pub fn drop_row(&mut self) {
+        if self.edited && self.emits.is_empty() {
+            self.data.truncate(self.mark);
+        }
         self.clear_edits();
         self.extend_run(opcode::DROP);
         self.end_row();

@@ -79,6 +79,11 @@ impl<'a> Record<'a> {
         cell(self.rows.values, self.cells[2], self.cells[3])
     }
 
+    /// Whether the value is null. Known from the index alone, also where values were not handed over.
+    pub fn is_tombstone(&self) -> bool {
+        self.cells[3] == NULL_LEN
+    }
+
     /// The headers, in Kafka's order.
     pub fn headers(&self) -> Headers<'a> {
         Headers::from_encoded(cell(self.rows.headers, self.cells[4], self.cells[5]).unwrap_or_default())
