@@ -1,9 +1,241 @@
-//! Builds guests.
-use std::path::PathBuf;
+//! Builds a guest crate into a component with whatever toolchain there is.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const PACKAGES: &str = "rustc-web rust-web-src rust-web-llvm lld-22";
+
+/// A component that [`build_guest`] made.
+#[derive(Debug, Clone)]
+pub struct BuiltGuest {
+    /// The file, in the user's cache, named by its content: later builds do not touch it.
+    pub component: PathBuf,
+    /// What built it.
+    pub toolchain: GuestToolchain,
+}
+
+/// Where the standard library for WebAssembly comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuestToolchain {
+    /// The target is installed for the Rust toolchain in use.
+    Installed,
+    /// Debian's packages `rustc-web` and `rust-web-src`: this compiler builds the library from source, once.
+    Debian {
+        /// The compiler.
+        rustc: PathBuf,
+    },
+}
+
+impl GuestToolchain {
+    /// Finds one. Does not install anything and does not call rustup.
+    ///
+    /// # Errors
+    /// Kind `Host`, with the one command that installs it.
+    pub fn find() -> Result<Self, Error> {
+        if has_installed_target() {
+            return Ok(GuestToolchain::Installed);
+        }
+        if let Some(rustc) = debian_rustc() {
+            return Ok(GuestToolchain::Debian { rustc });
+        }
+        let command = if !on_path("rustup") && on_path("apt-get") {
+            format!("apt-get install --no-install-recommends {PACKAGES}")
+        } else {
+            format!("rustup target add {TARGET}")
+        };
+        Err(Error::host(format!("there is no Rust standard library for {TARGET}: install it with `{command}`")))
+    }
+}
+
+/// Builds the guest crate in `dir` and gives back its component.
+///
+/// Guests share a target directory in the user's cache (`$XDG_CACHE_HOME/gristmill/guests`), so that the
+/// standard library is built once where it has to be. Compiler messages go to standard error. The component
+/// holds no path of this machine.
+///
+/// # Errors
+/// Kind `Host` where there is no toolchain; kind `Load` where `dir` holds no guest crate or it does not
+/// compile.
+pub fn build_guest(dir: impl AsRef<Path>) -> Result<BuiltGuest, Error> {
+    let dir = dir.as_ref();
+    let place = |e: Error| e.within(dir.display());
+    let package = package(dir).map_err(place)?;
+    let toolchain = GuestToolchain::find().map_err(place)?;
+    let cache = user_cache().ok_or_else(|| {
+        place(Error::host("there is no cache folder: neither XDG_CACHE_HOME nor HOME is an absolute path"))
+    })?;
+    let mut cargo = cargo(&toolchain);
+    cargo
+        .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .arg("--manifest-path")
+        .arg(&package.manifest)
+        .env("CARGO_TARGET_DIR", cache.join("guests"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&package.root))
+        // The same for all guests: another profile would mean another standard library.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "true")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .stderr(Stdio::inherit());
+    if let GuestToolchain::Debian { .. } = toolchain {
+        cargo.args(["-Z", "build-std=std,panic_abort"]);
+    }
+    let out = cargo.output().map_err(|e| place(Error::host(format!("cargo did not start: {e}"))))?;
+    if !out.status.success() {
+        return Err(place(Error::load("the guest does not compile; the compiler's messages are above")));
+    }
+    let built = artifact(&String::from_utf8_lossy(&out.stdout), &package.target)
+        .ok_or_else(|| place(Error::load("cargo built no WebAssembly of the crate")))?;
+    let component = keep(&cache, &package.target, &built)
+        .map_err(|e| place(Error::host(format!("{} was not copied: {e}", built.display()))))?;
+    Ok(BuiltGuest { component, toolchain })
+}
+
+struct Package {
+    manifest: PathBuf,
+    /// Of the checkout, for the paths inside the component.
+    root: PathBuf,
+    target: String,
+}
+
+fn package(dir: &Path) -> Result<Package, Error> {
+    let manifest = dir.join("Cargo.toml");
+    let manifest = fs::canonicalize(&manifest)
+        .map_err(|_| Error::load("there is no Cargo.toml: this is not the folder of a guest crate"))?;
+    let out = Command::new(cargo_program())
+        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
+        .arg(&manifest)
+        .output()
+        .map_err(|e| Error::host(format!("cargo did not start: {e}")))?;
+    if !out.status.success() {
+        let text = String::from_utf8_lossy(&out.stderr);
+        return Err(Error::load(format!("cargo cannot read the crate: {}", text.trim())));
+    }
+    let metadata: Value = serde_json::from_slice(&out.stdout)
+        .map_err(|e| Error::host(format!("cargo metadata is not JSON: {e}")))?;
+    let packages = metadata["packages"].as_array();
+    let package = packages
+        .into_iter()
+        .flatten()
+        .find(|p| p["manifest_path"].as_str().map(Path::new) == Some(&manifest))
+        .ok_or_else(|| Error::load("Cargo.toml is a workspace: name the folder of the guest crate itself"))?;
+    let target = package["targets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|t| t["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "cdylib")))
+        .and_then(|t| t["name"].as_str())
+        .ok_or_else(|| Error::load("the crate has no cdylib: add `crate-type = [\"cdylib\", \"rlib\"]` to [lib]"))?
+        .to_owned();
+    let folder = manifest.parent().unwrap_or(&manifest);
+    let root = folder.ancestors().find(|a| a.join(".git").exists()).unwrap_or(folder).to_owned();
+    Ok(Package { manifest, root, target })
+}
+
+fn cargo_program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn cargo(toolchain: &GuestToolchain) -> Command {
+    let mut cargo = Command::new(cargo_program());
+    // Variables of an outer cargo that would mean something else to the inner one.
+    for name in ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+    {
+        cargo.env_remove(name);
+    }
+    cargo.env("RUSTUP_AUTO_INSTALL", "0");
+    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld");
+    if let GuestToolchain::Debian { rustc } = toolchain {
+        cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+    }
+    cargo
+}
+
+fn rustflags(root: &Path) -> String {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
+    flags.push(format!("--remap-path-prefix={}=.", root.display()));
+    if let Some(home) = home {
+        flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+    }
+    flags.join("\x1f")
+}
+
+fn artifact(messages: &str, target: &str) -> Option<PathBuf> {
+    let mut found = None;
+    for message in messages.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()) {
+        if message["reason"] == "compiler-artifact" && message["target"]["name"] == target {
+            let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            found = files.filter(|f| f.ends_with(".wasm")).map(PathBuf::from).last().or(found);
+        }
+    }
+    found
+}
+
+/// Copies to a name that says the content: the target directory is shared, and the next build of a crate
+/// with this name replaces the file there.
+fn keep(cache: &Path, target: &str, built: &Path) -> std::io::Result<PathBuf> {
+    let bytes = fs::read(built)?;
+    let digest: String = Sha256::digest(&bytes)[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let folder = cache.join("components");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{target}-{digest}.wasm"));
+    let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+    std::io::Write::write_all(&mut file, &bytes)?;
+    file.persist(&path)?;
+    Ok(path)
+}
+
+fn has_installed_target() -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let out = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .stderr(Stdio::null())
+        .output();
+    let Ok(out) = out else { return false };
+    let libraries = PathBuf::from(String::from_utf8_lossy(&out.stdout).trim());
+    let mut files = fs::read_dir(libraries).into_iter().flatten().flatten();
+    files.any(|f| f.file_name().to_string_lossy().starts_with("libstd-"))
+}
+
+/// The compiler of rustc-web, where the packages that it needs are there too. Without lld-22 its linker is
+/// a dangling link.
+fn debian_rustc() -> Option<PathBuf> {
+    let files = |package: &str| -> Option<Vec<PathBuf>> {
+        let out = Command::new("dpkg").args(["-L", package]).stderr(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        out.status.success().then(|| text.lines().map(PathBuf::from).collect())
+    };
+    let has = |package: &str, name: &str| {
+        files(package).is_some_and(|f| f.iter().any(|f| f.ends_with(name) && f.exists()))
+    };
+    let rustc = files("rustc-web")?.into_iter().find(|f| f.ends_with("bin/rustc") && f.exists())?;
+    let complete = has("lld-22", "bin/wasm-ld-22")
+        && has("rust-web-llvm", "bin/wasm-component-ld")
+        && files("rust-web-src").is_some();
+    complete.then_some(rustc)
+}
+
+fn on_path(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
 
 /// `$XDG_CACHE_HOME/gristmill`, or `~/.cache/gristmill`.
 pub(crate) fn user_cache() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(base.join("gristmill"))
 }

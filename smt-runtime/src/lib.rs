@@ -51,6 +51,7 @@ mod transform;
 
 pub use applied::{Applied, OutputRecord, Reject, Stats};
 pub use error::{Error, ErrorKind};
+pub use guest_build::{BuiltGuest, GuestToolchain, build_guest};
 pub use instance::Instance;
 pub use limits::Limits;
 pub use manifest::{Manifest, Output, Reads};

@@ -145,13 +145,16 @@ mod tests {
             "required": ["mask", "limit", "fields"],
             "additionalProperties": false,
         });
-        let wrong = check(&schema, &json!({"mask": "", "limit": -5, "mode": "s3cret", "lmit": 1}));
+        let mut wrong = check(&schema, &json!({"mask": "", "limit": -5, "mode": "s3cret", "lmit": 1}));
+        // The order of fields depends on how serde_json was built.
+        wrong.sort();
+        let unknown = wrong.remove(2);
+        assert!(unknown.starts_with("config.lmit is not known: there are "), "{unknown}");
         assert_eq!(
             wrong,
             [
                 "config.fields is missing",
                 "config.limit must be at least 0",
-                "config.lmit is not known: there are limit, mask, mode",
                 "config.mask must have at least 1 characters",
                 "config.mode is not one of \"drop\", \"reject\"",
             ]

@@ -1,0 +1,5 @@
+//! The runtime against guests that attack it, and against guests that are as they should be.
+
+mod hostile;
+mod loading;
+mod support;
