@@ -190,12 +190,24 @@ impl AvroDecoder {
             let batch = match self.columns(id, &data) {
                 Ok(batch) => batch,
                 Err(_) => {
-                    let bad = isolate(data.len(), |range| self.columns(id, &data[range]).is_ok());
-                    for &i in &bad {
-                        let refused = self.columns(id, &data[i..=i]);
-                        faults.push((data[i].index, resolution_fault(id, refused.err().unwrap_or_default())));
+                    let mut withdraw = |data: &mut Vec<Datum<'a>>, refused: Vec<(usize, String)>| {
+                        let bad: Vec<usize> = refused.iter().map(|(i, _)| *i).collect();
+                        for (i, message) in refused {
+                            faults.push((data[i].index, resolution_fault(id, message)));
+                        }
+                        remove_rows(data, &bad);
+                    };
+                    let refused = self.refused(id, &data);
+                    withdraw(&mut data, refused);
+                    if self.columns(id, &data).is_err() {
+                        // What shows only when columns are finished.
+                        let bad = isolate(data.len(), |range| self.columns(id, &data[range]).is_ok());
+                        let refused = bad
+                            .into_iter()
+                            .map(|i| (i, self.columns(id, &data[i..=i]).err().unwrap_or_default()))
+                            .collect();
+                        withdraw(&mut data, refused);
                     }
-                    remove_rows(&mut data, &bad);
                     self.columns(id, &data).map_err(|message| {
                         Error::new(
                             ErrorKind::Internal,
@@ -288,6 +300,27 @@ impl AvroDecoder {
             return Err("not as many rows came of it".into());
         }
         self.conform(batch).ok_or_else(|| "its values do not fit the columns".into())
+    }
+
+    /// The data that arrow-avro refuses one by one, by their index, found in one pass.
+    fn refused(&self, id: u32, data: &[Datum<'_>]) -> Vec<(usize, String)> {
+        let mut refused = Vec::new();
+        let Some(Ok(writer)) = self.writers.get(&id) else { return refused };
+        let mut kept = None;
+        for (i, datum) in data.iter().enumerate() {
+            // After a refusal half a row is left in the decoder, so it is of no more use.
+            let Some(mut decoder) =
+                kept.take().or_else(|| arrow_avro(&writer.graph.text, &self.reader.text).ok())
+            else {
+                return refused;
+            };
+            match decoder.decode(datum.body) {
+                Ok(consumed) if consumed == datum.body.len() => kept = Some(decoder),
+                Ok(_) => refused.push((i, "it was not read to its end".into())),
+                Err(e) => refused.push((i, e.to_string())),
+            }
+        }
+        refused
     }
 
     /// The same rows under exactly the schema that this decoder promises.
