@@ -48,19 +48,20 @@ mod properties;
 mod schema_registry;
 
 pub use consumer::{
-    AssignedPartition, Assignor, BeginAt, Consumer, ConsumerConfig, ConsumerConfigBuilder, ConsumerEvent, Delivery,
-    GroupProtocol, Isolation, PartitionStream, RevokedPartition, Start, TopicIds,
+    AssignedPartition, Assignor, BeginAt, Consumer, ConsumerConfig, ConsumerConfigBuilder, ConsumerEvent,
+    Delivery, GroupProtocol, Isolation, PartitionStream, RevokedPartition, Start, TopicIds,
 };
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "mock")]
 pub use mock::{MockCluster, MockRequest};
 pub use offsets::{Completion, Token, TopicPartition};
 pub use producer::{
-    Compression, Delivered, PendingDelivery, Producer, ProducerConfig, ProducerConfigBuilder, ProducerRecord, SendReport,
+    Compression, Delivered, PendingDelivery, Producer, ProducerConfig, ProducerConfigBuilder, ProducerRecord,
+    SendReport,
 };
 #[cfg(feature = "mock")]
 pub use schema_registry::EmbeddedRegistry;
 pub use schema_registry::{
-    ReferencedSchema, RegisteredId, RegistryConfig, RegistryConfigBuilder, RegistryError, RegistryErrorKind, Schema,
-    SchemaReference, SchemaRegistry, SchemaType,
+    ReferencedSchema, RegisteredId, RegistryConfig, RegistryConfigBuilder, RegistryError, RegistryErrorKind,
+    Schema, SchemaReference, SchemaRegistry, SchemaType,
 };

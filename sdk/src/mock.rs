@@ -20,7 +20,9 @@ pub struct MockCluster {
 
 impl fmt::Debug for MockCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MockCluster").field("bootstrap_servers", &self.bootstrap_servers()).finish_non_exhaustive()
+        f.debug_struct("MockCluster")
+            .field("bootstrap_servers", &self.bootstrap_servers())
+            .finish_non_exhaustive()
     }
 }
 

@@ -166,7 +166,13 @@ impl OffsetTracker {
 
     /// Notes a delivery of what lies in `first..next`. `None` if the epoch is over, or if the delivery does not
     /// go forward.
-    pub(crate) fn deliver(&mut self, at: &TopicPartition, epoch: u64, first: i64, next: i64) -> Option<Token> {
+    pub(crate) fn deliver(
+        &mut self,
+        at: &TopicPartition,
+        epoch: u64,
+        first: i64,
+        next: i64,
+    ) -> Option<Token> {
         let p = self.current(at, epoch)?;
         let start = p.position.unwrap_or(first);
         if next < start {
@@ -308,7 +314,10 @@ impl OffsetTracker {
 
     /// Ends the epochs of partitions that are given back in order, and gives the last commit for them: it may
     /// be sent beside one in flight, since no other will follow for these partitions.
-    pub(crate) fn revoke<'a>(&mut self, gone: impl IntoIterator<Item = &'a TopicPartition>) -> Option<Commit> {
+    pub(crate) fn revoke<'a>(
+        &mut self,
+        gone: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Option<Commit> {
         let mut offsets = Vec::new();
         for at in gone {
             if let Some(p) = self.partitions.remove(at)

@@ -19,22 +19,36 @@ impl Properties {
     /// A sentence for each property that the SDK sets itself.
     pub(crate) fn refuse(&self, owned: &[(&str, &str)]) -> Vec<String> {
         let of = |key: &str| owned.iter().find(|(k, _)| *k == key).map(|(_, why)| *why);
-        self.iter().filter_map(|(k, _)| of(k).map(|why| format!("property {k} cannot be set: {why}"))).collect()
+        self.iter()
+            .filter_map(|(k, _)| of(k).map(|why| format!("property {k} cannot be set: {why}")))
+            .collect()
     }
 }
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().map(|(k, v)| (k, if is_secret(k) { "(redacted)" } else { v }))).finish()
+        f.debug_map()
+            .entries(self.iter().map(|(k, v)| (k, if is_secret(k) { "(redacted)" } else { v })))
+            .finish()
     }
 }
 
 /// Whether a property's value must not be shown. Broad on purpose: a path that is hidden too costs little.
 pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["password", "secret", "token", "jaas", "pem", "ssl.key", "oauthbearer.config", "sasl.username", "assertion"]
-        .iter()
-        .any(|part| key.contains(part))
+    [
+        "password",
+        "secret",
+        "token",
+        "jaas",
+        "pem",
+        "ssl.key",
+        "oauthbearer.config",
+        "sasl.username",
+        "assertion",
+    ]
+    .iter()
+    .any(|part| key.contains(part))
 }
 
 #[cfg(test)]

@@ -66,11 +66,13 @@ pub enum TopicIds {
 /// The settings of a [`Consumer`](crate::Consumer), checked as a whole.
 ///
 /// # Memory
-/// `memory_budget` is divided by `expected_partitions`. Of a partition's share, one half may lie prefetched in
-/// librdkafka (`queued.max.messages.kbytes`, which counts per partition here), one quarter is what one fetch
-/// response may add on top of that (`fetch.message.max.bytes`), and one quarter may wait in its
-/// [`PartitionStream`](crate::PartitionStream). A single record larger than that still passes. What the caller
-/// holds is the caller's. With more partitions than expected the total rises in proportion.
+/// `memory_budget` is divided by `expected_partitions`. Of a partition's share, a quarter may lie prefetched in
+/// librdkafka (`queued.max.messages.kbytes`, which counts per partition here), and one fetch response may add an
+/// eighth to that (`fetch.message.max.bytes`). When less than a quarter waits in its
+/// [`PartitionStream`](crate::PartitionStream), all that is prefetched moves there. Together:
+/// `(1/4 + 1/8) + (1/4 + 1/4 + 1/8) = 1`. Brokers never split a producer's batch: one that is larger than an
+/// eighth passes whole, and adds its size. What the caller holds
+/// is the caller's. With more partitions than expected the total rises in proportion.
 #[derive(Clone)]
 pub struct ConsumerConfig {
     pub(super) bootstrap_servers: String,
@@ -160,8 +162,8 @@ impl ConsumerConfig {
         self.memory_budget / self.expected_partitions.max(1)
     }
 
-    /// Bytes that may wait in one partition's stream.
-    pub(super) fn stream_bytes(&self) -> usize {
+    /// A partition's stream is filled again when less than this waits in it.
+    pub(super) fn refill_below(&self) -> usize {
         self.share() / 4
     }
 
@@ -177,29 +179,35 @@ impl ConsumerConfig {
         for (key, value) in self.properties.iter() {
             conf.set(key, value);
         }
-        let fetch = (self.share() / 4).clamp(1024, 1 << 30);
+        let fetch = (self.share() / 8).clamp(1024, 1 << 30);
         conf.set("bootstrap.servers", &self.bootstrap_servers)
             .set("group.id", &self.group_id)
             .set("client.id", &self.client_id)
-            .set("isolation.level", match self.isolation {
-                Isolation::ReadCommitted => "read_committed",
-                Isolation::ReadUncommitted => "read_uncommitted",
-            })
+            .set(
+                "isolation.level",
+                match self.isolation {
+                    Isolation::ReadCommitted => "read_committed",
+                    Isolation::ReadUncommitted => "read_uncommitted",
+                },
+            )
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             // The count must not stop a partition before its bytes do.
             .set("queued.min.messages", "10000000")
-            .set("queued.max.messages.kbytes", (self.share() / 2 / 1024).clamp(1, 2_097_151).to_string())
+            .set("queued.max.messages.kbytes", (self.share() / 4 / 1024).clamp(1, 2_097_151).to_string())
             .set("fetch.message.max.bytes", fetch.to_string())
             .set("fetch.max.bytes", (self.memory_budget / 4).clamp(fetch.max(1 << 20), 1 << 30).to_string());
         match self.protocol {
             GroupProtocol::Classic(assignor) => {
-                conf.set("group.protocol", "classic").set("partition.assignment.strategy", match assignor {
-                    Assignor::Range => "range",
-                    Assignor::CooperativeSticky => "cooperative-sticky",
-                });
+                conf.set("group.protocol", "classic").set(
+                    "partition.assignment.strategy",
+                    match assignor {
+                        Assignor::Range => "range",
+                        Assignor::CooperativeSticky => "cooperative-sticky",
+                    },
+                );
                 if let Some(timeout) = self.session_timeout {
                     conf.set("session.timeout.ms", timeout.as_millis().to_string());
                 }
@@ -332,9 +340,15 @@ impl ConsumerConfigBuilder {
         refuse(c.bootstrap_servers.is_empty(), "bootstrap_servers is missing");
         refuse(c.group_id.is_empty(), "group_id is missing");
         refuse(c.topics.is_empty(), "topics is empty");
-        refuse(c.topics.iter().any(|t| t.is_empty() || t.contains('\0')), "a topic has no name, or a NUL byte in it");
+        refuse(
+            c.topics.iter().any(|t| t.is_empty() || t.contains('\0')),
+            "a topic has no name, or a NUL byte in it",
+        );
         refuse(c.expected_partitions == 0, "expected_partitions must be at least 1");
-        refuse(c.batch_records == 0 || c.batch_bytes == 0, "batch_records and batch_bytes must be at least 1");
+        refuse(
+            c.batch_records == 0 || c.batch_bytes == 0,
+            "batch_records and batch_bytes must be at least 1",
+        );
         refuse(
             c.share() < 64 << 10,
             "memory_budget leaves a partition less than 64 KiB: raise it, or lower expected_partitions",
@@ -371,7 +385,9 @@ mod tests {
             .build()
             .expect_err("nothing is set");
         let text = error.to_string();
-        for part in ["bootstrap_servers is missing", "group_id is missing", "topics is empty", "enable.auto.commit"] {
+        for part in
+            ["bootstrap_servers is missing", "group_id is missing", "topics is empty", "enable.auto.commit"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -395,6 +411,6 @@ mod tests {
     fn the_budget_is_shared_between_partitions() {
         let config = valid().memory_budget(64 << 20).expected_partitions(8).build().expect("valid");
         assert_eq!(config.share(), 8 << 20);
-        assert_eq!(config.stream_bytes(), 2 << 20);
+        assert_eq!(config.refill_below(), 2 << 20);
     }
 }

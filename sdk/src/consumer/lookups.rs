@@ -93,7 +93,8 @@ impl Lookups {
             list.add(topic, partition, crate::native::INVALID);
         }
         let committed = self.client.committed(&list, self.wait)?;
-        let committed = committed.into_iter().filter(|e| e.offset >= 0).map(|e| (e.partition, e.offset)).collect();
+        let committed =
+            committed.into_iter().filter(|e| e.offset >= 0).map(|e| (e.partition, e.offset)).collect();
         Ok(TopicFacts { topic_id, committed })
     }
 }

@@ -156,7 +156,11 @@ impl Consumer {
         let (done, outcome) = oneshot::channel();
         self.shared.send(Command::Close { until: Instant::now() + deadline, done: Some(done) });
         let late = || {
-            Error::new(ErrorKind::TimedOut, "close the consumer", format!("the group did not answer within {deadline:?}"))
+            Error::new(
+                ErrorKind::TimedOut,
+                "close the consumer",
+                format!("the group did not answer within {deadline:?}"),
+            )
         };
         // The thread itself may be inside a call of librdkafka: it is not waited for beyond the deadline.
         match tokio::time::timeout(deadline + Duration::from_millis(200), outcome).await {

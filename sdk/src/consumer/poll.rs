@@ -14,7 +14,8 @@ use super::shared::{Command, Shared};
 use super::stream::{Channel, Item};
 use super::{AssignedPartition, ConsumerEvent, RevokedPartition};
 use crate::native::{
-    Client, Code, CommitReply, END, MessageRef, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of,
+    BEGINNING, Client, Code, CommitReply, END, MessageRef, Noted, Partitions, Queue, Rebalance,
+    RebalanceKind, kind_of,
 };
 use crate::offsets::{Commit, TopicPartition};
 use crate::{Error, ErrorKind, Result};
@@ -23,8 +24,6 @@ use crate::{Error, ErrorKind, Result};
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 const SEEK_RETRY: Duration = Duration::from_millis(5);
 const LOOKUP_RETRY: Duration = Duration::from_millis(500);
-/// Messages taken by one call.
-const MOST_PER_CALL: usize = 1000;
 
 pub(super) struct Poller {
     client: Arc<Client>,
@@ -36,6 +35,8 @@ pub(super) struct Poller {
     _main: Queue,
     replies: Queue,
     partitions: HashMap<TopicPartition, Partition>,
+    /// Whether assignments change by single partitions.
+    incremental: bool,
     last_commit: Option<Instant>,
     ask_again: Vec<(Instant, Vec<(TopicPartition, u64)>)>,
     closing: Option<Closing>,
@@ -55,16 +56,19 @@ struct Partition {
     announced: bool,
     topic_id: Option<[u8; 16]>,
     reading: Reading,
+    /// An error has stopped librdkafka's fetcher; a seek alone does not start it.
+    fetcher_stopped: bool,
     /// Where the next record is expected; unknown after a logical start.
     position: Option<i64>,
-    /// Bytes of an average record of late, to guess how many fit the credit.
-    record_bytes: usize,
     channel: Arc<Channel>,
 }
 
 enum Reading {
     NotBegun,
-    Seeking { offset: i64, at: Instant },
+    Seeking {
+        offset: i64,
+        at: Instant,
+    },
     Running,
     /// The position is gone; only a seek goes on.
     Failed,
@@ -82,7 +86,9 @@ impl Poller {
             move || shared.ring()
         };
         let main = Queue::consumer(&client)
-            .ok_or_else(|| Error::new(ErrorKind::Other, "start the consumer", "librdkafka gives no group queue"))?
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Other, "start the consumer", "librdkafka gives no group queue")
+            })?
             .on_filled(ring(&shared));
         let replies = Queue::new(&client).on_filled(ring(&shared));
         client.subscribe(&config.topics)?;
@@ -95,6 +101,7 @@ impl Poller {
             _main: main,
             replies,
             partitions: HashMap::new(),
+            incremental: false,
             last_commit: None,
             ask_again: Vec::new(),
             closing: None,
@@ -120,9 +127,7 @@ impl Poller {
         self.serve_replies();
         wait = wait.min(self.ask_again());
         wait = wait.min(self.seek());
-        if self.drain_all() {
-            wait = Duration::ZERO;
-        }
+        self.drain_all();
         wait.min(self.commit())
     }
 
@@ -146,6 +151,7 @@ impl Poller {
     fn assign(&mut self, rebalance: &Rebalance) {
         let mut list = Partitions::new();
         let mut asked = Vec::new();
+        self.incremental = rebalance.incremental;
         for entry in &rebalance.partitions {
             let at = TopicPartition::new(entry.topic.clone(), entry.partition);
             let filled = Arc::new(AtomicBool::new(false));
@@ -159,9 +165,13 @@ impl Poller {
             // Taken before the assignment, or the first records would go to the main queue.
             let Some(queue) = Queue::partition(&self.client, &at.topic, at.partition) else {
                 self.shared.report(
-                    Error::new(ErrorKind::NotFound, "take an assigned partition", "librdkafka does not know it")
-                        .with_topic(at.topic.clone())
-                        .with_partition(at.partition),
+                    Error::new(
+                        ErrorKind::NotFound,
+                        "take an assigned partition",
+                        "librdkafka does not know it",
+                    )
+                    .with_topic(at.topic.clone())
+                    .with_partition(at.partition),
                 );
                 continue;
             };
@@ -175,9 +185,9 @@ impl Poller {
                 announced: false,
                 topic_id: None,
                 reading: Reading::NotBegun,
+                fetcher_stopped: false,
                 position: None,
-                record_bytes: 256,
-                channel: Arc::new(Channel::new(epoch, self.config.stream_bytes())),
+                channel: Arc::new(Channel::new(epoch, self.config.refill_below())),
             };
             self.partitions.insert(at.clone(), partition);
             asked.push((at, epoch));
@@ -246,7 +256,11 @@ impl Poller {
     /// Asks where partitions begin; the answer comes as a command.
     fn ask(&mut self, asked: Vec<(TopicPartition, u64)>) {
         if !asked.is_empty() && self.questions.send(Question::Assigned(asked)).is_err() {
-            self.shared.report(Error::new(ErrorKind::Fatal, "resolve the assignment", "the asking thread has ended"));
+            self.shared.report(Error::new(
+                ErrorKind::Fatal,
+                "resolve the assignment",
+                "the asking thread has ended",
+            ));
         }
     }
 
@@ -263,7 +277,8 @@ impl Poller {
     }
 
     fn still_ours(&self, mut asked: Vec<(TopicPartition, u64)>) -> Vec<(TopicPartition, u64)> {
-        asked.retain(|(at, epoch)| self.partitions.get(at).is_some_and(|p| p.epoch == *epoch && !p.announced));
+        asked
+            .retain(|(at, epoch)| self.partitions.get(at).is_some_and(|p| p.epoch == *epoch && !p.announced));
         asked
     }
 
@@ -281,7 +296,8 @@ impl Poller {
         };
         let mut assigned = Vec::new();
         for ((at, epoch), resolved) in asked.into_iter().zip(answers) {
-            let Some(partition) = self.partitions.get_mut(&at).filter(|p| p.epoch == epoch && !p.announced) else {
+            let Some(partition) = self.partitions.get_mut(&at).filter(|p| p.epoch == epoch && !p.announced)
+            else {
                 continue;
             };
             partition.announced = true;
@@ -306,6 +322,7 @@ impl Poller {
     fn seek(&mut self) -> Duration {
         let now = Instant::now();
         let mut wait = LONGEST_WAIT;
+        self.restart_fetchers();
         for (at, partition) in &mut self.partitions {
             let Reading::Seeking { offset, at: due } = partition.reading else { continue };
             if due > now {
@@ -336,20 +353,51 @@ impl Poller {
         wait
     }
 
-    /// Drains every partition that has records and credit. `true` if one may have more.
-    fn drain_all(&mut self) -> bool {
-        let mut more = false;
+    /// Gives partitions whose fetcher an error has stopped back, and takes them again at their new position.
+    fn restart_fetchers(&mut self) {
+        let wanted = |p: &Partition| match p.reading {
+            Reading::Seeking { offset, .. } if p.fetcher_stopped => Some(offset),
+            _ => None,
+        };
+        if !self.partitions.values().any(|p| wanted(p).is_some()) {
+            return;
+        }
+        let mut list = Partitions::new();
         for (at, partition) in &mut self.partitions {
-            if !matches!(partition.reading, Reading::Running) || !partition.filled.load(Ordering::Acquire) {
-                continue;
-            }
-            // No credit is back-pressure: what is not taken stops librdkafka's prefetch of this partition.
-            let credit = partition.channel.credit();
-            if credit > 0 {
-                more |= partition.drain(at, credit, &self.config, &self.shared);
+            match wanted(partition) {
+                Some(offset) => {
+                    list.add(&at.topic, at.partition, offset);
+                    partition.fetcher_stopped = false;
+                    partition.reading = Reading::Running;
+                }
+                // The eager protocol knows whole assignments only: the others go on where they are.
+                None if !self.incremental => {
+                    let offset = match partition.reading {
+                        Reading::Running => partition.position.unwrap_or(BEGINNING),
+                        _ => END,
+                    };
+                    list.add(&at.topic, at.partition, offset);
+                }
+                None => {}
             }
         }
-        more
+        let given_back = if self.incremental { self.client.unassign(&list, true) } else { Ok(()) };
+        if let Err(error) = given_back.and_then(|()| self.client.assign(&list, self.incremental)) {
+            self.shared.report(error);
+        }
+    }
+
+    /// Drains every partition that has records and credit.
+    fn drain_all(&mut self) {
+        for (at, partition) in &mut self.partitions {
+            // No credit is back-pressure: what is not taken stops librdkafka's prefetch of this partition.
+            if matches!(partition.reading, Reading::Running)
+                && partition.filled.load(Ordering::Acquire)
+                && partition.channel.wants_more()
+            {
+                partition.drain(at, &self.config, &self.shared);
+            }
+        }
     }
 
     fn serve_replies(&mut self) {
@@ -448,20 +496,23 @@ impl Poller {
         self.shared.end_events();
         let outcome = match (unsaved, closed) {
             (true, _) => Err("what was complete could not be committed in time; it will be delivered again"),
-            (_, false) => Err("the group did not answer in time; its coordinator will notice after the session timeout"),
+            (_, false) => {
+                Err("the group did not answer in time; its coordinator will notice after the session timeout")
+            }
             _ => Ok(()),
         };
         if let Some(done) = done {
-            let _ = done.send(outcome.map_err(|text| Error::new(ErrorKind::TimedOut, "close the consumer", text)));
+            let _ = done
+                .send(outcome.map_err(|text| Error::new(ErrorKind::TimedOut, "close the consumer", text)));
         }
         // The client is destroyed by whichever of our two threads lets go last; both are ours.
     }
 }
 
 impl Partition {
-    /// Takes what fits the credit. `true` if there may be more.
-    fn drain(&mut self, at: &TopicPartition, credit: usize, config: &ConsumerConfig, shared: &Shared) -> bool {
-        let most = (credit / self.record_bytes.max(1)).clamp(1, MOST_PER_CALL);
+    /// Takes all that is there: librdkafka's own limits bound it.
+    fn drain(&mut self, at: &TopicPartition, config: &ConsumerConfig, shared: &Shared) {
+        // Cleared first: what comes in between rings again.
         self.filled.store(false, Ordering::Release);
         let mut batches = Batches {
             at,
@@ -470,32 +521,21 @@ impl Partition {
             open: None,
             items: Vec::new(),
             position: self.position,
-            bytes: 0,
-            records: 0,
             errors: Vec::new(),
         };
-        let taken = self.queue.drain(most, |message| batches.take(message));
+        self.queue.drain(|message| batches.take(message));
         batches.close_open();
-        if batches.records > 0 {
-            // Rises at once, falls slowly: one large record must not be followed by a thousand.
-            let mean = batches.bytes / batches.records;
-            self.record_bytes = mean.max(self.record_bytes - self.record_bytes / 4);
-        }
         self.position = batches.position;
         for error in batches.errors {
             if !error.is_retryable() {
                 self.reading = Reading::Failed;
+                self.fetcher_stopped = true;
             }
             shared.report(error);
         }
         if !batches.items.is_empty() {
             self.channel.push(self.epoch, batches.items);
         }
-        let more = taken == most;
-        if more {
-            self.filled.store(true, Ordering::Release);
-        }
-        more
     }
 }
 
@@ -507,8 +547,6 @@ struct Batches<'a> {
     open: Option<RawBatchBuilder>,
     items: Vec<Item>,
     position: Option<i64>,
-    bytes: usize,
-    records: usize,
     errors: Vec<Error>,
 }
 
@@ -531,7 +569,6 @@ impl Batches<'_> {
             builder.push(offset, message.timestamp(), message.key(), message.value(), message.headers())
         };
         let mut builder = self.open.take().unwrap_or_else(|| self.builder());
-        let before = builder.content_bytes();
         let mut pushed = push(&mut builder);
         if pushed == Err(PushError::Full) {
             self.open = Some(builder);
@@ -550,8 +587,6 @@ impl Batches<'_> {
             return;
         }
         builder.set_leader_epoch(message.leader_epoch());
-        self.records += 1;
-        self.bytes += builder.content_bytes().saturating_sub(before) + 40;
         self.position = Some(offset + 1);
         let full = builder.len() >= self.limits.0 || builder.content_bytes() >= self.limits.1;
         self.open = Some(builder);
@@ -591,10 +626,8 @@ impl Batches<'_> {
 
 /// Says what an error of a partition means and what to do.
 fn explain(error: Error) -> Error {
-    let out_of_range = matches!(
-        error.kafka_code().map(Code),
-        Some(Code::AUTO_OFFSET_RESET | Code::OFFSET_OUT_OF_RANGE)
-    );
+    let out_of_range =
+        matches!(error.kafka_code().map(Code), Some(Code::AUTO_OFFSET_RESET | Code::OFFSET_OUT_OF_RANGE));
     if !out_of_range {
         return error;
     }

@@ -92,7 +92,11 @@ impl Shared {
     pub(super) fn wait(&self, wait: Duration) -> Vec<Command> {
         let mut bell = lock(&self.bell);
         if !bell.rung && !wait.is_zero() {
-            bell = self.rung.wait_timeout_while(bell, wait, |b| !b.rung).unwrap_or_else(PoisonError::into_inner).0;
+            bell = self
+                .rung
+                .wait_timeout_while(bell, wait, |b| !b.rung)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         bell.rung = false;
         std::mem::take(&mut bell.commands)
@@ -135,8 +139,9 @@ impl Shared {
         let mut events = lock(&self.events);
         for event in &mut events.queue {
             if let ConsumerEvent::Assigned(list) = event
-                && let Some(i) =
-                    list.iter().position(|p| p.epoch == epoch && p.partition == at.partition && p.topic == at.topic)
+                && let Some(i) = list
+                    .iter()
+                    .position(|p| p.epoch == epoch && p.partition == at.partition && p.topic == at.topic)
             {
                 return Some(list.swap_remove(i));
             }

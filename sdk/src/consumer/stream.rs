@@ -92,8 +92,8 @@ impl AssignedPartition {
 
 /// The records of one assigned partition, in order.
 ///
-/// Not calling [`next`](Self::next) is back-pressure: at most the stream's share of the memory budget waits
-/// here, librdkafka stops to prefetch this partition, and the others go on. Dropping the stream stops the
+/// Not calling [`next`](Self::next) is back-pressure: only the partition's share of the memory budget is
+/// prefetched (see [`ConsumerConfig`](crate::ConsumerConfig)), librdkafka stops to prefetch this partition, and the others go on. Dropping the stream stops the
 /// partition for good; it stays assigned until the next rebalance.
 pub struct PartitionStream {
     at: TopicPartition,
@@ -210,7 +210,9 @@ impl PartitionStream {
             return;
         }
         let (offset, commit_start) = match (from, self.group_start) {
-            (BeginAt::Earliest, _) | (BeginAt::Group, GroupStart::Earliest | GroupStart::Missing) => (BEGINNING, false),
+            (BeginAt::Earliest, _) | (BeginAt::Group, GroupStart::Earliest | GroupStart::Missing) => {
+                (BEGINNING, false)
+            }
             // What is ahead of the group's offset was completed by somebody: let the group know.
             (BeginAt::Offset(o), _) => (o, self.group_offset.is_none_or(|g| g < o)),
             (BeginAt::Group, GroupStart::Committed(o)) => (o, false),
@@ -235,7 +237,8 @@ impl Drop for PartitionStream {
 pub(super) struct Channel {
     state: Mutex<ChannelState>,
     filled: Notify,
-    capacity: usize,
+    /// Bytes that wait, below which more is taken from librdkafka.
+    refill_below: usize,
 }
 
 struct ChannelState {
@@ -259,21 +262,20 @@ enum Popped {
 }
 
 impl Channel {
-    pub(super) fn new(epoch: u64, capacity: usize) -> Self {
+    pub(super) fn new(epoch: u64, refill_below: usize) -> Self {
         let state = ChannelState { epoch, items: VecDeque::new(), bytes: 0, starved: false, closed: false };
-        Channel { state: Mutex::new(state), filled: Notify::new(), capacity }
+        Channel { state: Mutex::new(state), filled: Notify::new(), refill_below }
     }
 
     fn lock(&self) -> MutexGuard<'_, ChannelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that may still be put in; 0 also notes that the caller goes away hungry.
-    pub(super) fn credit(&self) -> usize {
+    /// Whether so little waits that the partition should be drained; if not, notes to ring when it does.
+    pub(super) fn wants_more(&self) -> bool {
         let mut state = self.lock();
-        let credit = if state.closed { 0 } else { self.capacity.saturating_sub(state.bytes) };
-        state.starved = credit == 0;
-        credit
+        state.starved = !state.closed && state.bytes >= self.refill_below;
+        !state.closed && !state.starved
     }
 
     /// Adds items of `epoch`; those of another epoch are dropped.
@@ -297,7 +299,7 @@ impl Channel {
         }
         let Some(item) = state.items.pop_front() else { return Popped::Empty };
         state.bytes -= item.batch.byte_size();
-        let wants_more = state.starved && state.bytes <= self.capacity / 2;
+        let wants_more = state.starved && state.bytes < self.refill_below;
         if wants_more {
             state.starved = false;
         }

@@ -53,10 +53,12 @@ impl Client {
         unsafe {
             let handle = sys::rd_kafka_topic_new(self.as_ptr(), name.as_ptr(), std::ptr::null_mut());
             if handle.is_null() {
-                return Err(Error::new(ErrorKind::InvalidArgument, operation, "the name is not allowed").with_topic(topic));
+                return Err(Error::new(ErrorKind::InvalidArgument, operation, "the name is not allowed")
+                    .with_topic(topic));
             }
             let mut metadata = std::ptr::null();
-            let code = Code::from(sys::rd_kafka_metadata(self.as_ptr(), 0, handle, &mut metadata, millis(wait)));
+            let code =
+                Code::from(sys::rd_kafka_metadata(self.as_ptr(), 0, handle, &mut metadata, millis(wait)));
             sys::rd_kafka_topic_destroy(handle);
             check(code, operation).map_err(|e| e.with_topic(topic))?;
             let (code, count) = if (*metadata).topic_cnt == 1 {
@@ -134,13 +136,15 @@ unsafe fn read_topic_id(event: *mut sys::rd_kafka_event_t) -> Result<[u8; 16]> {
     unsafe {
         let code = Code::from(sys::rd_kafka_event_error(event));
         if !code.is_ok() {
-            let detail = CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned();
+            let detail =
+                CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned();
             return Err(error_from(code, DESCRIBE, detail));
         }
         let result = sys::rd_kafka_event_DescribeTopics_result(event);
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-        let missing = || Error::new(ErrorKind::Malformed, DESCRIBE, "the broker's answer does not name the topic");
+        let missing =
+            || Error::new(ErrorKind::Malformed, DESCRIBE, "the broker's answer does not name the topic");
         if result.is_null() || count != 1 {
             return Err(missing());
         }
@@ -167,7 +171,7 @@ unsafe fn read_topic_id(event: *mut sys::rd_kafka_event_t) -> Result<[u8; 16]> {
 }
 
 fn topic_name(topic: &str, operation: &'static str) -> Result<CString> {
-    CString::new(topic)
-        .map_err(|_| Error::new(ErrorKind::InvalidArgument, operation, "a topic's name cannot hold a NUL byte"))
+    CString::new(topic).map_err(|_| {
+        Error::new(ErrorKind::InvalidArgument, operation, "a topic's name cannot hold a NUL byte")
+    })
 }
-

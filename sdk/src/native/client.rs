@@ -152,7 +152,10 @@ impl Client {
     pub(crate) fn assign(&self, list: &Partitions, incremental: bool) -> Result<()> {
         if incremental {
             // SAFETY: both pointers are valid for the call.
-            return own_error(unsafe { sys::rd_kafka_incremental_assign(self.rk, list.as_ptr()) }, "assign partitions");
+            return own_error(
+                unsafe { sys::rd_kafka_incremental_assign(self.rk, list.as_ptr()) },
+                "assign partitions",
+            );
         }
         // SAFETY: both pointers are valid for the call.
         check(unsafe { sys::rd_kafka_assign(self.rk, list.as_ptr()) }.into(), "assign partitions")
@@ -274,7 +277,12 @@ unsafe extern "C" fn on_rebalance(
     }
 }
 
-unsafe extern "C" fn on_error(rk: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
+unsafe extern "C" fn on_error(
+    rk: *mut sys::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
     // SAFETY: librdkafka passes its own handle, a NUL-terminated text and our opaque.
     unsafe {
         let mut detail = CStr::from_ptr(reason).to_string_lossy().into_owned();
@@ -306,7 +314,12 @@ unsafe extern "C" fn on_statistics(
 }
 
 /// Runs on whichever thread of librdkafka logs.
-unsafe extern "C" fn on_log(_: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, text: *const c_char) {
+unsafe extern "C" fn on_log(
+    _: *const sys::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    text: *const c_char,
+) {
     // SAFETY: both are NUL-terminated for the call.
     let (facility, text) = unsafe { (CStr::from_ptr(facility), CStr::from_ptr(text)) };
     let (facility, text) = (facility.to_string_lossy(), text.to_string_lossy());

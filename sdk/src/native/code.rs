@@ -103,14 +103,16 @@ pub(crate) fn kind_of(code: Code) -> ErrorKind {
         | E::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
         | E::RD_KAFKA_RESP_ERR__STATE
         | E::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED => ErrorKind::Rebalancing,
-        E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE | E::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE => ErrorKind::TooLarge,
+        E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE | E::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE => {
+            ErrorKind::TooLarge
+        }
         E::RD_KAFKA_RESP_ERR__INVALID_ARG => ErrorKind::InvalidArgument,
-        E::RD_KAFKA_RESP_ERR__BAD_MSG | E::RD_KAFKA_RESP_ERR_INVALID_MSG | E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION => {
-            ErrorKind::Malformed
-        }
-        E::RD_KAFKA_RESP_ERR__DESTROY | E::RD_KAFKA_RESP_ERR__PURGE_QUEUE | E::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT => {
-            ErrorKind::Closed
-        }
+        E::RD_KAFKA_RESP_ERR__BAD_MSG
+        | E::RD_KAFKA_RESP_ERR_INVALID_MSG
+        | E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION => ErrorKind::Malformed,
+        E::RD_KAFKA_RESP_ERR__DESTROY
+        | E::RD_KAFKA_RESP_ERR__PURGE_QUEUE
+        | E::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT => ErrorKind::Closed,
         E::RD_KAFKA_RESP_ERR__FATAL => ErrorKind::Fatal,
         _ if code.0 > 0 => ErrorKind::Refused,
         _ => ErrorKind::Other,

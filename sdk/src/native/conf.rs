@@ -42,8 +42,10 @@ impl Conf {
         // SAFETY: no arguments; the result is owned by the guard.
         let conf = OwnedConf(unsafe { sys::rd_kafka_conf_new() });
         for (key, value) in &self.properties {
-            let invalid = |detail: String| Error::new(ErrorKind::InvalidConfig, "configure the Kafka client", detail);
-            let c_key = CString::new(key.as_str()).map_err(|_| invalid("a property name holds a NUL byte".into()))?;
+            let invalid =
+                |detail: String| Error::new(ErrorKind::InvalidConfig, "configure the Kafka client", detail);
+            let c_key =
+                CString::new(key.as_str()).map_err(|_| invalid("a property name holds a NUL byte".into()))?;
             let c_value = CString::new(value.as_str())
                 .map_err(|_| invalid(format!("the value of property {key} holds a NUL byte")))?;
             let mut text = [0 as std::ffi::c_char; 512];

@@ -7,36 +7,20 @@ use super::client::error_from;
 use super::{Code, sys};
 use crate::Error;
 
-/// An owned message. Holding one pins its whole fetch response: it lives only while it is being copied.
-pub(super) struct Message(*mut sys::rd_kafka_message_t);
-
-impl Message {
-    /// # Safety
-    /// The pointer is a valid message that nobody else destroys.
-    pub(super) unsafe fn from_owned(message: *mut sys::rd_kafka_message_t) -> Self {
-        Message(message)
-    }
-
-    pub(super) fn as_ref(&self) -> MessageRef<'_> {
-        MessageRef { message: self.0, lifetime: PhantomData }
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        // SAFETY: owned, destroyed once.
-        unsafe { sys::rd_kafka_message_destroy(self.0) }
-    }
-}
-
-/// A borrowed message.
+/// A message, lent for as long as it takes to copy it: holding one would pin its whole fetch response.
 #[derive(Clone, Copy)]
 pub(crate) struct MessageRef<'a> {
     message: *mut sys::rd_kafka_message_t,
-    lifetime: PhantomData<&'a Message>,
+    lifetime: PhantomData<&'a sys::rd_kafka_message_t>,
 }
 
 impl<'a> MessageRef<'a> {
+    /// # Safety
+    /// The message is valid for `'a`.
+    pub(super) unsafe fn lent(message: *mut sys::rd_kafka_message_t) -> Self {
+        MessageRef { message, lifetime: PhantomData }
+    }
+
     pub(crate) fn code(self) -> Code {
         // SAFETY: valid message. Read as a number: a code that this version does not name must not become an
         // invalid enum value.
@@ -95,7 +79,7 @@ impl<'a> MessageRef<'a> {
 pub(crate) struct MessageHeaders<'a> {
     headers: *mut sys::rd_kafka_headers_t,
     at: usize,
-    lifetime: PhantomData<&'a Message>,
+    lifetime: PhantomData<&'a sys::rd_kafka_message_t>,
 }
 
 impl<'a> Iterator for MessageHeaders<'a> {
@@ -138,12 +122,16 @@ pub(super) unsafe fn error_of(message: *const sys::rd_kafka_message_t) -> Option
             return None;
         }
         let text = sys::rd_kafka_message_errstr(message);
-        let detail =
-            if text.is_null() { code.describe() } else { CStr::from_ptr(text).to_string_lossy().into_owned() };
+        let detail = if text.is_null() {
+            code.describe()
+        } else {
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        };
         let mut error = error_from(code, "consume", detail);
         if !(*message).rkt.is_null() {
             let topic = CStr::from_ptr(sys::rd_kafka_topic_name((*message).rkt)).to_string_lossy();
-            error = error.with_topic(topic).with_partition((*message).partition).with_offset((*message).offset);
+            error =
+                error.with_topic(topic).with_partition((*message).partition).with_offset((*message).offset);
         }
         Some(error)
     }

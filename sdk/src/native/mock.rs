@@ -29,20 +29,25 @@ impl NativeMock {
 
     pub(crate) fn bootstrap(&self) -> String {
         // SAFETY: the text belongs to the cluster.
-        unsafe { CStr::from_ptr(sys::rd_kafka_mock_cluster_bootstraps(self.cluster)) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(sys::rd_kafka_mock_cluster_bootstraps(self.cluster)) }
+            .to_string_lossy()
+            .into_owned()
     }
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32, replicas: i32) -> Result<()> {
         let operation = "create a topic of the mock cluster";
-        let name = CString::new(topic)
-            .map_err(|_| Error::new(ErrorKind::InvalidArgument, operation, "a name cannot hold a NUL byte"))?;
+        let name = CString::new(topic).map_err(|_| {
+            Error::new(ErrorKind::InvalidArgument, operation, "a name cannot hold a NUL byte")
+        })?;
         // SAFETY: valid cluster and name.
-        let code = unsafe { sys::rd_kafka_mock_topic_create(self.cluster, name.as_ptr(), partitions, replicas) };
+        let code =
+            unsafe { sys::rd_kafka_mock_topic_create(self.cluster, name.as_ptr(), partitions, replicas) };
         check(code.into(), operation).map_err(|e| e.with_topic(topic))
     }
 
     pub(crate) fn fail_next(&self, api_key: i16, codes: &[i32]) {
-        let codes: Vec<_> = codes.iter().filter_map(|c| sys::rd_kafka_resp_err_t::try_from(*c).ok()).collect();
+        let codes: Vec<_> =
+            codes.iter().filter_map(|c| sys::rd_kafka_resp_err_t::try_from(*c).ok()).collect();
         // SAFETY: valid cluster; the array is copied.
         unsafe {
             sys::rd_kafka_mock_push_request_errors_array(self.cluster, api_key, codes.len(), codes.as_ptr());

@@ -28,7 +28,9 @@ impl Partitions {
     pub(crate) fn add(&mut self, topic: &str, partition: i32, offset: i64) -> &mut Self {
         if let Ok(topic) = CString::new(topic) {
             // SAFETY: the list is ours; the returned element lives until the list changes.
-            unsafe { (*sys::rd_kafka_topic_partition_list_add(self.0, topic.as_ptr(), partition)).offset = offset };
+            unsafe {
+                (*sys::rd_kafka_topic_partition_list_add(self.0, topic.as_ptr(), partition)).offset = offset
+            };
         }
         self
     }

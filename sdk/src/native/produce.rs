@@ -36,13 +36,21 @@ pub(crate) struct Refused {
 
 impl Client {
     /// Copies a record into the queue. Does not wait: a full queue is told by [`Refused::queue_full`].
-    pub(crate) fn produce(&self, record: ProduceRequest<'_>, on_delivery: OnDelivery) -> Result<(), Box<Refused>> {
+    pub(crate) fn produce(
+        &self,
+        record: ProduceRequest<'_>,
+        on_delivery: OnDelivery,
+    ) -> Result<(), Box<Refused>> {
         let refuse = |kind, detail: &str, on_delivery| {
             let error = Error::new(kind, "produce", detail).with_topic(record.topic);
             Box::new(Refused { error, queue_full: false, on_delivery })
         };
         let Ok(topic) = CString::new(record.topic) else {
-            return Err(refuse(ErrorKind::InvalidArgument, "a topic's name cannot hold a NUL byte", on_delivery));
+            return Err(refuse(
+                ErrorKind::InvalidArgument,
+                "a topic's name cannot hold a NUL byte",
+                on_delivery,
+            ));
         };
         // SAFETY: a fresh list of headers; librdkafka takes it over when the record is accepted.
         let headers = unsafe { sys::rd_kafka_headers_new(8) };

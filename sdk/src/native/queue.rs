@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::millis;
-use super::message::Message;
 use super::partitions::read_entries;
 use super::{Client, Code, MessageRef, PartitionEntry, sys};
 
@@ -13,7 +12,6 @@ type WakeFn = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct Queue {
     queue: *mut sys::rd_kafka_queue_t,
     wake: Option<*mut WakeFn>,
-    scratch: Vec<*mut sys::rd_kafka_message_t>,
     /// Keeps the handle alive for as long as the queue exists.
     client: Arc<Client>,
 }
@@ -58,7 +56,7 @@ impl Queue {
     }
 
     fn own(client: &Arc<Client>, queue: *mut sys::rd_kafka_queue_t) -> Self {
-        Queue { queue, wake: None, scratch: Vec::new(), client: client.clone() }
+        Queue { queue, wake: None, client: client.clone() }
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
@@ -75,35 +73,34 @@ impl Queue {
         self
     }
 
-    /// Takes at most `max` messages without waiting; each is released as soon as `each` has seen it. Gives how
-    /// many there were: fewer than `max` means that the queue is empty, and that its wake-up will ring again.
-    pub(crate) fn drain(&mut self, max: usize, mut each: impl FnMut(MessageRef<'_>)) -> usize {
-        let taken = self.fetch(max, Duration::ZERO);
-        for &message in &self.scratch[..taken] {
-            // SAFETY: librdkafka filled `taken` pointers, each ours to destroy; the guard does so.
-            let message = unsafe { Message::from_owned(message) };
-            each(message.as_ref());
-        }
-        taken
+    /// Takes every message that is there, without waiting; each is released as soon as `each` has seen it.
+    ///
+    /// By callback, not by `rd_kafka_consume_batch_queue`: that one moves the partition's position to one past
+    /// the offset of *every* message, also of the event for the partition's end. A rebalance resumes from that
+    /// position, and would then skip the record that is written there next.
+    pub(crate) fn drain<F: FnMut(MessageRef<'_>)>(&mut self, mut each: F) {
+        // SAFETY: valid queue; `on_message::<F>` gets back the same closure, borrowed for the call, on this thread.
+        unsafe {
+            let closure = (&raw mut each).cast();
+            sys::rd_kafka_consume_callback_queue(self.queue, 0, Some(on_message::<F>), closure)
+        };
     }
 
     /// Serves callbacks that were forwarded here, for at most `wait`. Messages are dropped.
     pub(crate) fn serve(&mut self, wait: Duration) {
-        let taken = self.fetch(64, wait);
-        for &message in &self.scratch[..taken] {
-            // SAFETY: as in `drain`.
-            drop(unsafe { Message::from_owned(message) });
+        let mut messages = [std::ptr::null_mut(); 16];
+        // SAFETY: the buffer has room for as many pointers as is said; each that is filled is ours to destroy.
+        unsafe {
+            let taken = sys::rd_kafka_consume_batch_queue(
+                self.queue,
+                millis(wait),
+                messages.as_mut_ptr(),
+                messages.len(),
+            );
+            for message in &messages[..usize::try_from(taken).unwrap_or(0)] {
+                sys::rd_kafka_message_destroy(*message);
+            }
         }
-    }
-
-    fn fetch(&mut self, max: usize, wait: Duration) -> usize {
-        if self.scratch.len() < max {
-            self.scratch.resize(max, std::ptr::null_mut());
-        }
-        // SAFETY: the buffer has room for `max` pointers.
-        let taken =
-            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, millis(wait), self.scratch.as_mut_ptr(), max) };
-        usize::try_from(taken).unwrap_or(0)
     }
 
     /// The next answer to a commit, if one is there.
@@ -150,4 +147,12 @@ impl Drop for Queue {
 unsafe extern "C" fn on_filled(_: *mut sys::rd_kafka_t, wake: *mut c_void) {
     // SAFETY: the pointer that `on_filled` of the queue set, not freed before it is disabled.
     unsafe { (*wake.cast::<WakeFn>())() }
+}
+
+unsafe extern "C" fn on_message<F: FnMut(MessageRef<'_>)>(
+    message: *mut sys::rd_kafka_message_t,
+    each: *mut c_void,
+) {
+    // SAFETY: librdkafka lends a valid message for the call; the pointer is the closure of `drain`.
+    unsafe { (*each.cast::<F>())(MessageRef::lent(message)) }
 }

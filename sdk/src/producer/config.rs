@@ -96,14 +96,23 @@ impl ProducerConfig {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", self.linger.as_millis().to_string())
-            .set("compression.type", match self.compression {
-                Compression::None => "none",
-                Compression::Lz4 => "lz4",
-                Compression::Zstd => "zstd",
-            })
+            .set(
+                "compression.type",
+                match self.compression {
+                    Compression::None => "none",
+                    Compression::Lz4 => "lz4",
+                    Compression::Zstd => "zstd",
+                },
+            )
             .set("message.timeout.ms", self.delivery_timeout.as_millis().to_string())
-            .set("queue.buffering.max.kbytes", (self.max_buffered_bytes / 1024).clamp(1, 2_147_483_647).to_string())
-            .set("queue.buffering.max.messages", self.max_buffered_records.clamp(1, 2_147_483_647).to_string());
+            .set(
+                "queue.buffering.max.kbytes",
+                (self.max_buffered_bytes / 1024).clamp(1, 2_147_483_647).to_string(),
+            )
+            .set(
+                "queue.buffering.max.messages",
+                self.max_buffered_records.clamp(1, 2_147_483_647).to_string(),
+            );
         conf
     }
 }

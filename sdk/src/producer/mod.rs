@@ -233,7 +233,11 @@ impl Producer {
         self.inner.order(Order::Close { until: Instant::now() + deadline, done: Some(done) });
         match tokio::time::timeout(deadline + Duration::from_secs(1), outcome).await {
             Ok(result) => result.unwrap_or(Ok(())),
-            Err(_) => Err(Error::new(ErrorKind::TimedOut, "close the producer", format!("not done within {deadline:?}"))),
+            Err(_) => Err(Error::new(
+                ErrorKind::TimedOut,
+                "close the producer",
+                format!("not done within {deadline:?}"),
+            )),
         }
     }
 }

@@ -63,7 +63,8 @@ async fn every_record_comes_once_and_in_order() {
     for mut stream in begin_all(&consumer, 4, BeginAt::Group).await {
         let mut next = 0;
         while next < 2_500 {
-            let delivery = tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time").expect("assigned");
+            let delivery =
+                tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time").expect("assigned");
             for record in delivery.batch.iter() {
                 assert_eq!(record.offset(), next);
                 let number = next * 4 + i64::from(stream.partition());
