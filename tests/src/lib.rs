@@ -1,0 +1,20 @@
+//! What the end-to-end tests share: a real Apache Kafka on loopback ports.
+//!
+//! [`RealKafka::start`] fetches the broker's jars through Maven once (`tests/kafka/pom.xml`, into the user's
+//! cache folder), formats storage in a temporary folder, starts one JVM a node, and waits until each is ready.
+//! Nothing outlives the test process: nodes are stopped when the value is dropped, at exit, and by the kernel if
+//! the process is killed.
+#![deny(missing_docs)]
+
+mod jars;
+mod kafka;
+mod nodes;
+pub mod orders;
+pub mod pipeline;
+mod produce;
+mod progress;
+mod topics;
+
+pub use kafka::{RealKafka, shared_kafka};
+pub use produce::OrderProducer;
+pub use topics::{TransactionalProducer, unique};

@@ -1,0 +1,5 @@
+//! End-to-end tests against a real Apache Kafka.
+
+mod exactly_once;
+mod sdk;
+mod sdk_rebalance;
