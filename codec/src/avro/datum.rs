@@ -35,6 +35,9 @@ impl std::fmt::Display for DatumFault {
     }
 }
 
+/// The fault is boxed: a good datum shall not pay for its size at every step.
+type Walked<T> = Result<T, Box<DatumFault>>;
+
 /// How deep the values of a recursive schema may nest.
 const MAX_DEPTH: usize = 64;
 
@@ -42,7 +45,7 @@ const MAX_DEPTH: usize = 64;
 const FREE_ITEMS: u64 = 65_536;
 
 /// Checks that `bytes` is one datum and nothing more. Gives the number of array and map items in it.
-pub(super) fn check(graph: &AvroSchemaGraph, bytes: &[u8]) -> Result<u64, DatumFault> {
+pub(super) fn check(graph: &AvroSchemaGraph, bytes: &[u8]) -> Walked<u64> {
     let mut walk =
         Walk { nodes: &graph.nodes, bytes, at: 0, items: 0, max_items: FREE_ITEMS.max(bytes.len() as u64) };
     walk.value(graph.root, 0)?;
@@ -62,11 +65,11 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     #[cold]
-    fn fault<T>(&self, what: &'static str) -> Result<T, DatumFault> {
-        Err(DatumFault { what, at: self.at, path: Vec::new() })
+    fn fault<T>(&self, what: &'static str) -> Walked<T> {
+        Err(Box::new(DatumFault { what, at: self.at, path: Vec::new() }))
     }
 
-    fn value(&mut self, id: NodeId, depth: usize) -> Result<(), DatumFault> {
+    fn value(&mut self, id: NodeId, depth: usize) -> Walked<()> {
         if depth > MAX_DEPTH {
             return self.fault("deeper nesting than is allowed");
         }
@@ -138,10 +141,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn blocks(
-        &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<(), DatumFault>,
-    ) -> Result<(), DatumFault> {
+    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Walked<()>) -> Walked<()> {
         loop {
             let count = self.long()?;
             if count == 0 {
@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
     }
 
     #[inline]
-    fn take(&mut self, n: usize) -> Result<&'a [u8], DatumFault> {
+    fn take(&mut self, n: usize) -> Walked<&'a [u8]> {
         match self.bytes[self.at..].get(..n) {
             Some(taken) => {
                 self.at += n;
@@ -184,7 +184,7 @@ impl<'a> Walk<'a> {
     }
 
     #[inline]
-    fn sized(&mut self) -> Result<&'a [u8], DatumFault> {
+    fn sized(&mut self) -> Walked<&'a [u8]> {
         let n = self.long()?;
         match usize::try_from(n) {
             Ok(n) => self.take(n),
@@ -194,7 +194,17 @@ impl<'a> Walk<'a> {
 
     /// A zig-zag variable-length integer of at most ten bytes.
     #[inline]
-    fn long(&mut self) -> Result<i64, DatumFault> {
+    fn long(&mut self) -> Walked<i64> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1))
+            }
+            _ => self.long_of_several_bytes(),
+        }
+    }
+
+    fn long_of_several_bytes(&mut self) -> Walked<i64> {
         let mut value = 0u64;
         for (i, &byte) in self.bytes[self.at..].iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * i);
