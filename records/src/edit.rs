@@ -274,8 +274,14 @@ impl<'a> Edits<'a> {
     /// # Errors
     /// The first thing that is wrong. The work is at most proportional to the words plus `bounds.max_bytes`.
     pub fn check(&self, bounds: &EditBounds) -> Result<EditCounts, EditError> {
-        let mut checker =
-            Checker { edits: *self, bounds, counts: EditCounts::default(), row: 0, set: 0, any_verdict: false };
+        let mut checker = Checker {
+            edits: *self,
+            bounds,
+            counts: EditCounts::default(),
+            row: 0,
+            set: 0,
+            any_verdict: false,
+        };
         match checker.run() {
             Ok(()) => Ok(checker.counts),
             Err((word, kind)) => Err(EditError { kind, word, row: checker.row }),
@@ -437,7 +443,8 @@ impl Checker<'_, '_> {
                     self.no_argument(argument)?;
                     let &[code, code_len, message, message_len] = self.words()?;
                     let code = self.bytes(code, code_len)?.unwrap_or_default();
-                    if code.is_empty() || code.len() > MAX_CODE_LEN || !code.iter().all(u8::is_ascii_graphic) {
+                    if code.is_empty() || code.len() > MAX_CODE_LEN || !code.iter().all(u8::is_ascii_graphic)
+                    {
                         return Err(self.refuse(EditErrorKind::InvalidCode));
                     }
                     match self.bytes(message, message_len)? {
@@ -721,7 +728,11 @@ impl EditWriter {
     }
 
     fn write_edits(&mut self) {
-        let sets = [(opcode::SET_KEY, self.key), (opcode::SET_VALUE, self.value), (opcode::SET_HEADERS, self.headers)];
+        let sets = [
+            (opcode::SET_KEY, self.key),
+            (opcode::SET_VALUE, self.value),
+            (opcode::SET_HEADERS, self.headers),
+        ];
         for (op, span) in sets {
             if let Some((start, len)) = span {
                 self.operations.extend_from_slice(&[word(op, 0), start, len]);

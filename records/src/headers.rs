@@ -92,7 +92,9 @@ impl<'a> HeaderWriter<'a> {
     /// # Panics
     /// If name or value is 4 GiB or longer, which Kafka's own record format cannot carry.
     pub fn push(&mut self, header: Header<'_>) -> &mut Self {
-        let len = |n: usize| u32::try_from(n).ok().filter(|n| *n != NULL_LEN).expect("a Kafka header is under 2 GiB");
+        let len = |n: usize| {
+            u32::try_from(n).ok().filter(|n| *n != NULL_LEN).expect("a Kafka header is under 2 GiB")
+        };
         self.out.extend_from_slice(&len(header.name.len()).to_le_bytes());
         self.out.extend_from_slice(&header.value.map_or(NULL_LEN, |v| len(v.len())).to_le_bytes());
         self.out.extend_from_slice(header.name);

@@ -1,5 +1,7 @@
 //! What goes into a batch comes out of it, and strange bytes never panic.
 
+mod edit;
+
 use gristmill_records::{Header, Headers, PushError, RawBatchBuilder};
 use proptest::collection::vec;
 use proptest::option;
