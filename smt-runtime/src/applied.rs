@@ -100,7 +100,14 @@ impl Applied {
 
     /// The records that go on: by row, and for each row by `sub`.
     pub fn records(&self) -> impl Iterator<Item = OutputRecord<'_>> {
-        Records { applied: self, segments: self.segments.iter(), edits: Edits::new(&[], &[]), keep: 0, row: 0, sub: 0 }
+        Records {
+            applied: self,
+            segments: self.segments.iter(),
+            edits: Edits::new(&[], &[]),
+            keep: 0,
+            row: 0,
+            sub: 0,
+        }
     }
 
     /// The rejected rows, in order.

@@ -54,7 +54,12 @@ impl Cache {
 
     /// The compiled component, from disk or compiled now and then stored. Trouble with the cache costs a
     /// compilation, never the load.
-    pub(crate) fn component(&self, engine: &Engine, digest: &str, wasm: &[u8]) -> wasmtime::Result<Component> {
+    pub(crate) fn component(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        wasm: &[u8],
+    ) -> wasmtime::Result<Component> {
         let path = self.path(engine, digest);
         match self.read(&path) {
             Ok(Some(code)) => {
@@ -67,10 +72,14 @@ impl Cache {
                 }
             }
             Ok(None) => {}
-            Err(why) => tracing::warn!(path = %path.display(), %why, "cached code is not used, compiling again"),
+            Err(why) => {
+                tracing::warn!(path = %path.display(), %why, "cached code is not used, compiling again")
+            }
         }
         let component = Component::new(engine, wasm)?;
-        if let Err(error) = component.serialize().map_err(|e| e.to_string()).and_then(|code| self.write(&path, &code)) {
+        if let Err(error) =
+            component.serialize().map_err(|e| e.to_string()).and_then(|code| self.write(&path, &code))
+        {
             tracing::warn!(path = %path.display(), %error, "compiled code was not cached");
         }
         Ok(component)
@@ -88,7 +97,8 @@ impl Cache {
             Err(e) => return Err(e.to_string()),
             Ok(found) => found,
         };
-        if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0
+        {
             return Err("it is not a file that only this user can write".into());
         }
         let mut bytes = fs::read(path).map_err(|e| e.to_string())?;

@@ -26,7 +26,10 @@ pub(crate) enum Failure {
     Time(Duration),
     /// The fuel of a record that was alone.
     Fuel(u64),
-    Memory { limit: u64, seen: u64 },
+    Memory {
+        limit: u64,
+        seen: u64,
+    },
     Output(String),
     InvalidEdits(String),
     /// Not the guest's doing.
@@ -52,13 +55,17 @@ impl Failure {
                 format!("limit call_time of {limit:?}: the call was still running after it")
             }
             Failure::Fuel(limit) => {
-                format!("limit record_fuel of {limit}: the record alone, on a fresh instance, burnt all of it")
+                format!(
+                    "limit record_fuel of {limit}: the record alone, on a fresh instance, burnt all of it"
+                )
             }
             Failure::Memory { limit, seen } => {
                 format!("limit memory of {limit} bytes: the transform asked for {seen} bytes")
             }
             Failure::Output(text) => text.clone(),
-            Failure::InvalidEdits(text) => format!("the transform answered with an invalid edit list: {text}"),
+            Failure::InvalidEdits(text) => {
+                format!("the transform answered with an invalid edit list: {text}")
+            }
             Failure::Host(text) => text.clone(),
         }
     }
@@ -126,18 +133,19 @@ impl Worker {
             max_bytes: limits.output_bytes(),
         };
         match Edits::new(&answer.operations, &answer.data).check(&bounds) {
-            Ok(counts) => {
-                Ok((Segment { first_row: rows.start, operations: answer.operations, data: answer.data }, counts))
-            }
+            Ok(counts) => Ok((
+                Segment { first_row: rows.start, operations: answer.operations, data: answer.data },
+                counts,
+            )),
             Err(e) => Err(match e.kind {
                 EditErrorKind::TooManyRecords { limit } => Failure::Output(format!(
                     "limit output_records_per_row of {}: {} rows gave more than {limit} records",
                     limits.output_records_per_row(),
                     rows.len()
                 )),
-                EditErrorKind::TooManyBytes { limit } => {
-                    Failure::Output(format!("limit output_bytes of {limit}: the records refer to more than that"))
-                }
+                EditErrorKind::TooManyBytes { limit } => Failure::Output(format!(
+                    "limit output_bytes of {limit}: the records refer to more than that"
+                )),
                 _ => Failure::InvalidEdits(e.to_string()),
             }),
         }
@@ -160,7 +168,8 @@ fn input<'a>(
     let mut index = all.index;
     if !whole {
         for (i, arena) in arenas.iter_mut().enumerate() {
-            let start = |row: usize| all.index.get(row * ROW_WORDS + 2 * i).map_or(arena.len(), |s| *s as usize);
+            let start =
+                |row: usize| all.index.get(row * ROW_WORDS + 2 * i).map_or(arena.len(), |s| *s as usize);
             let (from, to) = (start(range.start), start(range.end));
             *arena = arena.get(from..to).unwrap_or_default();
             base[i] = from as u32;
@@ -194,7 +203,8 @@ fn input<'a>(
 pub(crate) fn row_bytes(batch: &RawBatch, row: usize, reads: Reads) -> u64 {
     let index = batch.rows().index;
     let Some(cells) = index.get(row * ROW_WORDS..(row + 1) * ROW_WORDS) else { return 0 };
-    let len = |read: bool, len: u32| if read && len != gristmill_records::NULL_LEN { u64::from(len) } else { 0 };
+    let len =
+        |read: bool, len: u32| if read && len != gristmill_records::NULL_LEN { u64::from(len) } else { 0 };
     let columns = 8 * (u64::from(reads.timestamps) + u64::from(reads.offsets));
     4 * ROW_WORDS as u64
         + columns

@@ -28,10 +28,9 @@ impl Engines {
     pub(crate) fn new(config: &RuntimeConfig) -> Result<Self, Error> {
         let failed = |e: wasmtime::Error| Error::host(format!("the WebAssembly engine did not start: {e:#}"));
         let batch = Engine::new(base().allocation_strategy(pool(config))).map_err(failed)?;
-        let judge = Engine::new(
-            base().consume_fuel(true).allocation_strategy(InstanceAllocationStrategy::OnDemand),
-        )
-        .map_err(failed)?;
+        let judge =
+            Engine::new(base().consume_fuel(true).allocation_strategy(InstanceAllocationStrategy::OnDemand))
+                .map_err(failed)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (weak, stopped) = ([batch.weak(), judge.weak()], stop.clone());
         let ticker = thread::Builder::new()

@@ -1,7 +1,7 @@
 //! What the host keeps for one instance, and what the guest can reach of it: log, metrics, schemas.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
@@ -24,8 +24,9 @@ pub(crate) struct Guest {
     telemetry: Telemetry,
     log_bytes: usize,
     suppressed_lines: u64,
-    /// Names used by this instance so far; bounded by the limit.
-    series: std::collections::BTreeSet<String>,
+    /// Names that accepted calls of any instance of the transform have used; bounded by the limit. Locked
+    /// when a call that used metrics is accepted, and nothing else is locked meanwhile.
+    series: Arc<Mutex<BTreeSet<String>>>,
     refused_series: u64,
     /// Bytes of linear memory now.
     pub(crate) memory: u64,
@@ -39,6 +40,7 @@ impl Guest {
         limits: Arc<Limits>,
         redactor: Arc<Redactor>,
         schemas: Arc<BTreeMap<u32, Arc<str>>>,
+        series: Arc<Mutex<BTreeSet<String>>>,
     ) -> Self {
         Guest {
             limits,
@@ -47,7 +49,7 @@ impl Guest {
             telemetry: Telemetry::default(),
             log_bytes: 0,
             suppressed_lines: 0,
-            series: Default::default(),
+            series,
             refused_series: 0,
             memory: 0,
             refused_memory: None,
@@ -79,6 +81,9 @@ impl Guest {
         if self.telemetry.is_empty() && self.suppressed_lines + self.refused_series == 0 {
             return;
         }
+        if !self.telemetry.metrics.is_empty() {
+            self.admit_series();
+        }
         into.append(std::mem::take(&mut self.telemetry));
         if self.suppressed_lines > 0 {
             into.warnings.push(Error::limit(format!(
@@ -99,16 +104,28 @@ impl Guest {
         self.begin_call();
     }
 
+    /// Whether this call may use the name; whether the transform may is decided when it is accepted.
     fn series(&mut self, name: &str) -> bool {
-        if self.series.contains(name) {
-            return true;
-        }
-        if self.series.len() >= self.limits.metric_series() as usize || !Metrics::is_name(name) {
-            self.refused_series += 1;
-            return false;
-        }
-        self.series.insert(name.to_owned());
-        true
+        let used = &self.telemetry.metrics;
+        let known = used.counters.contains_key(name) || used.histograms.contains_key(name);
+        let room = used.counters.len() + used.histograms.len() < self.limits.metric_series() as usize;
+        let fits = known || (room && Metrics::is_name(name));
+        self.refused_series += u64::from(!fits);
+        fits
+    }
+
+    fn admit_series(&mut self) {
+        let (limit, metrics) = (self.limits.metric_series() as usize, &mut self.telemetry.metrics);
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = 0;
+        let mut admit = |name: &String| {
+            let fits = series.contains(name) || (series.len() < limit && series.insert(name.clone()));
+            refused += u64::from(!fits);
+            fits
+        };
+        metrics.counters.retain(|name, _| admit(name));
+        metrics.histograms.retain(|name, _| admit(name));
+        self.refused_series += refused;
     }
 }
 
@@ -161,7 +178,12 @@ impl schemas::Host for Guest {
 }
 
 impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory + (desired - current) as u64;
         if total > self.limits.memory() {
             self.refused_memory = Some(total);
@@ -171,7 +193,12 @@ impl ResourceLimiter for Guest {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
             self.refused_table = Some(desired);
             return Ok(false);

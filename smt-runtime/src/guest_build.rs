@@ -52,7 +52,9 @@ impl GuestToolchain {
         } else {
             format!("rustup target add {TARGET}")
         };
-        Err(Error::host(format!("there is no Rust standard library for {TARGET}: install it with `{command}`")))
+        Err(Error::host(format!(
+            "there is no Rust standard library for {TARGET}: install it with `{command}`"
+        )))
     }
 }
 
@@ -135,7 +137,9 @@ fn package(dir: &Path) -> Result<Package, Error> {
         .flatten()
         .find(|t| t["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "cdylib")))
         .and_then(|t| t["name"].as_str())
-        .ok_or_else(|| Error::load("the crate has no cdylib: add `crate-type = [\"cdylib\", \"rlib\"]` to [lib]"))?
+        .ok_or_else(|| {
+            Error::load("the crate has no cdylib: add `crate-type = [\"cdylib\", \"rlib\"]` to [lib]")
+        })?
         .to_owned();
     let folder = manifest.parent().unwrap_or(&manifest);
     let root = folder.ancestors().find(|a| a.join(".git").exists()).unwrap_or(folder).to_owned();
@@ -149,8 +153,13 @@ fn cargo_program() -> OsString {
 fn cargo(toolchain: &GuestToolchain) -> Command {
     let mut cargo = Command::new(cargo_program());
     // Variables of an outer cargo that would mean something else to the inner one.
-    for name in ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
-    {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_BUILD_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
         cargo.env_remove(name);
     }
     cargo.env("RUSTUP_AUTO_INSTALL", "0");

@@ -93,10 +93,11 @@ impl Instance {
         }
     }
 
-    /// Throws the WebAssembly instance away; the next batch gets a fresh one. For tests of transforms that
-    /// should not remember anything.
+    /// Throws the WebAssembly instance away, and what the breaker has counted; the next batch gets a fresh
+    /// one. For tests of transforms that should not remember anything.
     pub fn reset(&mut self) {
         self.worker = None;
+        self.breaker = Breaker::default();
     }
 
     /// Gives a batch to the transform. Every row is accounted for in the answer.
@@ -186,7 +187,8 @@ impl Instance {
         match self.call(batch, rows.clone(), time, self.call_ticks, out)? {
             None => Ok(()),
             Some(_) => {
-                let end = *deadline.get_or_insert_with(|| Instant::now() + self.transform.limits().search_time());
+                let end =
+                    *deadline.get_or_insert_with(|| Instant::now() + self.transform.limits().search_time());
                 self.search(batch, rows, out, end)
             }
         }
@@ -255,8 +257,9 @@ impl Instance {
                 // The list counts them; they are void.
                 Edit::Emit(_) => out.emitted -= usize::from(rejected),
                 Edit::Reject { code, message } => {
-                    let message = self.seed.redactor.redact(message.to_owned());
-                    out.rejects.push(Reject { row, offset: offset(batch, row), code: code.to_owned(), message });
+                    let redact = |text: &str| self.seed.redactor.redact(text.to_owned());
+                    let (code, message) = (redact(code), redact(message));
+                    out.rejects.push(Reject { row, offset: offset(batch, row), code, message });
                     row += 1;
                     rejected = true;
                 }
@@ -330,7 +333,13 @@ impl Instance {
     }
 
     /// The verdict on a row: alone, on a fresh instance, by fuel.
-    fn judge(&mut self, batch: &RawBatch, row: usize, out: &mut Applied, deadline: Instant) -> Result<(), Error> {
+    fn judge(
+        &mut self,
+        batch: &RawBatch,
+        row: usize,
+        out: &mut Applied,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         self.check_deadline(batch, &(row..row + 1), out, deadline)?;
         let mut worker = self.transform.judge(&self.seed)?;
         out.stats.instances += 1;

@@ -38,6 +38,7 @@ mod call;
 mod contract;
 mod engine;
 mod error;
+pub mod fixtures;
 mod guest;
 mod guest_build;
 mod instance;

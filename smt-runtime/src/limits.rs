@@ -83,8 +83,9 @@ limits! {
     /// Wall time that one batch may spend on the search for records that break the transform. Default
     /// 30 s; after it `apply` ends in an error of kind `Limit`.
     search_time, with_search_time: Duration;
-    /// WebAssembly fuel (about one unit an instruction) that a record may burn when it is judged alone,
-    /// configuration included. Default 500 million, less than a second on current machines.
+    /// WebAssembly fuel that a record may burn when it is judged alone: about one unit an instruction, and
+    /// one a byte for instructions that fill or copy memory. Default 500 million, about a second on current
+    /// machines.
     record_fuel, with_record_fuel: u64;
     /// Bytes of one answer, operations and data, and bytes that its records refer to. Default 32 MiB.
     output_bytes, with_output_bytes: u64;
@@ -94,7 +95,8 @@ limits! {
     log_lines, with_log_lines: u32;
     /// Bytes of log text of one call that are kept. Default 64 KiB.
     log_bytes, with_log_bytes: u32;
-    /// Different metric names that an instance may use; others are counted and left out. Default 100.
+    /// Different metric names that all instances of a transform may use; what is said under others is left
+    /// out, and counted. Default 100.
     metric_series, with_metric_series: u32;
     /// The share of rejected rows at which the breaker opens. Default 0.5; 1.0 and above never opens.
     breaker_ratio, with_breaker_ratio: f64;

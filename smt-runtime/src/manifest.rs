@@ -98,8 +98,8 @@ impl Manifest {
                 m.config_schema.len()
             ));
         }
-        let config_schema: Value =
-            serde_json::from_str(&m.config_schema).map_err(|e| format!("its config-schema is not JSON: {e}"))?;
+        let config_schema: Value = serde_json::from_str(&m.config_schema)
+            .map_err(|e| format!("its config-schema is not JSON: {e}"))?;
         if !config_schema.is_object() {
             return Err("its config-schema is not a JSON object".into());
         }
@@ -110,7 +110,14 @@ impl Manifest {
             timestamps: m.reads.contains(types::Reads::TIMESTAMPS),
             offsets: m.reads.contains(types::Reads::OFFSETS),
         };
-        Ok(Manifest { name: m.name, version: m.version, description: m.description, config_schema, outputs, reads })
+        Ok(Manifest {
+            name: m.name,
+            version: m.version,
+            description: m.description,
+            config_schema,
+            outputs,
+            reads,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -30,6 +30,8 @@ struct Inner {
     limits: Arc<Limits>,
     batch: RecordTransformPre<Guest>,
     judge: OnceLock<Result<RecordTransformPre<Guest>, Error>>,
+    /// Metric names in use.
+    series: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// The stream that an instance works on.
@@ -75,6 +77,7 @@ impl Transform {
                 limits,
                 batch,
                 judge: OnceLock::new(),
+                series: Arc::default(),
             }),
         })
     }
@@ -137,7 +140,12 @@ impl Transform {
 
     fn configured(&self, pre: &RecordTransformPre<Guest>, seed: &Seed) -> Result<Worker, Error> {
         let (name, limits) = (&self.manifest().name, &self.inner.limits);
-        let guest = Guest::new(limits.clone(), seed.redactor.clone(), seed.schemas.clone());
+        let guest = Guest::new(
+            limits.clone(),
+            seed.redactor.clone(),
+            seed.schemas.clone(),
+            self.inner.series.clone(),
+        );
         let refused = |what: String| {
             let what = seed.redactor.redact(what);
             Error::new(ErrorKind::Configure, format!("transform {name}: {what}"))
@@ -146,8 +154,11 @@ impl Transform {
             Failure::Host(text) => Error::host(format!("transform {name}: {text}")),
             failure => refused(format!("it did not start: {}", failure.message())),
         })?;
-        let configuration =
-            Configuration { config: &seed.config, topic: &seed.stream.topic, partition: seed.stream.partition };
+        let configuration = Configuration {
+            config: &seed.config,
+            topic: &seed.stream.topic,
+            partition: seed.stream.partition,
+        };
         match worker.bindings.call_configure(&mut worker.store, configuration) {
             Ok(Ok(())) => Ok(worker),
             Ok(Err(text)) => Err(refused(format!("it refuses its configuration: {text}"))),
@@ -218,16 +229,15 @@ fn prepare(
 }
 
 fn describe(pre: &RecordTransformPre<Guest>, limits: &Arc<Limits>) -> Result<Manifest, Error> {
-    let guest = Guest::new(limits.clone(), Arc::default(), Arc::default());
+    let guest = Guest::new(limits.clone(), Arc::default(), Arc::default(), Arc::default());
     let failed = |failure: Failure| match failure {
         Failure::Host(text) => Error::host(text),
         failure => Error::load(format!("describe failed: {}", startup_message(&failure, limits))),
     };
     let mut worker = worker(pre, guest, limits).map_err(failed)?;
     match worker.bindings.call_describe(&mut worker.store) {
-        Ok(manifest) => {
-            Manifest::read(manifest).map_err(|text| Error::load(format!("the manifest makes no sense: {text}")))
-        }
+        Ok(manifest) => Manifest::read(manifest)
+            .map_err(|text| Error::load(format!("the manifest makes no sense: {text}"))),
         Err(e) => Err(failed(Failure::of(&e, worker.store.data(), limits, limits.configure_time()))),
     }
 }

@@ -9,7 +9,7 @@ use crate::support::{assert_only_rejected, assert_works, attacker, batch, config
 
 /// Short, so that the tests are; the verdicts do not depend on it.
 fn limits() -> Limits {
-    Limits::default().with_call_time(Duration::from_millis(300)).with_record_fuel(50_000_000)
+    Limits::default().with_call_time(Duration::from_millis(300)).with_record_fuel(100_000_000)
 }
 
 /// One poisoned row among 500 is rejected alone, whatever the attack; the next batch works.
@@ -23,7 +23,11 @@ fn one_row_is_rejected(attack: &str, code: &str, message: &str) {
 
 #[test]
 fn one_record_that_traps_among_500_is_rejected_alone() {
-    one_row_is_rejected("trap", "TRANSFORM_TRAP", "the transform trapped: wasm `unreachable` instruction executed");
+    one_row_is_rejected(
+        "trap",
+        "TRANSFORM_TRAP",
+        "the transform trapped: wasm `unreachable` instruction executed",
+    );
 }
 
 #[test]
@@ -45,17 +49,22 @@ fn a_batch_of_one_record_that_traps_is_one_reject() {
 
 #[test]
 fn an_endless_loop_is_judged_by_fuel() {
-    one_row_is_rejected("loop", "TRANSFORM_FUEL", "limit record_fuel of 50000000");
+    one_row_is_rejected("loop", "TRANSFORM_FUEL", "limit record_fuel of 100000000");
 }
 
 #[test]
 fn memory_growth_is_rejected_with_what_was_asked_for() {
-    one_row_is_rejected("hoard", "TRANSFORM_MEMORY", "limit memory of 67108864 bytes: the transform asked for ");
+    one_row_is_rejected(
+        "hoard",
+        "TRANSFORM_MEMORY",
+        "limit memory of 67108864 bytes: the transform asked for ",
+    );
 }
 
 #[test]
 fn a_stack_overflow_is_a_trap() {
     one_row_is_rejected("recurse", "TRANSFORM_TRAP", "call stack exhausted");
+    one_row_is_rejected("recurse_with_large_frames", "TRANSFORM_TRAP", "out of bounds memory access");
 }
 
 #[test]
@@ -140,7 +149,11 @@ fn a_huge_log_line_is_cut() {
     let applied = instance.apply(&poisoned(10, &[5])).unwrap();
     assert_eq!(applied.logs()[0].message.len(), 65536);
     assert_eq!(applied.warnings()[0].kind(), ErrorKind::Limit);
-    assert!(applied.warnings()[0].to_string().contains("log_bytes of 65536 per call: 1 more"), "{:?}", applied.warnings());
+    assert!(
+        applied.warnings()[0].to_string().contains("log_bytes of 65536 per call: 1 more"),
+        "{:?}",
+        applied.warnings()
+    );
     assert_works(&mut instance);
 }
 
@@ -152,7 +165,9 @@ fn a_flood_of_metric_series_is_cut_and_said_so() {
     let [warning] = applied.warnings() else { panic!("{:?}", applied.warnings()) };
     assert_eq!(warning.kind(), ErrorKind::Limit);
     assert!(
-        warning.to_string().starts_with("limit metric_series of 100: 9900 updates under further names were left out"),
+        warning
+            .to_string()
+            .starts_with("limit metric_series of 100: 9900 updates under further names were left out"),
         "{warning}"
     );
     assert_works(&mut instance);
@@ -196,14 +211,19 @@ fn a_leak_is_met_by_a_fresh_instance_before_it_costs_a_record() {
 }
 
 #[test]
-fn one_instruction_that_does_much_ends_with_the_search_time() {
-    let limits = limits().with_search_time(Duration::from_secs(2));
-    let Some(mut instance) = attacker("fill", limits) else { return };
+fn one_instruction_that_does_much_is_judged_by_fuel_too() {
+    one_row_is_rejected("fill", "TRANSFORM_FUEL", "limit record_fuel of 100000000");
+}
+
+#[test]
+fn the_search_ends_with_the_search_time() {
+    let limits = limits().with_search_time(Duration::from_secs(1)).with_record_fuel(u64::MAX);
+    let Some(mut instance) = attacker("loop", limits) else { return };
     let started = Instant::now();
     let error = instance.apply(&poisoned(10, &[5])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     let text = error.to_string();
-    assert!(text.contains("transform hostile on orders-3: limit search_time of 2s"), "{text}");
+    assert!(text.contains("transform hostile on orders-3: limit search_time of 1s"), "{text}");
     assert!(text.contains("not done at row 5 (offset 105) of 10"), "{text}");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert_works(&mut instance);
@@ -239,7 +259,9 @@ fn a_loop_and_a_hoard_in_configure_are_configure_errors() {
     let Some(error) = configured("loop_in_configure", limits.clone(), json!({})) else { return };
     assert_eq!(error.kind(), ErrorKind::Configure);
     assert!(error.to_string().contains("limit configure_time of 200ms"), "{error}");
-    let error = configured("hoard_in_configure", limits.with_configure_time(Duration::from_secs(5)), json!({})).unwrap();
+    let error =
+        configured("hoard_in_configure", limits.with_configure_time(Duration::from_secs(5)), json!({}))
+            .unwrap();
     assert_eq!(error.kind(), ErrorKind::Configure);
     assert!(error.to_string().contains("limit memory of 67108864 bytes"), "{error}");
 }

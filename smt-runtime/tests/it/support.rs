@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use gristmill_records::{RawBatch, RawBatchBuilder};
 use gristmill_smt::{
-    Applied, ErrorKind, GuestToolchain, Instance, Limits, Runtime, RuntimeConfig, Stream, Transform, build_guest,
+    Applied, ErrorKind, GuestToolchain, Instance, Limits, Runtime, RuntimeConfig, Stream, Transform,
+    build_guest,
 };
 use serde_json::{Value, json};
 
@@ -34,7 +35,8 @@ pub(crate) fn runtime() -> &'static Runtime {
 /// The component that attacks, built once; none where there is no toolchain.
 pub(crate) fn hostile_wasm() -> Option<&'static [u8]> {
     static WASM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    WASM.get_or_init(|| toolchain().then(|| built(&repository().join("smt-runtime/tests/guests/hostile")))).as_deref()
+    WASM.get_or_init(|| toolchain().then(|| built(&repository().join("smt-runtime/tests/guests/hostile"))))
+        .as_deref()
 }
 
 pub(crate) fn built(dir: &Path) -> Vec<u8> {

@@ -60,8 +60,7 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream> {
     let schema = match &input.data {
         Data::Struct(data) => match &data.fields {
             Fields::Named(fields) => {
-                let fields: Vec<_> =
-                    fields.named.iter().map(|f| field(f, &outer)).collect::<Result<_>>()?;
+                let fields: Vec<_> = fields.named.iter().map(|f| field(f, &outer)).collect::<Result<_>>()?;
                 quote! {
                     let mut required = ::std::vec::Vec::<private::serde_json::Value>::new();
                     let mut properties = private::serde_json::Map::new();
@@ -197,11 +196,9 @@ fn name(ident: &str, own: &Serde, outer: &Serde, variant: bool) -> Result<String
         "lowercase" => words.concat(),
         "UPPERCASE" => words.concat().to_uppercase(),
         "PascalCase" => words.iter().map(capital).collect(),
-        "camelCase" => words
-            .iter()
-            .enumerate()
-            .map(|(i, w)| if i == 0 { w.clone() } else { capital(w) })
-            .collect(),
+        "camelCase" => {
+            words.iter().enumerate().map(|(i, w)| if i == 0 { w.clone() } else { capital(w) }).collect()
+        }
         "snake_case" => words.join("_"),
         "SCREAMING_SNAKE_CASE" => words.join("_").to_uppercase(),
         "kebab-case" => words.join("-"),

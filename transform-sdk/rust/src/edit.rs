@@ -120,6 +120,12 @@ impl Edit<'_> {
 
     /// Sends an extra record to an output. It comes after the record at hand.
     pub fn emit(&mut self, output: Output, record: Emit<'_>) {
-        self.writer.emit(output.0, record.key, record.value, record.headers.iter().copied(), record.timestamp);
+        self.writer.emit(
+            output.0,
+            record.key,
+            record.value,
+            record.headers.iter().copied(),
+            record.timestamp,
+        );
     }
 }

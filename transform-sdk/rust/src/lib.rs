@@ -78,7 +78,7 @@ pub use telemetry::{log, metrics, schema};
 pub mod private {
     pub use serde_json;
 
-    pub use crate::run::Declared;
+    pub use crate::run::{Declared, Native};
     #[cfg(target_arch = "wasm32")]
     pub use crate::wasm::{Cell, apply, bindings, configure, describe};
 }

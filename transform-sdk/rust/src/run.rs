@@ -94,3 +94,18 @@ impl<T: Transform> State<T> {
         answer
     }
 }
+
+/// A transform called as an ordinary function, for benchmarks to compare with.
+pub struct Native<T: Transform>(State<T>);
+
+impl<T: Transform> Native<T> {
+    /// Configured.
+    pub fn new(config: &str) -> Result<Self, String> {
+        State::new(config, "native", 0).map(Native)
+    }
+
+    /// The edit list for `rows`.
+    pub fn apply(&mut self, rows: Rows<'_>) -> (Vec<u32>, Vec<u8>) {
+        self.0.apply(rows)
+    }
+}

@@ -74,7 +74,8 @@ impl OutRecord {
     /// # Panics
     /// If it is null or not UTF-8, which fails the test.
     pub fn value_text(&self) -> &str {
-        std::str::from_utf8(self.value.as_deref().expect("the value is not null")).expect("the value is UTF-8")
+        std::str::from_utf8(self.value.as_deref().expect("the value is not null"))
+            .expect("the value is UTF-8")
     }
 
     /// The value as JSON.

@@ -56,7 +56,8 @@ pub fn describe<T: Transform>() -> bindings::Manifest {
         (r.timestamps, types::Reads::TIMESTAMPS),
         (r.offsets, types::Reads::OFFSETS),
     ];
-    let reads = parts.iter().filter(|(read, _)| *read).fold(types::Reads::empty(), |all, (_, part)| all | *part);
+    let reads =
+        parts.iter().filter(|(read, _)| *read).fold(types::Reads::empty(), |all, (_, part)| all | *part);
     bindings::Manifest {
         name: manifest.name.to_owned(),
         version: manifest.version.to_owned(),
@@ -68,10 +69,7 @@ pub fn describe<T: Transform>() -> bindings::Manifest {
 }
 
 /// Export `configure`.
-pub fn configure<T: Transform>(
-    cell: &Cell<T>,
-    configuration: bindings::Configuration,
-) -> Result<(), String> {
+pub fn configure<T: Transform>(cell: &Cell<T>, configuration: bindings::Configuration) -> Result<(), String> {
     log_panics();
     *cell.get() = Some(State::new(&configuration.config, &configuration.topic, configuration.partition)?);
     Ok(())

@@ -48,7 +48,8 @@ pub fn orders(record: &Record<'_>, ctx: &Context<Settings>, out: &mut Edit<'_>) 
             Tombstones::Drop => Ok(Outcome::Drop),
         };
     };
-    let json = std::str::from_utf8(value).map_err(|_| Reject::new("MALFORMED_JSON", "the value is not UTF-8"))?;
+    let json =
+        std::str::from_utf8(value).map_err(|_| Reject::new("MALFORMED_JSON", "the value is not UTF-8"))?;
     let config = &ctx.config;
     let order = out
         .write_value(|buffer| mask::copy(json, &config.fields, &config.mask, buffer))
@@ -127,7 +128,8 @@ mod tests {
     fn bytes_that_are_not_masked_are_copied_as_they_are() {
         let json = r#"{ "amount_cents":1e0 , "a\u0062\"" : 1.50, "order_id":"\u00e9", "amount_cents":7,"customer":null}"#;
         let answers = apply(json!({"high_value_cents": 8}), &[TestRecord::value(json)]);
-        let wanted = r#"{"amount_cents":1e0,"ab\"":1.50,"order_id":"\u00e9","amount_cents":7,"customer":null}"#;
+        let wanted =
+            r#"{"amount_cents":1e0,"ab\"":1.50,"order_id":"\u00e9","amount_cents":7,"customer":null}"#;
         assert_eq!(answers[0].kept().unwrap().value_text(), wanted);
     }
 

@@ -141,7 +141,11 @@ impl Copy<'_> {
                 let node = inner.expect("just checked");
                 let copy = Copy { node, mask: self.mask, out: self.out, order: None };
                 let mut source = serde_json::Deserializer::from_str(json);
-                if json.starts_with('{') { source.deserialize_map(copy)? } else { source.deserialize_seq(copy)? }
+                if json.starts_with('{') {
+                    source.deserialize_map(copy)?
+                } else {
+                    source.deserialize_seq(copy)?
+                }
             }
             _ => self.out.extend_from_slice(json.as_bytes()),
         }

@@ -41,7 +41,8 @@ impl Guest for Hostile {
     }
 
     fn configure(c: Configuration) -> Result<(), String> {
-        let attack = c.config.split("\"attack\":\"").nth(1).and_then(|s| s.split('"').next()).unwrap_or_default();
+        let attack =
+            c.config.split("\"attack\":\"").nth(1).and_then(|s| s.split('"').next()).unwrap_or_default();
         match attack {
             "trap_in_configure" => std::process::abort(),
             "loop_in_configure" => spin(),
@@ -63,8 +64,11 @@ impl Guest for Hostile {
                 "loop" => spin(),
                 "hoard" => hoard(),
                 "recurse" => _ = recurse(rows.len() as u64),
+                "recurse_with_large_frames" => _ = recurse_with_large_frames(rows.len() as u64),
                 "fill" => fill(),
-                "huge_output" => return Edits { operations: vec![batch.count << 8], data: vec![7; 48 << 20] },
+                "huge_output" => {
+                    return Edits { operations: vec![batch.count << 8], data: vec![7; 48 << 20] };
+                }
                 "log_flood" => (0..100_000).for_each(|i| log::log(log::Level::Info, &format!("line {i}"))),
                 "log_one_huge_line" => log::log(log::Level::Info, &"x".repeat(8 << 20)),
                 "log_then_trap" => {
@@ -156,13 +160,24 @@ fn hoard() -> ! {
     }
 }
 
-#[expect(unconditional_recursion, reason = "the attack")]
+/// Runs out of the host's stack for guests.
 fn recurse(n: u64) -> u64 {
-    let frame = std::hint::black_box([n; 64]);
-    recurse(n + 1) + frame[(n % 64) as usize]
+    match std::hint::black_box(n) {
+        u64::MAX => 0,
+        n => recurse(n + 1).rotate_left(3) ^ n,
+    }
 }
 
-/// One instruction that does a lot: fuel does not count it well.
+/// Runs out of the guest's own stack, which lies in its memory.
+fn recurse_with_large_frames(n: u64) -> u64 {
+    let frame = std::hint::black_box([n; 512]);
+    match n {
+        u64::MAX => 0,
+        n => recurse_with_large_frames(n + 1) + frame[(n % 512) as usize],
+    }
+}
+
+/// One instruction that does a lot.
 fn fill() -> ! {
     let mut block = vec![0u8; 32 << 20];
     loop {
