@@ -214,7 +214,10 @@ impl SinkConfigBuilder {
             wrong.push(format!("the state prefix is empty; leave it out for {DEFAULT_STATE_PREFIX:?}"));
         }
         if self.prefix == state_prefix || self.prefix.starts_with(&format!("{state_prefix}/")) {
-            wrong.push("the prefix is inside the state prefix; readers would see the ledger's own objects".to_owned());
+            wrong.push(
+                "the prefix is inside the state prefix; readers would see the ledger's own objects"
+                    .to_owned(),
+            );
         }
         if let Format::Parquet(options) = self.format {
             if !(1..=22).contains(&options.zstd_level) {
@@ -230,7 +233,10 @@ impl SinkConfigBuilder {
         }
         let l = self.limits;
         if l.open_files == 0 || l.entry_files == 0 || l.buffered_bytes == 0 || l.reject_bytes == 0 {
-            wrong.push("a limit of 0 open files, entry files, buffered bytes or reject bytes cannot be kept".to_owned());
+            wrong.push(
+                "a limit of 0 open files, entry files, buffered bytes or reject bytes cannot be kept"
+                    .to_owned(),
+            );
         }
         if self.retry.attempts == 0 {
             wrong.push("0 attempts would never ask a store".to_owned());
@@ -243,7 +249,10 @@ impl SinkConfigBuilder {
             }
         };
         if !wrong.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidConfig, format!("the sink cannot be set up: {}", wrong.join("; "))));
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("the sink cannot be set up: {}", wrong.join("; ")),
+            ));
         }
         Ok(SinkConfig(Arc::new(SinkSettings {
             resources: Resources {

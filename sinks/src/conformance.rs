@@ -42,7 +42,9 @@ async fn creates_once(store: &Arc<dyn Store>, at: &str) {
     let name = format!("{at}/a=b/object");
     assert!(content(store, &name).await.is_none(), "an absent object was read");
     assert!(store.stat(&name).await.expect("stat answers").is_none(), "an absent object has a stat");
-    let Create::Created(generation) = store.create_if_absent(&name, "one".into()).await.expect("create answers") else {
+    let Create::Created(generation) =
+        store.create_if_absent(&name, "one".into()).await.expect("create answers")
+    else {
         panic!("the first create did not create");
     };
     let second = store.create_if_absent(&name, "two".into()).await.expect("create answers");
@@ -140,7 +142,11 @@ async fn moves_never_replace(store: &Arc<dyn Store>, at: &str) {
     let refused = store.move_if_absent(&other.name, other.generation, &to).await.expect("move answers");
     assert_eq!(refused, Move::DestinationExists);
     assert_eq!(content(store, &to).await.as_deref(), Some(&b"first"[..]), "a move replaced an object");
-    assert_eq!(content(store, &other.name).await.as_deref(), Some(&b"second"[..]), "a refused move lost its source");
+    assert_eq!(
+        content(store, &other.name).await.as_deref(),
+        Some(&b"second"[..]),
+        "a refused move lost its source"
+    );
     // A user deletes the file: a late move must not bring it back.
     assert!(store.delete(&to).await.expect("delete answers"));
     let late = store.move_if_absent(&staged.name, staged.generation, &to).await.expect("move answers");
@@ -169,7 +175,10 @@ async fn one_of_many_movers_wins(store: &Arc<dyn Store>, at: &str) {
 async fn a_replaced_source_is_not_moved(store: &Arc<dyn Store>, at: &str) {
     let staged = stage(store, &format!("{at}/staged"), b"content").await;
     let other = crate::Generation(staged.generation.0 ^ 1);
-    let error = store.move_if_absent(&staged.name, other, &format!("{at}/final")).await.expect_err("a wrong generation");
+    let error = store
+        .move_if_absent(&staged.name, other, &format!("{at}/final"))
+        .await
+        .expect_err("a wrong generation");
     assert_eq!(error.kind(), ErrorKind::Changed);
     assert!(content(store, &format!("{at}/final")).await.is_none());
     assert!(content(store, &staged.name).await.is_some());
@@ -181,7 +190,11 @@ async fn refuses_names_that_leave_the_store(store: &Arc<dyn Store>) {
         assert_eq!(error.kind(), ErrorKind::InvalidName, "{bad:?}");
         assert_eq!(store.get(bad).await.expect_err("a bad name").kind(), ErrorKind::InvalidName, "{bad:?}");
         assert_eq!(store.stage(bad).await.expect_err("a bad name").kind(), ErrorKind::InvalidName, "{bad:?}");
-        assert_eq!(store.delete(bad).await.expect_err("a bad name").kind(), ErrorKind::InvalidName, "{bad:?}");
+        assert_eq!(
+            store.delete(bad).await.expect_err("a bad name").kind(),
+            ErrorKind::InvalidName,
+            "{bad:?}"
+        );
     }
 }
 

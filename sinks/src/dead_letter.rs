@@ -164,7 +164,10 @@ pub trait DeadLetterSink: Send + Sync + fmt::Debug {
 ///
 /// `connector.name` is the pipeline id and `task.id` the partition, `exception.class.name` the reject code.
 /// `gristmill.dead_letter.key` is [`DeadLetterContext::key`]. Put them after the record's own headers.
-pub fn dead_letter_headers(context: DeadLetterContext<'_>, letter: &DeadLetter) -> Vec<(&'static str, String)> {
+pub fn dead_letter_headers(
+    context: DeadLetterContext<'_>,
+    letter: &DeadLetter,
+) -> Vec<(&'static str, String)> {
     let id = context.id;
     vec![
         ("__connect.errors.topic", id.topic.clone()),
@@ -253,8 +256,9 @@ impl DeadLetterSink for FileDeadLetters {
 pub(crate) fn json_lines<T: Serialize>(items: impl IntoIterator<Item = T>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for item in items {
-        serde_json::to_writer(&mut bytes, &item)
-            .map_err(|e| Error::new(ErrorKind::Encode, "cannot write a dead letter as json").with_source(e))?;
+        serde_json::to_writer(&mut bytes, &item).map_err(|e| {
+            Error::new(ErrorKind::Encode, "cannot write a dead letter as json").with_source(e)
+        })?;
         bytes.push(b'\n');
     }
     Ok(bytes)

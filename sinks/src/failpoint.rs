@@ -74,7 +74,9 @@ impl Failpoints {
     /// One failpoint that acts at its `nth` hit, inside this process: the call fails with
     /// [`ErrorKind::Injected`] instead of killing the process.
     pub fn in_process(point: Failpoint, nth: u64) -> Self {
-        Failpoints { armed: Some(Arc::new([Armed { point, at: nth, hits: AtomicU64::new(0), effect: Effect::Fail }])) }
+        Failpoints {
+            armed: Some(Arc::new([Armed { point, at: nth, hits: AtomicU64::new(0), effect: Effect::Fail }])),
+        }
     }
 
     /// What [`FAILPOINT_VARIABLE`] says, read once in a process. `lost-reply-seal` drops the reply instead of
@@ -104,7 +106,8 @@ impl Failpoints {
             })?;
             Ok(Armed { point: name.parse()?, at, hits: AtomicU64::new(0), effect: Effect::Signal(signal) })
         };
-        let armed = text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(one).collect::<Result<Vec<_>>>()?;
+        let armed =
+            text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(one).collect::<Result<Vec<_>>>()?;
         Ok(Failpoints { armed: (!armed.is_empty()).then(|| armed.into()) })
     }
 
@@ -157,7 +160,9 @@ mod tests {
     fn a_misspelt_failpoint_is_an_error() {
         assert!(Failpoints::parse("after-lunch:1").is_err());
         assert!(Failpoints::parse("after-seal:0").is_err());
-        assert!(Failpoints::parse("after-seal:3, lost-reply-seal").unwrap().armed.is_some_and(|a| a.len() == 2));
+        assert!(
+            Failpoints::parse("after-seal:3, lost-reply-seal").unwrap().armed.is_some_and(|a| a.len() == 2)
+        );
         assert!(Failpoints::parse("after-stage:2:stop").is_ok());
         assert!(Failpoints::parse("after-stage:2:sleep").is_err());
         assert!(Failpoints::parse("").unwrap().armed.is_none());

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{
-    BoxFuture, Create, Generation, Listed, Move, Object, Stat, Staged, StagedWrite, Store, validate_name,
+    BoxFuture, Create, Generation, Listed, Move, Object, Staged, StagedWrite, Stat, Store, validate_name,
 };
 
 /// Where unfinished files live: hidden, so that no reader of the folder takes them for data.
@@ -120,7 +120,10 @@ impl Store for FolderStore {
                 }
                 Placed::SourceGone => Err(Error::new(
                     ErrorKind::Unavailable,
-                    format!("temporary file for {} was removed by another process; try again", path.display()),
+                    format!(
+                        "temporary file for {} was removed by another process; try again",
+                        path.display()
+                    ),
                 )),
             }
         })
@@ -307,7 +310,8 @@ impl Inner {
             Err(e) => return Err(failed("link into place", to, e)),
         }
         sync_parent(to)?;
-        fs::remove_file(from).or_else(|e| if is_absent(&e) { Ok(()) } else { Err(failed("unlink", from, e)) })?;
+        fs::remove_file(from)
+            .or_else(|e| if is_absent(&e) { Ok(()) } else { Err(failed("unlink", from, e)) })?;
         Ok(Placed::Done)
     }
 
@@ -333,7 +337,8 @@ impl Inner {
             let path = entry.map_err(|e| failed("list", &folder, e))?.path();
             let Ok(file) = File::open(&path) else { continue };
             let age = file.metadata().and_then(|m| m.modified()).ok();
-            let old = age.is_some_and(|t| SystemTime::now().duration_since(t).is_ok_and(|age| age >= min_age));
+            let old =
+                age.is_some_and(|t| SystemTime::now().duration_since(t).is_ok_and(|age| age >= min_age));
             if old
                 && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
                 && fs::remove_file(&path).is_ok()
@@ -476,7 +481,8 @@ impl Walk<'_> {
             }
             if let Some(directory) = name.strip_suffix('/') {
                 let may_match = name.starts_with(self.prefix) || self.prefix.starts_with(name.as_str());
-                let all_before = self.after.is_some_and(|after| after > name.as_str() && !after.starts_with(&name));
+                let all_before =
+                    self.after.is_some_and(|after| after > name.as_str() && !after.starts_with(&name));
                 if may_match && !all_before {
                     let child = path.join(directory.rsplit('/').next().unwrap_or(directory));
                     self.directory(&child, &name)?;
@@ -533,9 +539,7 @@ fn failed(what: &str, path: &Path, e: io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             (ErrorKind::OutOfSpace, "; free some space and start again, nothing is lost")
         }
-        io::ErrorKind::CrossesDevices => {
-            (ErrorKind::Unsupported, "; the folder must lie on one file system")
-        }
+        io::ErrorKind::CrossesDevices => (ErrorKind::Unsupported, "; the folder must lie on one file system"),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             (ErrorKind::Unsupported, "; a file is where a folder has to be")
         }

@@ -35,7 +35,8 @@ impl PartitionId {
     pub fn validate(&self) -> Result<()> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let topic = &self.topic;
-        if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal) {
+        if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." || !topic.chars().all(legal)
+        {
             return Err(Error::new(ErrorKind::InvalidName, format!("{topic:?} is not a Kafka topic name")));
         }
         if self.partition < 0 {
@@ -43,7 +44,10 @@ impl PartitionId {
             return Err(Error::new(ErrorKind::InvalidName, text));
         }
         if self.pipeline.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidName, "the pipeline id is empty; give the pipeline a name"));
+            return Err(Error::new(
+                ErrorKind::InvalidName,
+                "the pipeline id is empty; give the pipeline a name",
+            ));
         }
         Ok(())
     }
@@ -80,7 +84,10 @@ pub(crate) struct Paths {
 impl Paths {
     pub(crate) fn new(state_prefix: &str, id: &PartitionId) -> Self {
         let path = id.path();
-        Paths { ledger: join(state_prefix, &format!("ledger/{path}/")), staged: join(state_prefix, &format!("staged/{path}/")) }
+        Paths {
+            ledger: join(state_prefix, &format!("ledger/{path}/")),
+            staged: join(state_prefix, &format!("staged/{path}/")),
+        }
     }
 
     pub(crate) fn genesis(&self) -> String {
@@ -110,8 +117,10 @@ impl Paths {
         format!("{}{first:020}+{attempt}+{seq:03}", self.staged)
     }
 
-    pub(crate) fn staged_rejects(&self, first: i64, attempt: Uuid) -> String {
-        format!("{}{first:020}+{attempt}+rejects", self.staged)
+    /// `unique` is new for every try to write such an object: what an earlier try wrote under another name
+    /// may have been incomplete.
+    pub(crate) fn staged_rejects(&self, first: i64, unique: Uuid) -> String {
+        format!("{}{first:020}+{unique}+rejects", self.staged)
     }
 
     /// What the names of this ledger's staged objects start with.

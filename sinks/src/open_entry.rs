@@ -174,7 +174,10 @@ impl OpenEntry {
         match self.newest {
             Some(newest) if newest >= self.position => Err(Error::new(
                 ErrorKind::Usage,
-                format!("offset {newest} was appended, but the position is still {}; advance first", self.position),
+                format!(
+                    "offset {newest} was appended, but the position is still {}; advance first",
+                    self.position
+                ),
             )),
             _ => Ok(()),
         }
@@ -248,7 +251,13 @@ impl OpenEntry {
         Ok(())
     }
 
-    async fn write(&mut self, to: &Target<'_>, output: &str, directory: &str, rows: &RecordBatch) -> Result<()> {
+    async fn write(
+        &mut self,
+        to: &Target<'_>,
+        output: &str,
+        directory: &str,
+        rows: &RecordBatch,
+    ) -> Result<()> {
         let file = self.file(to, output, directory, rows.schema_ref()).await?;
         file.encoder.write(rows)?;
         file.rows += rows.num_rows() as u64;
@@ -280,10 +289,9 @@ impl OpenEntry {
         schema: &SchemaRef,
     ) -> Result<&mut OpenFile> {
         self.clock += 1;
-        let found = self
-            .files
-            .iter()
-            .position(|f| f.output == output && f.directory == directory && f.schema.fields() == schema.fields());
+        let found = self.files.iter().position(|f| {
+            f.output == output && f.directory == directory && f.schema.fields() == schema.fields()
+        });
         let index = match found {
             Some(index) => index,
             None => {
@@ -321,7 +329,8 @@ impl OpenEntry {
         upload.append(encoder.finish()?).await?;
         let staged = upload.finish().await?;
         let extension = to.settings.format.extension();
-        let final_name = final_name(&to.settings.prefix, to.id, &output, &directory, self.first, seq, extension);
+        let final_name =
+            final_name(&to.settings.prefix, to.id, &output, &directory, self.first, seq, extension);
         crate::store::validate_name(&final_name)?;
         self.staged.push(FileEntry {
             staged: staged.name,

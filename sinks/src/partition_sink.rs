@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
+use uuid::Uuid;
 
 use crate::config::{SinkConfig, SinkSettings};
 use crate::dead_letter::json_lines;
@@ -281,7 +282,10 @@ impl PartitionSink {
             ));
         }
         if self.proposed.is_some() {
-            return Err(Error::new(ErrorKind::Usage, "a checkpoint is not settled; call checkpoint again first"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "a checkpoint is not settled; call checkpoint again first",
+            ));
         }
         Ok(())
     }
@@ -315,7 +319,8 @@ impl PartitionSink {
         }
         let bytes = json_lines(&open.rejects)?;
         let (crc32c, size) = (crc32c::crc32c(&bytes), bytes.len() as u64);
-        let name = self.paths.staged_rejects(open.first, open.attempt);
+        // Not the attempt's id: after a failure here more rejects may come before the next try.
+        let name = self.paths.staged_rejects(open.first, Uuid::new_v4());
         let records = open.rejects.len() as u64;
         self.ledger.create_unique(&name, bytes.into()).await?;
         Ok(Some(Rejects::Object { name, crc32c, bytes: size, records }))

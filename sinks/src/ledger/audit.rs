@@ -166,7 +166,12 @@ pub async fn list_ledgers(config: &SinkConfig) -> Result<Vec<LedgerRef>> {
 ///
 /// # Errors
 /// Those of the state store, and of an entry that cannot be read.
-pub async fn read_entries(config: &SinkConfig, ledger: &LedgerRef, from: i64, limit: usize) -> Result<Vec<Entry>> {
+pub async fn read_entries(
+    config: &SinkConfig,
+    ledger: &LedgerRef,
+    from: i64,
+    limit: usize,
+) -> Result<Vec<Entry>> {
     let (state, state_prefix) = config.state();
     let paths = Paths::new(state_prefix, &ledger.id);
     let mut entries = Vec::new();
@@ -221,7 +226,11 @@ fn hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-async fn verify_ledger(config: &SinkConfig, ledger: LedgerRef, known: &mut HashSet<u64>) -> Result<LedgerReport> {
+async fn verify_ledger(
+    config: &SinkConfig,
+    ledger: LedgerRef,
+    known: &mut HashSet<u64>,
+) -> Result<LedgerReport> {
     let (state, state_prefix) = config.state();
     let paths = Paths::new(state_prefix, &ledger.id);
     let mut report = LedgerReport {
@@ -311,14 +320,19 @@ async fn verify_files(
             Some(_) => {}
             None => match objects.stat(&file.staged).await? {
                 Some(_) if is_tip => {
-                    report.found(FindingKind::Pending, name, "is staged; the next start publishes it".to_owned());
+                    report.found(
+                        FindingKind::Pending,
+                        name,
+                        "is staged; the next start publishes it".to_owned(),
+                    );
                 }
                 Some(_) => {
                     let text = format!("is still {}, and later entries exist", file.staged);
                     report.found(FindingKind::NotPublished, name, text);
                 }
                 None => {
-                    let text = "was published and is gone; if nobody deleted it on purpose, data is lost".to_owned();
+                    let text =
+                        "was published and is gone; if nobody deleted it on purpose, data is lost".to_owned();
                     report.found(FindingKind::MissingFile, name, text);
                 }
             },
@@ -379,7 +393,8 @@ async fn is_orphan(config: &SinkConfig, paths: &Paths, id: &PartitionId, name: &
     };
     Ok(entry.is_some_and(|entry| {
         let names_file = entry.files.iter().any(|f| f.staged == name);
-        let names_rejects = matches!(&entry.rejects, Some(Rejects::Object { name: rejects, .. }) if rejects == name);
+        let names_rejects =
+            matches!(&entry.rejects, Some(Rejects::Object { name: rejects, .. }) if rejects == name);
         !names_file && !names_rejects
     }))
 }

@@ -9,7 +9,8 @@ use crate::failpoint::{Failpoint, Failpoints};
 use crate::names::{PartitionId, Paths};
 use crate::store::{Create, Move, Store};
 
-/// How often and how patiently a request is tried again while the store is unavailable.
+/// How often and how patiently a request is tried again while the store is unavailable. A delay of zero does
+/// not wait at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Tries in all, at least 1.
@@ -28,8 +29,11 @@ impl Default for Retry {
 }
 
 impl Retry {
-    fn delay(&self, failures: u32) -> Duration {
-        self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.max_delay)
+    async fn wait(&self, failures: u32) {
+        let delay = self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.max_delay);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
     }
 }
 
@@ -120,7 +124,7 @@ impl Ledger {
                 Ok(_) => return Ok(()),
                 Err(e) if e.is_retryable() && failures + 1 < retry.attempts => {
                     failures += 1;
-                    tokio::time::sleep(retry.delay(failures)).await;
+                    retry.wait(failures).await;
                 }
                 Err(e) => return Err(e),
             }
@@ -154,7 +158,7 @@ impl Ledger {
                                 ),
                             ));
                         }
-                        tokio::time::sleep(self.resources.retry.delay(failures)).await;
+                        self.resources.retry.wait(failures).await;
                     } else if step != Step::Unsettled {
                         failures = 0;
                     }
@@ -163,7 +167,7 @@ impl Ledger {
                     failures += 1;
                     self.counters.retries += 1;
                     tracing::warn!(topic = %self.id.topic, partition = self.id.partition, failures, error = %e, "ledger step failed, trying again");
-                    tokio::time::sleep(self.resources.retry.delay(failures)).await;
+                    self.resources.retry.wait(failures).await;
                 }
                 Err(e) => return Err(e),
             }
@@ -364,7 +368,9 @@ pub(crate) async fn read_rejects(state: &Arc<dyn Store>, rejects: &Rejects) -> R
         .bytes
         .split(|b| *b == b'\n')
         .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).map_err(|e| corrupt("has a line that is no reject").with_source(e)))
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|e| corrupt("has a line that is no reject").with_source(e))
+        })
         .collect()
 }
 
@@ -407,7 +413,10 @@ async fn find_tip(
             Some(entry) => Ok(Some(entry)),
             None => Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("ledger entry {} was listed and then gone; somebody deletes ledger objects", paths.entry(first)),
+                format!(
+                    "ledger entry {} was listed and then gone; somebody deletes ledger objects",
+                    paths.entry(first)
+                ),
             )),
         },
     }

@@ -149,7 +149,8 @@ impl Entry {
     /// name.
     pub fn parse(name: &str, first: i64, bytes: &[u8]) -> Result<Self> {
         check_version(name, bytes)?;
-        let mut entry: Entry = serde_json::from_slice(bytes).map_err(|e| corrupt(name, "an entry").with_source(e))?;
+        let mut entry: Entry =
+            serde_json::from_slice(bytes).map_err(|e| corrupt(name, "an entry").with_source(e))?;
         if first < 0 || entry.next <= first {
             let text = format!("ledger entry {name} ends at offset {}, before it begins", entry.next);
             return Err(Error::new(ErrorKind::Corrupt, text));
@@ -238,7 +239,8 @@ impl Genesis {
     /// As [`Entry::parse`].
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
         check_version(name, bytes)?;
-        let genesis: Genesis = serde_json::from_slice(bytes).map_err(|e| corrupt(name, "a genesis").with_source(e))?;
+        let genesis: Genesis =
+            serde_json::from_slice(bytes).map_err(|e| corrupt(name, "a genesis").with_source(e))?;
         if genesis.start < 0 {
             let text = format!("ledger genesis {name} starts at the negative offset {}", genesis.start);
             return Err(Error::new(ErrorKind::Corrupt, text));
@@ -289,7 +291,10 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn corrupt(name: &str, what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("ledger object {name} cannot be read as {what}; restore it from a copy"))
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("ledger object {name} cannot be read as {what}; restore it from a copy"),
+    )
 }
 
 /// Looks at the version alone, so that a newer format gets a clear answer whatever else has changed.

@@ -58,13 +58,34 @@ enum Phase<E> {
     ReadGenesis,
     CreateGenesis,
     /// `known` is an entry that we have seen, so that a listing that lags cannot lead us back before it.
-    FindTip { start: i64, known: Option<E> },
-    Publish { entry: E, file: usize, moved: bool, origin: Origin },
-    Deliver { entry: E, moved: bool, origin: Origin },
-    Ready { first: i64 },
-    Seal { entry: E },
-    ReadBack { entry: E },
-    Discard { own: E, foreign: E },
+    FindTip {
+        start: i64,
+        known: Option<E>,
+    },
+    Publish {
+        entry: E,
+        file: usize,
+        moved: bool,
+        origin: Origin,
+    },
+    Deliver {
+        entry: E,
+        moved: bool,
+        origin: Origin,
+    },
+    Ready {
+        first: i64,
+    },
+    Seal {
+        entry: E,
+    },
+    ReadBack {
+        entry: E,
+    },
+    Discard {
+        own: E,
+        foreign: E,
+    },
 }
 
 /// What is to be done now. Every action may be done again until it is answered.
@@ -232,7 +253,9 @@ impl<E: Sealable> Machine<E> {
     /// If it is not an answer to the current action. The machine is unchanged.
     pub fn answer(&mut self, answer: Answer<E>) -> Result<Option<Event>, Misuse> {
         let (phase, event) = match (self.phase.clone(), answer) {
-            (Phase::ReadGenesis, Answer::Genesis(Some(start))) => (Phase::FindTip { start, known: None }, None),
+            (Phase::ReadGenesis, Answer::Genesis(Some(start))) => {
+                (Phase::FindTip { start, known: None }, None)
+            }
             (Phase::ReadGenesis, Answer::Genesis(None)) => (Phase::CreateGenesis, None),
             (Phase::CreateGenesis, Answer::GenesisCreated) => {
                 (Phase::FindTip { start: self.start_if_new, known: None }, None)
