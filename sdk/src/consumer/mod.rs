@@ -151,8 +151,10 @@ impl Consumer {
     /// # Errors
     /// [`ErrorKind::TimedOut`] if the group could not be told in time: the coordinator will notice after the
     /// session timeout. Commits that could not be stored come as [`ErrorKind::TimedOut`] too. Either way the
-    /// consumer is gone.
-    pub async fn close(self, deadline: Duration) -> Result<()> {
+    /// consumer is gone. A fatal error of before comes again.
+    ///
+    /// A second call has nothing to do and succeeds.
+    pub async fn close(&self, deadline: Duration) -> Result<()> {
         let (done, outcome) = oneshot::channel();
         self.shared.send(Command::Close { until: Instant::now() + deadline, done: Some(done) });
         let late = || {

@@ -474,6 +474,7 @@ impl Poller {
         }
         let unsaved = self.shared.offsets().commit_pending();
         let mut closed = false;
+        let mut refused = None;
         if !left().is_zero() {
             let mut queue = Queue::new(&self.client);
             match self.client.start_close(&queue) {
@@ -487,23 +488,26 @@ impl Poller {
                     }
                     closed = self.client.closed();
                 }
-                Err(error) => self.shared.report(error),
+                Err(error) => refused = Some(error),
             }
         }
         let rest: Vec<_> = self.partitions.keys().cloned().collect();
         self.shared.offsets().lose(&rest);
         self.partitions.clear();
-        self.shared.end_events();
-        let outcome = match (unsaved, closed) {
-            (true, _) => Err("what was complete could not be committed in time; it will be delivered again"),
-            (_, false) => {
-                Err("the group did not answer in time; its coordinator will notice after the session timeout")
+        self.shared.end();
+        let late = |text: &str| Err(Error::new(ErrorKind::TimedOut, "close the consumer", text));
+        let outcome = match refused {
+            Some(error) => Err(error),
+            None if unsaved => {
+                late("what was complete could not be committed in time; it will be delivered again")
             }
-            _ => Ok(()),
+            None if !closed => late(
+                "the group did not answer in time; its coordinator will notice after the session timeout",
+            ),
+            None => Ok(()),
         };
         if let Some(done) = done {
-            let _ = done
-                .send(outcome.map_err(|text| Error::new(ErrorKind::TimedOut, "close the consumer", text)));
+            let _ = done.send(outcome);
         }
         // The client is destroyed by whichever of our two threads lets go last; both are ours.
     }

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::lookups::Resolved;
 use super::{AssignedPartition, ConsumerEvent};
-use crate::offsets::{Completion, OffsetTracker, TopicPartition};
+use crate::offsets::{OffsetTracker, TopicPartition};
 use crate::{Error, Result};
 
 /// What the poll thread is asked to do.
@@ -34,6 +34,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Bell {
     rung: bool,
+    /// The poll thread has ended: commands are dropped, and whoever waits for an answer learns it from that.
+    ended: bool,
     commands: Vec<Command>,
 }
 
@@ -76,16 +78,13 @@ impl Shared {
         }
     }
 
-    /// Completions wait for the commit interval anyway: the poll thread looks by itself.
-    pub(super) fn ring_for_commit(&self, completion: Completion) {
-        if completion == Completion::Done {
-            tracing::trace!("a delivery was completed");
-        }
-    }
-
     pub(super) fn send(&self, command: Command) {
-        lock(&self.bell).commands.push(command);
-        self.ring();
+        let mut bell = lock(&self.bell);
+        if !bell.ended {
+            bell.commands.push(command);
+            drop(bell);
+            self.ring();
+        }
     }
 
     /// Waits until the bell rings or `wait` is over, and takes the commands.
@@ -157,7 +156,14 @@ impl Shared {
         lock(&self.events).statistics.clone()
     }
 
-    pub(super) fn end_events(&self) {
+    /// The poll thread has nothing more to say, and hears nothing more.
+    pub(super) fn end(&self) {
+        let unheard = {
+            let mut bell = lock(&self.bell);
+            bell.ended = true;
+            std::mem::take(&mut bell.commands)
+        };
+        drop(unheard);
         lock(&self.events).ended = true;
         self.event_ready.notify_one();
     }

@@ -171,16 +171,12 @@ impl PartitionStream {
     /// Says that a delivery need not be read again. Its offsets are committed once all deliveries before it are
     /// complete too. Never waits.
     pub fn complete(&self, token: Token) -> Completion {
-        let done = self.shared.offsets().complete(&token);
-        self.shared.ring_for_commit(done);
-        done
+        self.shared.offsets().complete(&token)
     }
 
     /// Says that a delivery and all before it need not be read again. Never waits.
     pub fn complete_through(&self, token: &Token) -> Completion {
-        let done = self.shared.offsets().complete_through(token);
-        self.shared.ring_for_commit(done);
-        done
+        self.shared.offsets().complete_through(token)
     }
 
     /// Goes on reading elsewhere, in a new epoch: what was delivered before can no longer be completed.

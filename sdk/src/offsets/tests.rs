@@ -254,11 +254,11 @@ proptest! {
                 }
                 Step::Answer { stored } => {
                     let Some((commit, epochs)) = in_flight.take() else { continue };
-                    prop_assert!(tracker.commit_answered(commit.id, now, |at| {
-                        stored[usize::try_from(at.partition).expect("small")]
-                    }));
+                    let is_stored = |at: &TopicPartition| stored[usize::try_from(at.partition).expect("small")];
+                    let answered = tracker.commit_answered(commit.id, now, is_stored);
+                    prop_assert!(answered);
                     for (at, offset) in &commit.offsets {
-                        if stored[usize::try_from(at.partition).expect("small")]
+                        if is_stored(at)
                             && let Some(p) = model.ours.get_mut(&at.partition)
                             // A later epoch does not inherit it.
                             && epochs.get(&at.partition) == Some(&p.epoch)

@@ -1,9 +1,13 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gristmill::{BeginAt, Consumer, ConsumerConfig, ConsumerEvent, MockCluster, PartitionStream, TopicIds};
-use rdkafka::ClientConfig;
+use gristmill::{
+    BeginAt, Completion, Consumer, ConsumerConfig, ConsumerEvent, ErrorKind, GroupProtocol, MockCluster,
+    MockRequest, PartitionStream, TopicIds,
+};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -78,4 +82,161 @@ async fn every_record_comes_once_and_in_order() {
     }
     assert_eq!(seen.len(), 4);
     consumer.close(PATIENCE).await.expect("closed in time");
+}
+
+async fn next(stream: &mut PartitionStream) -> gristmill::Delivery {
+    tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time").expect("still assigned")
+}
+
+/// What the group has, as another client is told.
+fn group_offset(cluster: &MockCluster, topic: &str) -> Offset {
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", format!("group-of-{topic}"))
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let list = client.committed_offsets(list, PATIENCE).expect("the cluster answers");
+    list.elements()[0].offset()
+}
+
+#[tokio::test]
+async fn a_commit_that_is_refused_is_tried_again() {
+    let cluster = cluster();
+    cluster.create_topic("refused", 1).expect("a topic");
+    fill(&cluster, "refused", 1, 100);
+    let consumer = Consumer::start(
+        config(&cluster, "refused").commit_interval(Duration::from_millis(20)).build().expect("valid"),
+    )
+    .expect("started");
+    let mut stream = begin_all(&consumer, 1, BeginAt::Group).await.remove(0);
+    // Neither is retried by librdkafka: REBALANCE_IN_PROGRESS and GROUP_AUTHORIZATION_FAILED.
+    cluster.fail_next(MockRequest::OffsetCommit, &[27, 30, 27]);
+    let mut end = 0;
+    while end < 100 {
+        let delivery = next(&mut stream).await;
+        end = delivery.next;
+        stream.complete(delivery.token);
+    }
+    let mut kinds = Vec::new();
+    while kinds.len() < 3 {
+        match tokio::time::timeout(PATIENCE, consumer.next_event()).await.expect("in time").expect("it runs")
+        {
+            ConsumerEvent::CommitFailed(error) => kinds.push(error.kind()),
+            ConsumerEvent::Error(error) => assert!(error.is_retryable(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(kinds, [ErrorKind::Rebalancing, ErrorKind::Unauthorized, ErrorKind::Rebalancing]);
+    consumer.close(PATIENCE).await.expect("closed, and the commit stored");
+    assert_eq!(group_offset(&cluster, "refused"), Offset::Offset(100));
+}
+
+#[tokio::test]
+async fn what_is_complete_is_committed_at_close_and_nothing_else() {
+    let cluster = cluster();
+    cluster.create_topic("close", 1).expect("a topic");
+    fill(&cluster, "close", 1, 100);
+    // The interval is far away: only `close` commits.
+    let consumer = Consumer::start(
+        config(&cluster, "close")
+            .batch_records(10)
+            .commit_interval(Duration::from_secs(600))
+            .build()
+            .expect("valid"),
+    )
+    .expect("started");
+    let mut stream = begin_all(&consumer, 1, BeginAt::Group).await.remove(0);
+    let first = next(&mut stream).await;
+    let _open = next(&mut stream).await;
+    let third = next(&mut stream).await;
+    let boundary = first.next;
+    stream.complete(first.token);
+    stream.complete(third.token);
+    consumer.close(PATIENCE).await.expect("closed");
+    assert!(stream.next().await.is_none(), "the stream has ended");
+    consumer.close(PATIENCE).await.expect("a second close has nothing to do");
+    assert!(consumer.next_event().await.is_none_or(|e| matches!(e, ConsumerEvent::Revoked(_))));
+    assert_eq!(group_offset(&cluster, "close"), Offset::Offset(boundary));
+}
+
+#[tokio::test]
+async fn a_seek_starts_an_epoch_in_which_old_tokens_mean_nothing() {
+    let cluster = cluster();
+    cluster.create_topic("seek", 1).expect("a topic");
+    fill(&cluster, "seek", 1, 1_000);
+    let consumer = Consumer::start(config(&cluster, "seek").batch_records(100).build().expect("valid"))
+        .expect("started");
+    let mut stream = begin_all(&consumer, 1, BeginAt::Offset(500)).await.remove(0);
+    let before = next(&mut stream).await;
+    assert_eq!(before.batch.first_offset(), Some(500));
+    let epoch = stream.epoch();
+    assert!(stream.seek(BeginAt::Offset(250)));
+    assert!(stream.epoch() > epoch);
+    let after = next(&mut stream).await;
+    assert_eq!(after.batch.first_offset(), Some(250));
+    assert_eq!(stream.complete(before.token), Completion::Stale);
+    assert_eq!(stream.complete(after.token.clone()), Completion::Done);
+    assert_eq!(stream.complete(after.token), Completion::Repeated);
+    assert_eq!(consumer.stale_completions(), 1);
+    consumer.close(PATIENCE).await.expect("closed");
+}
+
+#[tokio::test]
+async fn nothing_is_delivered_before_begin() {
+    let cluster = cluster();
+    cluster.create_topic("begin", 2).expect("a topic");
+    fill(&cluster, "begin", 2, 200);
+    let consumer = Consumer::start(config(&cluster, "begin").build().expect("valid")).expect("started");
+    let mut assigned = loop {
+        match tokio::time::timeout(PATIENCE, consumer.next_event()).await.expect("in time") {
+            Some(ConsumerEvent::Assigned(list)) => break list,
+            Some(ConsumerEvent::Error(error)) => assert!(error.is_retryable(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    assigned.sort_by_key(|p| p.partition);
+    let waiting = assigned.remove(0);
+    let mut running = assigned.remove(0).begin(BeginAt::Group);
+    while next(&mut running).await.next < 100 {}
+    // The other was held back for as long as it took, and has lost nothing by it.
+    let mut late = waiting.begin(BeginAt::Group);
+    assert_eq!(next(&mut late).await.batch.first_offset(), Some(0));
+    consumer.close(PATIENCE).await.expect("closed");
+}
+
+#[tokio::test]
+async fn closing_and_dropping_do_not_wait_for_a_cluster_that_is_gone() {
+    let cluster = cluster();
+    cluster.create_topic("gone", 1).expect("a topic");
+    fill(&cluster, "gone", 1, 10);
+    let start = || Consumer::start(config(&cluster, "gone").build().expect("valid")).expect("started");
+    let consumer = start();
+    let mut stream = begin_all(&consumer, 1, BeginAt::Group).await.remove(0);
+    let delivery = next(&mut stream).await;
+    let dropped = start();
+    for broker in 1..=3 {
+        cluster.set_broker_up(broker, false).expect("it exists");
+    }
+    stream.complete(delivery.token);
+    let began = Instant::now();
+    drop(dropped);
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    let error = consumer.close(Duration::from_secs(2)).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn kip_848_works_on_the_mock_cluster_too() {
+    let cluster = cluster();
+    cluster.create_topic("kip848", 2).expect("a topic");
+    fill(&cluster, "kip848", 2, 1_000);
+    let config = config(&cluster, "kip848").group_protocol(GroupProtocol::Consumer).build().expect("valid");
+    let consumer = Consumer::start(config).expect("started");
+    for mut stream in begin_all(&consumer, 2, BeginAt::Group).await {
+        while next(&mut stream).await.next < 500 {}
+    }
+    consumer.close(PATIENCE).await.expect("closed");
 }
