@@ -30,7 +30,8 @@ impl Default for Retry {
 
 impl Retry {
     async fn wait(&self, failures: u32) {
-        let delay = self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.max_delay);
+        let delay =
+            self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.max_delay);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }

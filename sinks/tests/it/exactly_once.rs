@@ -1,10 +1,11 @@
 //! Whatever happens to the writer, an independent listing finds every record exactly once.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use gristmill_sinks::{
-    Checkpoint, ErrorKind, Failpoint, Failpoints, FolderStore, PartitionId, PartitionSink, SinkLimits, Store,
-    sweep_orphans, verify,
+    Checkpoint, ErrorKind, FAILPOINT_VARIABLE, Failpoint, Failpoints, FolderStore, PartitionId,
+    PartitionSink, SinkLimits, Store, sweep_orphans, verify,
 };
 use tempfile::tempdir;
 
@@ -61,6 +62,46 @@ async fn a_crash_after_any_step_loses_and_doubles_nothing() {
         let report = verify(&healthy).await.unwrap();
         assert!(report.is_sound() && report.ledgers[0].findings.is_empty(), "{report:?}");
         assert_eq!(report.ledgers[0].next, next);
+    }
+}
+
+/// Set in the child processes of the test below.
+const CHILD: &str = "GRISTMILL_TEST_DIE_IN";
+
+#[tokio::test]
+async fn a_process_killed_at_a_failpoint_of_its_environment_loses_and_doubles_nothing() {
+    use std::os::unix::process::ExitStatusExt;
+    if let Ok(folder) = std::env::var(CHILD) {
+        let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder).unwrap());
+        let (mut sink, mut at) =
+            PartitionSink::open(config(&store).build().unwrap(), partition(), 0).await.unwrap();
+        while at < 100 {
+            feed(&mut sink, at, at + 10).await.unwrap();
+            at = published(sink.checkpoint().await.unwrap());
+        }
+        panic!("the failpoint was not hit");
+    }
+    for point in
+        ["after-stage:2", "after-seal:3", "after-move:4", "before-commit:1", "lost-reply-seal:1,after-move:5"]
+    {
+        let folder = tempdir().unwrap();
+        let name =
+            "exactly_once::a_process_killed_at_a_failpoint_of_its_environment_loses_and_doubles_nothing";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(CHILD, folder.path())
+            .env(FAILPOINT_VARIABLE, point)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(9), "{point}: {status}");
+        let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
+        let healthy = config(&store).build().unwrap();
+        let (mut sink, next) = PartitionSink::open(healthy, partition(), 0).await.unwrap();
+        assert!(next >= 10, "{point}: {next}");
+        feed(&mut sink, next, next + 10).await.unwrap();
+        let next = published(sink.checkpoint().await.unwrap());
+        assert_exactly_once(&store, next).await;
     }
 }
 
@@ -137,7 +178,13 @@ async fn rejects_that_come_after_a_failed_upload_of_rejects_are_delivered_too() 
     let settings = config(&store).limits(limits).failpoints(Failpoints::none()).build().unwrap();
     let (mut sink, _) = PartitionSink::open(settings.clone(), partition(), 0).await.unwrap();
     feed(&mut sink, 0, 20).await.unwrap();
-    scripted.script([Fault::ReplyLost, Fault::Unavailable, Fault::Unavailable, Fault::Unavailable, Fault::Unavailable]);
+    scripted.script([
+        Fault::ReplyLost,
+        Fault::Unavailable,
+        Fault::Unavailable,
+        Fault::Unavailable,
+        Fault::Unavailable,
+    ]);
     assert!(sink.checkpoint().await.unwrap_err().is_retryable());
     feed(&mut sink, 20, 40).await.unwrap();
     assert_eq!(published(sink.checkpoint().await.unwrap()), 40);
