@@ -114,15 +114,16 @@ impl DirectoryTemplate {
     }
 
     fn constant(&self, value: &str) -> String {
-        self.join(|s| match s.has_directive {
-            true => value.to_owned(),
-            false => escape_directory_value(&s.value.replace("%%", "%")),
-        })
+        self.join(|_| value.to_owned())
     }
 
+    /// Fills in the segments that have a directive; the others are as they were written.
     fn join(&self, value: impl Fn(&Segment) -> String) -> String {
-        let segments: Vec<String> = self.segments.iter().map(|s| format!("{}{}", s.key, value(s))).collect();
-        segments.join("/")
+        let filled = self.segments.iter().map(|s| match s.has_directive {
+            true => format!("{}{}", s.key, value(s)),
+            false => format!("{}{}", s.key, s.value.replace("%%", "%")),
+        });
+        filled.collect::<Vec<_>>().join("/")
     }
 }
 

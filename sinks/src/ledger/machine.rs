@@ -1,31 +1,3 @@
-//! The protocol as a pure state machine: no I/O, no clock, no randomness.
-//!
-//! It is level-triggered. [`Machine::action`] says what has to be done **now**; somebody does it and tells
-//! [`Machine::answer`] what came of it. Until an answer moves it on, the same action may be tried any number
-//! of times: every action is idempotent or settles doubts by itself. So a crash, a dropped future and a
-//! retry are all the same to it.
-//!
-//! ```text
-//!              ┌────────────┐ none   ┌───────────────┐
-//!    new ────► │ReadGenesis │ ─────► │ CreateGenesis │
-//!              └────┬───────┘ ◄───── └──┬────────────┘
-//!                   │ found    unsettled│ created
-//!                   ▼                   ▼
-//!              ┌─────────────────────────┐        tip      ┌─────────┐ all moved ┌─────────┐
-//!              │         FindTip         │ ──────────────► │ Publish │ ────────► │ Deliver │
-//!              └────┬────────────────────┘                 └─────────┘           └────┬────┘
-//!                   │ no entry yet        ▲                    ▲                      │
-//!                   ▼                     │                    │ sealed, or own       │
-//!              ┌─────────┐ propose  ┌─────┴─┐ refused or  ┌────┴─────┐                │
-//!         ┌──► │  Ready  │ ───────► │ Seal  │ ──────────► │ ReadBack │                │
-//!         │    └─────────┘          └───────┘ unknown     └────┬─────┘                │
-//!         │                            ▲ └────► Publish        │ foreign              │
-//!         │                            └─────── nothing there  ▼                      │
-//!         │                                               ┌─────────┐                 │
-//!         │                                    FindTip ◄──┤ Discard │                 │
-//!         └────────────────────────────────────────────── └─────────┘ ◄───────────────┘
-//! ```
-
 use std::fmt;
 use std::hash::Hash;
 
@@ -184,7 +156,24 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
-/// One writer's view of one ledger. See the [module docs](self).
+/// One writer's view of one ledger: the protocol as a pure state machine, without I/O, clock or randomness.
+///
+/// It is level-triggered. [`Machine::action`] says what has to be done **now**; somebody does it and tells
+/// [`Machine::answer`] what came of it. Until an answer moves it on, the same action may be tried any number
+/// of times: every action is idempotent or settles doubts by itself. So a crash, a dropped future and a
+/// retry are all the same to it.
+///
+/// ```text
+/// ReadGenesis    found ─► FindTip          none ─► CreateGenesis
+/// CreateGenesis  created ─► FindTip        refused or unknown ─► ReadGenesis
+/// FindTip        an entry ─► Publish       no entry yet ─► Ready
+/// Publish        all files moved ─► Deliver
+/// Deliver        acknowledged ─► Ready     from here on the entry's end may be committed
+/// Ready          propose ─► Seal
+/// Seal           created ─► Publish        refused or unknown ─► ReadBack
+/// ReadBack       ours ─► Publish           nothing there ─► Seal      foreign ─► Discard
+/// Discard        done ─► FindTip           which adopts the foreign entry, or a later one
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Machine<E> {
     phase: Phase<E>,
