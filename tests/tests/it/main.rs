@@ -2,4 +2,6 @@
 
 mod exactly_once;
 mod sdk;
+mod sdk_failures;
 mod sdk_rebalance;
+mod service;
