@@ -15,25 +15,26 @@ need: ## Say which tools are missing, if any
 	@./.ci/need
 
 build: need ## Build the command `gristmill`
-	cargo build --workspace --bins
+	cargo build --package gristmill-cli
 	@echo "built $(GRISTMILL)"
 
 demo: need ## Orders from an embedded Kafka through a WebAssembly transform into Parquet
-	cargo build --workspace --bins
-	$(GRISTMILL) demo --folder demo-out
+	cargo build --package gristmill-cli
+	$(GRISTMILL) demo --folder demo-out --transform examples/transforms/orders
 
-test: need unit guests e2e ## Every test: a real Apache Kafka, real components, SIGKILL
+# One selection of packages for all tests: another one would mean other features, and another build of everything.
+test: need guests $(VENV)/ready ## Every test: a real Apache Kafka, real components, SIGKILL
+	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace
 
-unit: ## Tests of the crates, without a Kafka
-	cargo build --workspace --bins
-	cargo test --workspace --exclude gristmill-tests
+unit: ## Tests of the crates, without a real Kafka
+	cargo test --workspace --lib --bins --test it
 
 guests: ## Tests of the example transforms, natively
 	CARGO_TARGET_DIR=$(CACHE)/guests-native cargo test --manifest-path examples/transforms/Cargo.toml
 
 e2e: $(VENV)/ready ## End-to-end tests on a real Apache Kafka
-	cargo build --workspace --bins
-	GRISTMILL_BIN=$(GRISTMILL) GRISTMILL_PYTHON=$(VENV)/bin/python cargo test -p gristmill-tests -- --nocapture
+	cargo test --workspace --no-run
+	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace --test e2e -- --nocapture
 
 lint: ## Formatting and clippy; warnings are errors
 	cargo fmt --all --check

@@ -1,1 +1,100 @@
-fn main() {}
+//! The command `gristmill`.
+
+mod demo;
+mod exit;
+mod ledger;
+mod pipeline;
+mod run;
+mod transform;
+
+use std::io::IsTerminal;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Exit;
+
+/// Kafka to Parquet files, exactly once, with your own code in a sandbox on the way.
+///
+/// New here? `gristmill demo` needs nothing installed: it runs orders from an embedded Kafka through a
+/// WebAssembly transform into Parquet.
+#[derive(Debug, Parser)]
+#[command(name = "gristmill", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    /// How log lines look. What is logged is set by GRISTMILL_LOG, such as `info` or `gristmill=debug`.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or stopped on a signal with every open checkpoint finished
+  1  failed while running; the message says what to do, and the next start goes on where the ledger ends
+  2  a mistake in the command line or in a file
+  3  a check found a difference: tests, fixtures, ledger, or the demo's sums
+  4  stopped on a signal, but an open checkpoint did not finish in time; nothing is lost, those records
+     are read again at the next start";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline until SIGTERM or Ctrl-C.
+    Run(run::Args),
+    /// Check, test and describe pipeline files.
+    #[command(subcommand)]
+    Pipeline(pipeline::Command),
+    /// Look at the ledger: which ranges of a topic are published, in which files.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
+    /// Build and test transforms.
+    #[command(subcommand)]
+    Transform(transform::Command),
+    /// 200,000 orders from an embedded Kafka through a WebAssembly transform into Parquet files.
+    Demo(demo::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    log(cli.log_format, matches!(cli.command, Command::Run(_)));
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Pipeline(command) => pipeline::run(&command),
+        Command::Ledger(command) => ledger::run(&command),
+        Command::Transform(command) => transform::run(&command),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(exit) => {
+            if !exit.message.is_empty() {
+                eprintln!("{}", exit.message);
+            }
+            std::process::ExitCode::from(exit.code)
+        }
+    }
+}
+
+fn log(format: LogFormat, running: bool) {
+    let default = if running { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("GRISTMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+/// A runtime for one command.
+fn tokio_runtime() -> Result<tokio::runtime::Runtime, Exit> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Exit::failed(format!("cannot start threads: {e}")))
+}

@@ -147,7 +147,11 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     match decode.format {
         Format::Json => {
             match &decode.fields {
-                None => report("/decode", "`json` needs `fields`: the columns and their types, such as `order_id: string not null`".into()),
+                None => report(
+                    "/decode",
+                    "`json` needs `fields`: the columns and their types, such as `order_id: string not null`"
+                        .into(),
+                ),
                 Some(fields) => {
                     for mistake in fields.arrow_schema().err().unwrap_or_default() {
                         // `customer.email`, `lines[].sku`
@@ -165,22 +169,38 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 [(decode.subject.is_some(), "subject"), (decode.schema_file.is_some(), "schema_file")]
             {
                 if set {
-                    report(&format!("/decode/{name}"), format!("`{name}` belongs to `format: avro`; remove it"));
+                    report(
+                        &format!("/decode/{name}"),
+                        format!("`{name}` belongs to `format: avro`; remove it"),
+                    );
                 }
             }
         }
         Format::Avro => {
             if decode.fields.is_some() {
-                report("/decode/fields", "`fields` belongs to `format: json`; Avro's columns come from the schema".into());
+                report(
+                    "/decode/fields",
+                    "`fields` belongs to `format: json`; Avro's columns come from the schema".into(),
+                );
             }
             if p.schema_registry.is_none() {
-                report("/decode/format", "`avro` needs `schema_registry`: records name their schema by its id there".into());
+                report(
+                    "/decode/format",
+                    "`avro` needs `schema_registry`: records name their schema by its id there".into(),
+                );
             }
             if decode.subject.is_some() && decode.schema_file.is_some() {
-                report("/decode/schema_file", "`subject` and `schema_file` exclude each other; keep one".into());
+                report(
+                    "/decode/schema_file",
+                    "`subject` and `schema_file` exclude each other; keep one".into(),
+                );
             }
             if decode.subject.is_none() && decode.schema_file.is_none() && p.source.kafka.topics.len() > 1 {
-                report("/decode", "several topics need `subject` or `schema_file`: one pipeline has one set of columns".into());
+                report(
+                    "/decode",
+                    "several topics need `subject` or `schema_file`: one pipeline has one set of columns"
+                        .into(),
+                );
             }
             if let Some(file) = &decode.schema_file {
                 must_exist(checked, "/decode/schema_file", file, report);
@@ -193,7 +213,10 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 (decode.schema_file.is_some(), "schema_file"),
             ] {
                 if set {
-                    report(&format!("/decode/{name}"), format!("`{name}` has no meaning for `format: bytes`; remove it"));
+                    report(
+                        &format!("/decode/{name}"),
+                        format!("`{name}` has no meaning for `format: bytes`; remove it"),
+                    );
                 }
             }
         }
@@ -204,9 +227,14 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     if let Some(dead) = &p.dead_letters {
         match (&dead.folder, &dead.topic) {
             (None, None) => report("/dead_letters", "name a `folder` or a `topic`".into()),
-            (Some(_), Some(_)) => report("/dead_letters/topic", "`folder` and `topic` exclude each other; keep one".into()),
+            (Some(_), Some(_)) => {
+                report("/dead_letters/topic", "`folder` and `topic` exclude each other; keep one".into())
+            }
             (None, Some(topic)) if p.source.kafka.topics.contains(topic) => {
-                report("/dead_letters/topic", format!("`{topic}` is read by this pipeline: its dead letters would come back for ever"));
+                report(
+                    "/dead_letters/topic",
+                    format!("`{topic}` is read by this pipeline: its dead letters would come back for ever"),
+                );
             }
             _ => {}
         }
@@ -236,18 +264,27 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             report("/schema_registry", "`username` and `password` go together".into());
         }
         if registry.bearer_token.is_some() && registry.username.is_some() {
-            report("/schema_registry/bearer_token", "`bearer_token` and `username` exclude each other; keep one".into());
+            report(
+                "/schema_registry/bearer_token",
+                "`bearer_token` and `username` exclude each other; keep one".into(),
+            );
         }
         for url in registry.url.split(',') {
             if !url.trim().starts_with("http://") && !url.trim().starts_with("https://") {
-                report("/schema_registry/url", format!("`{}` must begin with http:// or https://", url.trim()));
+                report(
+                    "/schema_registry/url",
+                    format!("`{}` must begin with http:// or https://", url.trim()),
+                );
             }
         }
     }
     if let Some(http) = &p.http
         && http.listen.parse::<std::net::SocketAddr>().is_err()
     {
-        report("/http/listen", format!("`{}` is not an address and port, such as `127.0.0.1:9600`", http.listen));
+        report(
+            "/http/listen",
+            format!("`{}` is not an address and port, such as `127.0.0.1:9600`", http.listen),
+        );
     }
     if let Some(template) = &p.sink.files.directories
         && let Err(error) = gristmill_sinks::DirectoryTemplate::parse(template)
@@ -279,7 +316,12 @@ fn must_exist(checked: &Checked, pointer: &str, path: &Path, report: &mut dyn Fn
     }
 }
 
-fn secret_resolves(checked: &Checked, pointer: &str, value: &Reference, report: &mut dyn FnMut(&str, String)) {
+fn secret_resolves(
+    checked: &Checked,
+    pointer: &str,
+    value: &Reference,
+    report: &mut dyn FnMut(&str, String),
+) {
     if let Err(error) = value.resolve(&checked.base) {
         report(pointer, error);
     }
@@ -324,13 +366,24 @@ impl Document {
         Ok(document)
     }
 
-    fn convert(&mut self, node: &MarkedYaml<'_>, at: String, depth: usize, problems: &mut Vec<Problem>) -> Value {
+    fn convert(
+        &mut self,
+        node: &MarkedYaml<'_>,
+        at: String,
+        depth: usize,
+        problems: &mut Vec<Problem>,
+    ) -> Value {
         let place = (node.span.start.line(), node.span.start.col() + 1);
         if !self.places.iter().any(|(p, _)| *p == at) {
             self.places.push((at.clone(), place));
         }
         let mut refuse = |message: &str| {
-            problems.push(Problem { line: place.0, column: place.1, field: dotted(&at), message: message.into() });
+            problems.push(Problem {
+                line: place.0,
+                column: place.1,
+                field: dotted(&at),
+                message: message.into(),
+            });
             Value::Null
         };
         if depth > MAX_DEPTH {
@@ -394,12 +447,12 @@ impl Document {
         }
         self.finish(problems)?;
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
-            let pointer: String = error
-                .path()
-                .iter()
-                .map(|s| format!("/{}", escape(&s.to_string())))
-                .collect();
-            Problems { file: self.file.clone(), list: vec![self.problem(&pointer, error.inner().to_string())] }
+            let pointer: String =
+                error.path().iter().map(|s| format!("/{}", escape(&s.to_string()))).collect();
+            Problems {
+                file: self.file.clone(),
+                list: vec![self.problem(&pointer, error.inner().to_string())],
+            }
         })
     }
 
@@ -416,7 +469,8 @@ impl Document {
                 }
                 let inner = context.iter().find(|branch| {
                     !branch.iter().any(|e| {
-                        matches!(e.kind(), ValidationErrorKind::Type { .. }) && e.instance_path().as_str() == at
+                        matches!(e.kind(), ValidationErrorKind::Type { .. })
+                            && e.instance_path().as_str() == at
                     })
                 });
                 match inner.or(context.first()) {
@@ -447,9 +501,12 @@ impl Document {
             ValidationErrorKind::Type { kind } => {
                 let wanted = match kind {
                     TypeKind::Single(t) => t.to_string(),
-                    TypeKind::Multiple(types) => {
-                        types.iter().map(|t| t.to_string()).filter(|t| t != "null").collect::<Vec<_>>().join(" or ")
-                    }
+                    TypeKind::Multiple(types) => types
+                        .iter()
+                        .map(|t| t.to_string())
+                        .filter(|t| t != "null")
+                        .collect::<Vec<_>>()
+                        .join(" or "),
                 };
                 let wanted = match &wanted[..] {
                     "object" => "fields (name: value)".to_owned(),

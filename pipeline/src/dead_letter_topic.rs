@@ -1,7 +1,9 @@
 //! Dead letters to a Kafka topic, as Kafka Connect's dead letter queue has them.
 
 use gristmill::{Producer, ProducerRecord};
-use gristmill_sinks::{Blob, BoxFuture, DeadLetter, DeadLetterContext, DeadLetterSink, ErrorKind, dead_letter_headers};
+use gristmill_sinks::{
+    Blob, BoxFuture, DeadLetter, DeadLetterContext, DeadLetterSink, ErrorKind, dead_letter_headers,
+};
 
 /// Produces the record as it was, with its own headers, then Kafka Connect's context headers. Where the payload is
 /// omitted, key and value are null.
@@ -49,9 +51,13 @@ impl DeadLetterSink for TopicDeadLetters {
             match report.failures().next() {
                 None => Ok(()),
                 Some((index, error)) => {
-                    let kind = if error.is_retryable() { ErrorKind::OutcomeUnknown } else { ErrorKind::DeadLetter };
+                    let kind =
+                        if error.is_retryable() { ErrorKind::OutcomeUnknown } else { ErrorKind::DeadLetter };
                     let offset = letters[index].offset;
-                    let text = format!("the dead letter of offset {offset} was not produced to topic {}", self.topic);
+                    let text = format!(
+                        "the dead letter of offset {offset} was not produced to topic {}",
+                        self.topic
+                    );
                     Err(gristmill_sinks::Error::new(kind, text).with_source(error.clone()))
                 }
             }

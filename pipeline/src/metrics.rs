@@ -78,7 +78,11 @@ impl Metrics {
         r.register("files", "Files published", self.files.clone());
         r.register_with_unit("file", "Bytes of published files", Unit::Bytes, self.file_bytes.clone());
         r.register("checkpoints", "Ledger entries sealed and published", self.checkpoints.clone());
-        r.register("entries_adopted", "Ledger entries of another owner taken over", self.entries_adopted.clone());
+        r.register(
+            "entries_adopted",
+            "Ledger entries of another owner taken over",
+            self.entries_adopted.clone(),
+        );
         r.register(
             "entries_republished",
             "Ledger entries published after a restart",

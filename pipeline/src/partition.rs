@@ -52,9 +52,11 @@ async fn work(
     // From its earliest record on: a ledger that starts at 0 has the whole partition, whatever retention took.
     let start = assigned.start_offset().unwrap_or(0);
     let (sink, next) = PartitionSink::open(shared.sink.clone(), id, start).await.map_err(Error::sink)?;
+    sweep(&shared, sink.id());
     let stages = shared.plan.open(&assigned.topic, assigned.partition)?;
     let stream = assigned.begin(begin_at(next));
-    let mut worker = Worker { shared, sink, stages, stream, topic_id, last: None, counted: LedgerCounters::default() };
+    let mut worker =
+        Worker { shared, sink, stages, stream, topic_id, last: None, counted: LedgerCounters::default() };
     worker.count_recovery();
     loop {
         tokio::select! {
@@ -77,6 +79,21 @@ async fn work(
             worker.checkpoint().await?;
         }
     }
+}
+
+/// Deletes what a killed predecessor staged for ranges that are sealed by now, beside the work.
+fn sweep(shared: &Shared, id: &PartitionId) {
+    let (config, id) = (shared.sink.clone(), id.clone());
+    tokio::spawn(async move {
+        match gristmill_sinks::sweep_orphans(&config, &id).await {
+            Ok(report) => {
+                tracing::debug!(topic = id.topic, partition = id.partition, deleted = report.deleted, "swept")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "staged objects of a predecessor are left for the next start")
+            }
+        }
+    });
 }
 
 /// A ledger that starts at 0 may start before the partition's first record.
@@ -165,7 +182,10 @@ impl Worker {
                 m.dead_letters.inc_by(published.rejects);
                 tracing::debug!(
                     "published partition={} first={} next={} rows={}",
-                    self.stream.partition(), published.first, published.next, published.rows
+                    self.stream.partition(),
+                    published.first,
+                    published.next,
+                    published.rows
                 );
                 if let Some(token) = self.last.take() {
                     self.stream.complete_through(&token);

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill::{
-    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, Schema, SchemaRegistry, SchemaType, TopicIds,
+    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, Schema, SchemaRegistry, SchemaType,
+    TopicIds,
 };
 use gristmill_sinks::{
-    DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, ParquetOptions, Rotation, SinkConfig, Store,
+    DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, ParquetOptions, Rotation, SinkConfig,
+    Store,
 };
 use gristmill_smt::{Limits, Runtime, RuntimeConfig, Transform};
 
@@ -83,7 +85,8 @@ fn load(checked: &Checked, step: &TransformStep) -> Result<Transform, Error> {
     if let Some(folder) = RuntimeConfig::default_cache_dir() {
         config = config.with_cache_dir(folder);
     }
-    let transform = Runtime::new(config).and_then(|runtime| runtime.load(&bytes, limits)).map_err(Error::transform)?;
+    let transform =
+        Runtime::new(config).and_then(|runtime| runtime.load(&bytes, limits)).map_err(Error::transform)?;
     if let Some(wanted) = &step.sha256
         && wanted != transform.digest()
     {
@@ -226,7 +229,9 @@ fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
             Payload::Omitted => gristmill_sinks::Payload::Omitted,
         });
         let sink: Arc<dyn DeadLetterSink> = match (&dead.folder, &dead.topic) {
-            (Some(folder), _) => Arc::new(FileDeadLetters::new(store(checked, folder)?, "").map_err(Error::sink)?),
+            (Some(folder), _) => {
+                Arc::new(FileDeadLetters::new(store(checked, folder)?, "").map_err(Error::sink)?)
+            }
             (None, Some(topic)) => Arc::new(TopicDeadLetters::new(topic.clone(), producer(checked)?)),
             (None, None) => unreachable!("checked"),
         };
@@ -235,8 +240,22 @@ fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
     config.build().map_err(Error::sink)
 }
 
+/// Where a pipeline's ledger lies, to look at it. Nothing is created.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if the sink's folder is not there.
+pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
+    let folder = checked.path(&checked.pipeline.sink.files.folder);
+    if !folder.is_dir() {
+        let text =
+            format!("there is no folder {}: the pipeline has not written anything yet", folder.display());
+        return Err(Error::config(text));
+    }
+    SinkConfig::builder(store(checked, &folder)?).build().map_err(Error::sink)
+}
+
 /// The store of a folder of the file.
-pub(crate) fn store(checked: &Checked, folder: &Path) -> Result<Arc<dyn Store>, Error> {
+fn store(checked: &Checked, folder: &Path) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(FolderStore::open(checked.path(folder)).map_err(Error::sink)?))
 }
 
@@ -245,7 +264,8 @@ fn producer(checked: &Checked) -> Result<Producer, Error> {
     let kafka = &checked.pipeline.source.kafka;
     let mut config = ProducerConfig::builder().bootstrap_servers(&kafka.bootstrap_servers);
     for (key, value) in &kafka.properties {
-        let shared = ["security.", "sasl.", "ssl.", "client.", "socket.", "broker.", "reconnect.", "enable.ssl"];
+        let shared =
+            ["security.", "sasl.", "ssl.", "client.", "socket.", "broker.", "reconnect.", "enable.ssl"];
         if shared.iter().any(|prefix| key.starts_with(prefix)) {
             config = config.property(key, value.resolve(&checked.base).map_err(Error::config)?);
         }

@@ -50,7 +50,10 @@ fn resolve(text: &str, base: &Path) -> Result<String, String> {
                     .map_err(|e| format!("the file {} cannot be read: {e}", path.display()))?
                     .len();
                 if size > MAX_SECRET {
-                    return Err(format!("the file {} has {size} bytes, too many for a secret", path.display()));
+                    return Err(format!(
+                        "the file {} has {size} bytes, too many for a secret",
+                        path.display()
+                    ));
                 }
                 let secret = std::fs::read_to_string(&path)
                     .map_err(|e| format!("the file {} cannot be read: {e}", path.display()))?;
@@ -79,7 +82,10 @@ mod tests {
     #[test]
     fn what_cannot_be_resolved_is_named() {
         let error = |text| resolve(text, Path::new("/nowhere")).unwrap_err();
-        assert_eq!(error("${env:GRISTMILL_NO_SUCH}"), "the environment variable GRISTMILL_NO_SUCH is not set");
+        assert_eq!(
+            error("${env:GRISTMILL_NO_SUCH}"),
+            "the environment variable GRISTMILL_NO_SUCH is not set"
+        );
         assert_eq!(error("${vault:x}"), "`${vault:x}` is neither `${env:NAME}` nor `${file:PATH}`");
         assert_eq!(error("${env:X"), "`${` without `}`");
         assert!(error("${file:x}").starts_with("the file /nowhere/x cannot be read"));

@@ -24,7 +24,9 @@ pub(crate) enum DecoderPlan {
 impl DecoderPlan {
     pub(crate) fn open(&self) -> Result<Decoder, Error> {
         let decoder = match self {
-            DecoderPlan::Json(schema) => JsonDecoder::new(schema.clone(), JsonOptions::default()).map(Decoder::from),
+            DecoderPlan::Json(schema) => {
+                JsonDecoder::new(schema.clone(), JsonOptions::default()).map(Decoder::from)
+            }
             DecoderPlan::Avro(schema) => AvroDecoder::new(schema).map(Decoder::from),
             DecoderPlan::Bytes => Ok(Decoder::from(RawDecoder::bytes())),
         };
@@ -136,7 +138,14 @@ impl Stages {
         if let Some(applied) = &transformed.applied {
             processed.dropped = applied.dropped() as u64;
             for reject in applied.rejects() {
-                processed.rejects.push(rejected(batch, reject.row, 0, Stage::Transform, &reject.code, &reject.message));
+                processed.rejects.push(rejected(
+                    batch,
+                    reject.row,
+                    0,
+                    Stage::Transform,
+                    &reject.code,
+                    &reject.message,
+                ));
             }
         }
         for (number, output) in self.outputs.iter().enumerate() {
@@ -146,14 +155,24 @@ impl Stages {
             for bad in &decoded.undecodable {
                 let record = &leaving[bad.row as usize];
                 let code = format!("DECODE_{}", bad.cause.as_str().to_uppercase());
-                processed.rejects.push(rejected(batch, record.row, record.sub, Stage::Decode, &code, &bad.reason));
+                processed.rejects.push(rejected(
+                    batch,
+                    record.row,
+                    record.sub,
+                    Stage::Decode,
+                    &code,
+                    &bad.reason,
+                ));
             }
             if decoded.rows.is_empty() {
                 continue;
             }
             let kept: Vec<&Leaving<'_>> = decoded.rows.iter().map(|i| &leaving[*i as usize]).collect();
-            let rows =
-                if self.kafka_columns { with_kafka_columns(decoded.batch, batch, &kept)? } else { decoded.batch };
+            let rows = if self.kafka_columns {
+                with_kafka_columns(decoded.batch, batch, &kept)?
+            } else {
+                decoded.batch
+            };
             let coords = kept
                 .iter()
                 .map(|r| RowCoord { offset: r.offset, sub: r.sub, timestamp: r.timestamp })
@@ -202,7 +221,14 @@ impl Transformed {
 }
 
 /// A dead letter carries the record as it came from Kafka, not what a transform made of it.
-fn rejected(batch: &RawBatch, row: usize, sub: u32, stage: Stage, code: &str, message: &str) -> RejectedRecord {
+fn rejected(
+    batch: &RawBatch,
+    row: usize,
+    sub: u32,
+    stage: Stage,
+    code: &str,
+    message: &str,
+) -> RejectedRecord {
     let record = batch.get(row).expect("rows come from this batch");
     let copy = Bytes::copy_from_slice;
     RejectedRecord {
@@ -235,7 +261,11 @@ pub(crate) fn kafka_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-fn with_kafka_columns(rows: RecordBatch, batch: &RawBatch, of: &[&Leaving<'_>]) -> Result<RecordBatch, Error> {
+fn with_kafka_columns(
+    rows: RecordBatch,
+    batch: &RawBatch,
+    of: &[&Leaving<'_>],
+) -> Result<RecordBatch, Error> {
     let schema = kafka_schema(&rows.schema());
     let mut columns = rows.columns().to_vec();
     let added: [ArrayRef; 5] = [

@@ -175,12 +175,18 @@ fn batch(topic: &str, records: &[TestRecord]) -> Result<RawBatch, String> {
                 .map_err(|e| format!("record {offset}: `timestamp`: {e}"))?
                 .as_millisecond(),
         };
-        let headers = record
-            .headers
-            .iter()
-            .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_deref().map(str::as_bytes) });
+        let headers = record.headers.iter().map(|(name, value)| Header {
+            name: name.as_bytes(),
+            value: value.as_deref().map(str::as_bytes),
+        });
         builder
-            .push(offset as i64, timestamp, record.key.as_deref().map(str::as_bytes), value.as_deref(), headers)
+            .push(
+                offset as i64,
+                timestamp,
+                record.key.as_deref().map(str::as_bytes),
+                value.as_deref(),
+                headers,
+            )
             .map_err(|e| e.to_string())?;
     }
     Ok(builder.build())
@@ -193,7 +199,8 @@ fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
     for part in &got.outputs {
         outputs.entry(&part.output).or_default().extend(json_rows(&part.rows)?);
     }
-    let mut names: Vec<&str> = expect.rows.keys().map(String::as_str).chain(outputs.keys().copied()).collect();
+    let mut names: Vec<&str> =
+        expect.rows.keys().map(String::as_str).chain(outputs.keys().copied()).collect();
     // `main` first, as people think of it.
     names.sort_by_key(|name| (*name != MAIN_OUTPUT, *name));
     names.dedup();
@@ -207,8 +214,11 @@ fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
                     out.push(format!("{name}: row {i} is missing: {}", Value::Object(expected.clone())));
                 }
                 (None, Some(got)) => {
-                    let shown: Map<_, _> =
-                        got.iter().filter(|(k, _)| !k.starts_with("_kafka_")).map(|(k, v)| (k.clone(), v.clone())).collect();
+                    let shown: Map<_, _> = got
+                        .iter()
+                        .filter(|(k, _)| !k.starts_with("_kafka_"))
+                        .map(|(k, v)| (k.clone(), v.clone()))
+                        .collect();
                     out.push(format!("{name}: row {i} was not expected: {}", Value::Object(shown)));
                 }
                 (None, None) => {}
@@ -226,10 +236,15 @@ fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
                 } else if let Some(text) = &e.message
                     && !g.message.contains(text.as_str())
                 {
-                    out.push(format!("dead letter {i}: expected a message with `{text}`, got `{}`", g.message));
+                    out.push(format!(
+                        "dead letter {i}: expected a message with `{text}`, got `{}`",
+                        g.message
+                    ));
                 }
             }
-            (Some(e), None) => out.push(format!("dead letter {i} is missing: record {} with {}", e.offset, e.code)),
+            (Some(e), None) => {
+                out.push(format!("dead letter {i} is missing: record {} with {}", e.offset, e.code))
+            }
             (None, Some(g)) => out.push(format!(
                 "dead letter {i} was not expected: record {} with {} ({})",
                 g.offset, g.code, g.message

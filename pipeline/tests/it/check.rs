@@ -118,8 +118,14 @@ http:
     let mistakes = Folder::new().mistakes(text);
     for (line, expected) in [
         (5, "source.kafka.topics[2]: `orders` is named twice"),
-        (7, "source.kafka.properties.group.id: this property belongs to Gristmill; write `source.kafka.group`"),
-        (8, "source.kafka.properties.sasl.password: the environment variable GRISTMILL_NO_SUCH_VARIABLE is not set"),
+        (
+            7,
+            "source.kafka.properties.group.id: this property belongs to Gristmill; write `source.kafka.group`",
+        ),
+        (
+            8,
+            "source.kafka.properties.sasl.password: the environment variable GRISTMILL_NO_SUCH_VARIABLE is not set",
+        ),
         (10, "transforms[0].wasm: there is no file "),
         (14, "decode.fields.order_id: "),
         (15, "decode.fields.customer.name: "),
@@ -128,7 +134,8 @@ http:
         (23, "schema_registry.url: `localhost:8081` must begin with http:// or https://"),
         (26, "http.listen: `9600` is not an address and port, such as `127.0.0.1:9600`"),
     ] {
-        let found = mistakes.lines().any(|l| l.starts_with(&format!("p.yaml:{line}:")) && l.contains(expected));
+        let found =
+            mistakes.lines().any(|l| l.starts_with(&format!("p.yaml:{line}:")) && l.contains(expected));
         assert!(found, "line {line}: {expected}\nis not in\n{mistakes}");
     }
     assert_eq!(mistakes.lines().count(), 10, "{mistakes}");
@@ -154,7 +161,9 @@ fn strange_files_are_refused_without_a_panic() {
     let folder = Folder::new();
     let deep = format!("name: {}{}", "[".repeat(500), "]".repeat(500));
     let huge = format!("name: {}", "x".repeat(2 << 20));
-    for text in ["- 1", "7", "~", "a: &x [*x]", "? [1]\n: 2", "name: !!binary aGk=", "name: .nan", &deep, &huge] {
+    for text in
+        ["- 1", "7", "~", "a: &x [*x]", "? [1]\n: 2", "name: !!binary aGk=", "name: .nan", &deep, &huge]
+    {
         assert!(check(&folder.file(text)).is_err(), "{text:.40}");
     }
     assert!(check(&folder.0.path().join("nothing.yaml")).is_err());

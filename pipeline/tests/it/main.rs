@@ -1,3 +1,4 @@
 //! Pipeline files as people write them, wrong and right.
 
+mod cases;
 mod check;

@@ -1,0 +1,145 @@
+//! `gristmill ledger`.
+
+use std::path::PathBuf;
+
+use gristmill_sinks::{Rejects, SinkConfig};
+
+use crate::exit::Exit;
+
+/// Entries that are asked for at once.
+const PAGE: usize = 500;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the published ranges of every partition, and their files. Safe beside a running pipeline.
+    Ls {
+        /// The pipeline file.
+        file: PathBuf,
+        /// Only this topic.
+        #[arg(long)]
+        topic: Option<String>,
+        /// Only this partition.
+        #[arg(long)]
+        partition: Option<i32>,
+        /// Show the files of each range too.
+        #[arg(long)]
+        files: bool,
+    },
+    /// Check that ranges follow each other without gap or overlap, and that every file is there, whole and
+    /// unchanged. Reads every file once and changes nothing; exits with 3 if something is wrong.
+    Verify {
+        /// The pipeline file.
+        file: PathBuf,
+    },
+}
+
+pub(crate) fn run(command: &Command) -> Result<(), Exit> {
+    let runtime = crate::tokio_runtime()?;
+    match command {
+        Command::Ls { file, topic, partition, files } => {
+            let config = gristmill_pipeline::ledger_of(&gristmill_pipeline::check(file)?)?;
+            let chosen = Chosen { topic: topic.as_deref(), partition: *partition, files: *files };
+            runtime.block_on(list(&config, &chosen)).map_err(Exit::failed)
+        }
+        Command::Verify { file } => {
+            let config = gristmill_pipeline::ledger_of(&gristmill_pipeline::check(file)?)?;
+            runtime.block_on(verify(&config))
+        }
+    }
+}
+
+struct Chosen<'a> {
+    topic: Option<&'a str>,
+    partition: Option<i32>,
+    files: bool,
+}
+
+async fn list(config: &SinkConfig, chosen: &Chosen<'_>) -> gristmill_sinks::Result<()> {
+    let mut shown = 0;
+    for ledger in gristmill_sinks::list_ledgers(config).await? {
+        let id = &ledger.id;
+        if chosen.topic.is_some_and(|t| t != id.topic) || chosen.partition.is_some_and(|p| p != id.partition)
+        {
+            continue;
+        }
+        shown += 1;
+        println!(
+            "{}-{} (topic id {}), from offset {}",
+            id.topic,
+            id.partition,
+            id.topic_id_text(),
+            ledger.start
+        );
+        let mut from = ledger.start;
+        loop {
+            let entries = gristmill_sinks::read_entries(config, &ledger, from, PAGE).await?;
+            for entry in &entries {
+                let rows: u64 = entry.files.iter().map(|f| f.rows).sum();
+                let rejects = match &entry.rejects {
+                    None => 0,
+                    Some(Rejects::Inline(letters)) => letters.len() as u64,
+                    Some(Rejects::Object { records, .. }) => *records,
+                };
+                println!(
+                    "  {:>12} .. {:<12} {:>8} rows {:>4} files {:>6} dead letters",
+                    entry.first,
+                    entry.next,
+                    rows,
+                    entry.files.len(),
+                    rejects
+                );
+                if chosen.files {
+                    for file in &entry.files {
+                        println!("      {}  {} rows, {} bytes", file.final_name, file.rows, file.bytes);
+                    }
+                }
+                from = entry.next;
+            }
+            if entries.len() < PAGE {
+                break;
+            }
+        }
+        println!("  next offset {from}");
+    }
+    if shown == 0 {
+        println!("no partition has a ledger yet");
+    }
+    Ok(())
+}
+
+async fn verify(config: &SinkConfig) -> Result<(), Exit> {
+    let report = gristmill_sinks::verify(config).await.map_err(Exit::failed)?;
+    for ledger in &report.ledgers {
+        let id = &ledger.ledger.id;
+        let problems = ledger.findings.iter().filter(|f| f.kind.is_problem()).count();
+        println!(
+            "{} {}-{}: {} entries to offset {}, {} files, {} rows, {} bytes, {} dead letters",
+            if problems == 0 { "ok  " } else { "FAIL" },
+            id.topic,
+            id.partition,
+            ledger.entries,
+            ledger.next,
+            ledger.files,
+            ledger.rows,
+            ledger.bytes,
+            ledger.rejects
+        );
+        for finding in &ledger.findings {
+            println!("     {}: {}", finding.object, finding.text);
+        }
+    }
+    for name in &report.foreign {
+        println!("     {name}: not written by this pipeline");
+    }
+    if report.foreign_count > report.foreign.len() as u64 {
+        println!(
+            "     and {} more that this pipeline did not write",
+            report.foreign_count - report.foreign.len() as u64
+        );
+    }
+    if report.is_sound() {
+        Ok(())
+    } else {
+        Err(Exit::difference("the ledger and the files do not agree; nothing was changed"))
+    }
+}

@@ -1,0 +1,49 @@
+//! `gristmill pipeline`.
+
+use std::path::PathBuf;
+
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Check a pipeline file: every mistake at once, with its line. Nothing is contacted or written.
+    Check {
+        /// The pipeline file.
+        file: PathBuf,
+    },
+    /// Run records through the file's transform and decoder; compare rows and dead letters.
+    Test {
+        /// The pipeline file.
+        file: PathBuf,
+        /// The cases; by default the pipeline file's name with `.test.yaml` for `.yaml`.
+        #[arg(long)]
+        cases: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of pipeline files, for editors and CI.
+    Schema,
+}
+
+pub(crate) fn run(command: &Command) -> Result<(), Exit> {
+    match command {
+        Command::Check { file } => {
+            let checked = gristmill_pipeline::check(file)?;
+            println!("{}: the pipeline `{}` is fine", file.display(), checked.pipeline.name);
+            Ok(())
+        }
+        Command::Schema => {
+            let schema = gristmill_pipeline::schema();
+            println!("{}", serde_json::to_string_pretty(&schema).expect("a schema is JSON"));
+            Ok(())
+        }
+        Command::Test { file, cases } => test(file, cases.as_deref()),
+    }
+}
+
+fn test(file: &std::path::Path, cases: Option<&std::path::Path>) -> Result<(), Exit> {
+    let checked = gristmill_pipeline::check(file)?;
+    let cases = cases.map_or_else(|| file.with_extension("test.yaml"), PathBuf::from);
+    let runtime = crate::tokio_runtime()?;
+    let report = runtime.block_on(gristmill_pipeline::test(checked, &cases))?;
+    print!("{report}");
+    if report.passed() { Ok(()) } else { Err(Exit::difference("")) }
+}

@@ -1,0 +1,57 @@
+//! `gristmill run`.
+
+use std::path::PathBuf;
+
+use gristmill_pipeline::{Ended, Pipeline};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+On SIGTERM or Ctrl-C the open checkpoint is finished, then the command ends. A second signal, or
+`shutdown_timeout` in the file, drops it instead: nothing is lost, its records are read again.
+More machines: run the same file there too. They share the partitions as members of one consumer group.")]
+pub(crate) struct Args {
+    /// The pipeline file.
+    file: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Exit> {
+    let checked = gristmill_pipeline::check(&args.file)?;
+    let runtime = crate::tokio_runtime()?;
+    let ended = runtime.block_on(async {
+        let pipeline = Pipeline::prepare(checked).await?;
+        let (stop, stopped) = watch::channel(gristmill_pipeline::Stop::No);
+        let mut terminate = signal(SignalKind::terminate()).map_err(Exit::failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Exit::failed)?;
+        let signals = tokio::spawn(async move {
+            for order in [gristmill_pipeline::Stop::Finish, gristmill_pipeline::Stop::Drop] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::info!(
+                    "stopping: {}",
+                    match order {
+                        gristmill_pipeline::Stop::Finish => "finishing the open checkpoints",
+                        _ => "dropping the open checkpoints",
+                    }
+                );
+                if stop.send(order).is_err() {
+                    return;
+                }
+            }
+        });
+        let ended = pipeline.run(stopped).await;
+        signals.abort();
+        Ok::<_, Exit>(ended?)
+    })?;
+    match ended {
+        Ended::Finished => Ok(()),
+        Ended::Dropped => Err(Exit::dropped(
+            "stopped before an open checkpoint was finished; nothing is lost, its records are read again at the next start",
+        )),
+    }
+}

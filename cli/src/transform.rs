@@ -1,0 +1,109 @@
+//! `gristmill transform`.
+
+use std::path::{Path, PathBuf};
+
+use gristmill_smt::fixtures::{FixtureOptions, run_fixtures};
+use gristmill_smt::{GuestToolchain, Limits, Runtime, RuntimeConfig, Transform};
+
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Compile a transform written in Rust into a component.
+    Build {
+        /// The crate's folder.
+        dir: PathBuf,
+        /// Where to put the component; by default the crate's folder, under the crate's name.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+    /// Run a transform's fixtures in the sandbox: as one batch, cut at random, and on fresh instances.
+    ///
+    /// Fixtures are the files `fixtures/*.json` of the transform's folder. A difference between the ways of
+    /// cutting means that the transform remembers something between batches, which fails the test.
+    Test {
+        /// The crate's folder.
+        dir: PathBuf,
+        /// Test this component instead of compiling the crate.
+        #[arg(long)]
+        wasm: Option<PathBuf>,
+        /// Write what came out as what is expected. Look at the difference before you commit it.
+        #[arg(long)]
+        update: bool,
+        /// Seed of the random cuts.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Show what a component says of itself: outputs, what it reads, and its configuration's JSON Schema.
+    Inspect {
+        /// The component.
+        wasm: PathBuf,
+    },
+}
+
+pub(crate) fn run(command: &Command) -> Result<(), Exit> {
+    match command {
+        Command::Build { dir, output } => build(dir, output.as_deref()),
+        Command::Test { dir, wasm, update, seed } => test(dir, wasm.as_deref(), *update, *seed),
+        Command::Inspect { wasm } => inspect(wasm),
+    }
+}
+
+/// Compiles the crate in `dir`; the component lies in the user's cache.
+pub(crate) fn build_component(dir: &Path) -> Result<PathBuf, gristmill_smt::Error> {
+    let built = gristmill_smt::build_guest(dir)?;
+    match &built.toolchain {
+        GuestToolchain::Debian { rustc } => {
+            eprintln!(
+                "compiled with {} (the target wasm32-unknown-unknown is not installed)",
+                rustc.display()
+            );
+        }
+        _ => eprintln!("compiled with the installed target wasm32-unknown-unknown"),
+    }
+    Ok(built.component)
+}
+
+fn build(dir: &Path, output: Option<&Path>) -> Result<(), Exit> {
+    let component = build_component(dir).map_err(Exit::failed)?;
+    // What does not load is not handed over.
+    let transform = load(&component)?;
+    let to = output.map_or_else(|| dir.join(format!("{}.wasm", transform.manifest().name)), Path::to_owned);
+    std::fs::copy(&component, &to).map_err(|e| Exit::failed(format!("{}: {e}", to.display())))?;
+    let bytes = std::fs::metadata(&to).map_err(|e| Exit::failed(format!("{}: {e}", to.display())))?.len();
+    println!("{}  {bytes} bytes, sha256 {}", to.display(), transform.digest());
+    Ok(())
+}
+
+fn load(component: &Path) -> Result<Transform, Exit> {
+    let mut config = RuntimeConfig::new();
+    if let Some(folder) = RuntimeConfig::default_cache_dir() {
+        config = config.with_cache_dir(folder);
+    }
+    Runtime::new(config).and_then(|r| r.load_file(component, Limits::default())).map_err(Exit::failed)
+}
+
+fn test(dir: &Path, wasm: Option<&Path>, update: bool, seed: u64) -> Result<(), Exit> {
+    let component = match wasm {
+        Some(wasm) => wasm.to_owned(),
+        None => build_component(dir).map_err(Exit::failed)?,
+    };
+    let transform = load(&component)?;
+    let options = FixtureOptions::default().with_update(update).with_seed(seed);
+    let results =
+        run_fixtures(&transform, dir.join("fixtures"), &options).map_err(Exit::mistake)?;
+    for result in &results {
+        println!("{result}");
+    }
+    let failed = results.iter().filter(|r| !r.is_ok()).count();
+    println!("{} passed, {failed} failed", results.len() - failed);
+    if failed == 0 { Ok(()) } else { Err(Exit::difference("")) }
+}
+
+fn inspect(wasm: &Path) -> Result<(), Exit> {
+    let transform = load(wasm)?;
+    let text = serde_json::to_string_pretty(transform.manifest()).map_err(Exit::failed)?;
+    println!("{text}");
+    println!("sha256 {}", transform.digest());
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! A pipeline as a service: health, metrics, stopping, dead letters to a topic, and stops that say why.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use gristmill_tests::orders::{Encoding, Fate, Order, Orders};
+use gristmill_tests::pipeline::{Pipeline, wait_until};
+use gristmill_tests::{OrderProducer, RealKafka, shared_kafka, unique};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let status = text.split(' ').nth(1)?.parse().ok()?;
+    Some((status, text))
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+}
+
+fn topic_with_orders(kafka: &RealKafka, stem: &str, count: usize) -> (String, Vec<Order>) {
+    let topic = unique(stem);
+    tokio::runtime::Runtime::new().unwrap().block_on(kafka.create_topic(&topic, 1, &[]));
+    let mut orders = Orders::new(Encoding::Json, 11);
+    let orders: Vec<Order> = (0..count).map(|_| orders.make()).collect();
+    let batch: Vec<(i32, Order)> = orders.iter().map(|o| (0, o.clone())).collect();
+    OrderProducer::new(&kafka.bootstrap_servers(), &topic).plain(&topic, &batch);
+    (topic, orders)
+}
+
+fn pipeline_text(kafka: &RealKafka, topic: &str, age: &str, more: &str) -> String {
+    format!(
+        "name: {topic}\nsource:\n  kafka: {{bootstrap_servers: '{}', topics: [{topic}]}}\ndecode:\n  format: json\n  \
+         fields: {{order_id: string not null, amount_cents: int64 not null}}\nsink:\n  files: {{folder: rows, rotate: {{age: {age}}}}}\n{more}",
+        kafka.bootstrap_servers()
+    )
+}
+
+#[test]
+fn it_is_ready_once_it_reads_counts_what_it_does_and_finishes_on_sigterm() {
+    let Some(kafka) = shared_kafka() else { return };
+    let (topic, orders) = topic_with_orders(kafka, "service", 500);
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let more = format!("http: {{listen: '{address}'}}\ndead_letters: {{folder: dead_letters}}\n");
+    let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "1m", &more));
+    let run = pipeline.start(None);
+    wait_until("/livez answers", PATIENCE, || get(address, "/livez").is_some_and(|(status, _)| status == 200));
+    wait_until("/readyz is 200", PATIENCE, || get(address, "/readyz").is_some_and(|(status, _)| status == 200));
+    let all = format!("gristmill_records_in_total {}\n", orders.len());
+    wait_until("every record is counted", PATIENCE, || get(address, "/metrics").is_some_and(|(_, t)| t.contains(&all)));
+    // A minute is the rotation's age: nothing is visible yet, and SIGTERM finishes what is open.
+    assert!(pipeline.read_back().is_empty());
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
+    let found = pipeline.read_back();
+    // Without the transform only what is not JSON is refused.
+    let letters = found.iter().filter(|f| f.output == "dead_letter").count();
+    let malformed = orders.iter().filter(|o| o.fate == Fate::DeadLetter("MALFORMED_JSON")).count();
+    assert_eq!((found.len(), letters), (orders.len(), malformed), "{}", pipeline.logs());
+    assert!(letters > 0, "the orders hold malformed ones");
+}
+
+#[test]
+fn dead_letters_go_to_a_topic_with_the_context_headers_of_kafka_connect() {
+    let Some(kafka) = shared_kafka() else { return };
+    let (topic, orders) = topic_with_orders(kafka, "letters", 300);
+    let letters = format!("{topic}-dead");
+    tokio::runtime::Runtime::new().unwrap().block_on(kafka.create_topic(&letters, 1, &[]));
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("dead_letters: {{topic: {letters}}}\n");
+    let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "1s", &more));
+    let run = pipeline.start(None);
+    let malformed: Vec<(i64, &Order)> = orders
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| o.fate == Fate::DeadLetter("MALFORMED_JSON"))
+        .map(|(i, o)| (i as i64, o))
+        .collect();
+    let count = malformed.len() as i64;
+    wait_until("the letters arrive", PATIENCE, || kafka.end_offsets(&letters, 1)[0] >= count);
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .set("group.id", unique("reader"))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[&letters]).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < malformed.len() {
+        let message = consumer.poll(PATIENCE).expect("a letter").expect("a letter");
+        let header = |name: &str| {
+            let headers = message.headers().expect("there are headers");
+            let found = headers.iter().find(|h| h.key == name).unwrap_or_else(|| panic!("no header {name}"));
+            String::from_utf8(found.value.unwrap_or_default().to_vec()).unwrap()
+        };
+        let offset: i64 = header("__connect.errors.offset").parse().unwrap();
+        let (_, order) = malformed.iter().find(|(o, _)| *o == offset).expect("a malformed one");
+        assert_eq!(header("__connect.errors.topic"), topic);
+        assert_eq!(header("__connect.errors.stage"), "VALUE_CONVERTER");
+        assert_eq!(header("__connect.errors.exception.class.name"), "DECODE_MALFORMED");
+        assert_eq!(message.key(), Some(order.id.as_bytes()));
+        assert_eq!(message.payload(), order.value.as_deref());
+        seen.insert(offset);
+    }
+}
+
+#[test]
+fn without_dead_letters_the_first_reject_stops_the_pipeline_and_says_where() {
+    let Some(kafka) = shared_kafka() else { return };
+    let (topic, orders) = topic_with_orders(kafka, "strict", 200);
+    let first = orders.iter().position(|o| o.fate == Fate::DeadLetter("MALFORMED_JSON")).expect("there is one");
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "1s", ""));
+    let mut run = pipeline.start(None);
+    assert_eq!(run.wait(PATIENCE).code(), Some(1));
+    let log = run.log();
+    let expected = format!("error: {topic}-0: the record at offset {first} is rejected (DECODE_MALFORMED: ");
+    assert!(log.contains(&expected) && log.contains("add them to set such records aside"), "{log}");
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_told_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "name: nobody\nsource:\n  kafka: {{bootstrap_servers: '{}', topics: [t]}}\ndecode: {{format: bytes}}\nsink: \
+         {{files: {{folder: rows}}}}\n",
+        free_address()
+    );
+    let pipeline = Pipeline::new(folder.path(), &text);
+    let mut run = pipeline.start(None);
+    let status = run.wait(PATIENCE);
+    assert_eq!(status.code(), Some(1), "{}", run.log());
+    assert!(run.log().contains("error: "), "{}", run.log());
+}
