@@ -2,7 +2,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Error, Ident, ItemFn, LitStr, Result, Token, Type, parenthesized};
+use syn::{Error, Ident, ItemFn, LitStr, Result, Token, Type, Visibility, parenthesized};
 
 const READS: [&str; 5] = ["keys", "values", "headers", "timestamps", "offsets"];
 
@@ -103,12 +103,14 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     let [keys, values, headers, timestamps, offsets] = READS.map(read);
     let names = outputs.iter().map(|(n, _)| n.to_string());
     let descriptions = outputs.iter().map(|(_, d)| d);
+    let inner = inside(&function.vis);
     let constants = outputs.iter().enumerate().map(|(i, (n, d))| {
         let constant = format_ident!("{}", n.to_string().to_uppercase());
         let number = i as u32 + 1;
         quote! {
             #[doc = #d]
-            pub const #constant: ::gristmill_transform::Output = ::gristmill_transform::Output::new(#number);
+            #[allow(dead_code)]
+            #inner const #constant: ::gristmill_transform::Output = ::gristmill_transform::Output::new(#number);
         }
     });
     let visibility = &function.vis;
@@ -122,7 +124,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 
             /// The transform, for a test harness.
             #[derive(Debug, Clone, Copy)]
-            pub struct Transform;
+            #[allow(dead_code)]
+            #inner struct Transform;
         }
 
         const _: () = {
@@ -179,4 +182,18 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             };
         };
     })
+}
+
+/// The function's visibility, said one module further in: the configuration may be as private as it is.
+fn inside(visibility: &Visibility) -> TokenStream {
+    match visibility {
+        Visibility::Inherited => quote!(pub(super)),
+        Visibility::Public(_) => quote!(pub),
+        Visibility::Restricted(r) if r.path.is_ident("crate") => quote!(pub(crate)),
+        Visibility::Restricted(r) => {
+            let path = &r.path;
+            let absolute = path.segments.first().is_some_and(|s| s.ident == "crate");
+            if absolute { quote!(pub(in #path)) } else { quote!(pub(in super::#path)) }
+        }
+    }
 }
