@@ -48,6 +48,8 @@ impl Progress {
 struct Member {
     /// Batches that it has completed.
     completed: watch::Receiver<usize>,
+    /// Partitions that it was given so far.
+    given: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
     task: JoinHandle<Log>,
 }
@@ -57,6 +59,7 @@ fn member(kafka: &RealKafka, topic: &str, protocol: GroupProtocol, progress: Pro
     let config = config(kafka, topic).group_protocol(protocol).batch_records(20).build().expect("valid");
     let (stop, mut stopped) = watch::channel(false);
     let (count, completed) = watch::channel(0);
+    let (give, given) = watch::channel(0);
     let task = tokio::spawn(async move {
         let consumer = Consumer::start(config).expect("started");
         let log = Arc::new(Mutex::new(Log::default()));
@@ -68,6 +71,7 @@ fn member(kafka: &RealKafka, topic: &str, protocol: GroupProtocol, progress: Pro
             };
             match event {
                 ConsumerEvent::Assigned(list) => {
+                    give.send_modify(|n| *n += list.len());
                     for partition in list {
                         let key = (partition.partition, partition.epoch);
                         let begins = partition.group_offset;
@@ -98,7 +102,7 @@ fn member(kafka: &RealKafka, topic: &str, protocol: GroupProtocol, progress: Pro
         }
         Arc::into_inner(log).expect("all readers ended").into_inner().expect("no panic")
     });
-    Member { completed, stop, task }
+    Member { completed, given, stop, task }
 }
 
 fn note_gone(log: &Mutex<Log>, list: &[RevokedPartition]) {
@@ -201,9 +205,12 @@ async fn at_the_end(protocol: GroupProtocol) {
     let mut others = Vec::new();
     for n in 0..4 {
         assert!(producer.send_all(round(n)).await.is_complete());
-        // Everybody is at the end of every partition; then the assignment changes.
+        // Everybody is at the end of every partition; then the assignment changes, and the next is written.
         progress.reaches((n + 1) * i64::from(PARTITIONS)).await;
-        others.push(member(kafka, &topic, protocol, progress.clone()));
+        let mut other = member(kafka, &topic, protocol, progress.clone());
+        let given = other.given.wait_for(|n| *n > 0);
+        drop(tokio::time::timeout(PATIENCE, given).await.expect("it gets a share").expect("it runs"));
+        others.push(other);
         if others.len() == 2 {
             let gone = others.remove(0);
             gone.stop.send(true).expect("it runs");
