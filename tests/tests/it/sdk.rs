@@ -173,7 +173,7 @@ async fn a_partition_that_is_not_drained_is_bounded_and_stops_nobody() {
         let record = |i: i64| {
             let mut value = i.to_be_bytes().to_vec();
             // Not compressible, or the broker's bytes would not be the client's.
-            value.extend((0..1250).flat_map(|w| (w * 2_654_435_761_u64 ^ i as u64).to_le_bytes()));
+            value.extend((0..1250).flat_map(|w| ((w * 2_654_435_761_u64) ^ i as u64).to_le_bytes()));
             ProducerRecord::to(&topic).partition(partition).value(value)
         };
         assert!(producer.send_all((0..count).map(record)).await.is_complete());
