@@ -679,7 +679,7 @@ impl EditWriter {
             self.data.push(b'_');
         }
         let code = self.span(start);
-        let message = self.put(Some(message[..floor_char_boundary(message, MAX_MESSAGE_LEN)].as_bytes()));
+        let message = self.put(Some(&message.as_bytes()[..floor_char_boundary(message, MAX_MESSAGE_LEN)]));
         self.operations.extend_from_slice(&[word(opcode::REJECT, 0), code.0, code.1, message.0, message.1]);
         self.mark = self.data.len();
     }

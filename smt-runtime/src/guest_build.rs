@@ -186,8 +186,8 @@ fn artifact(messages: &str, target: &str) -> Option<PathBuf> {
     let mut found = None;
     for message in messages.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()) {
         if message["reason"] == "compiler-artifact" && message["target"]["name"] == target {
-            let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            found = files.filter(|f| f.ends_with(".wasm")).map(PathBuf::from).last().or(found);
+            let mut files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            found = files.rfind(|f| f.ends_with(".wasm")).map(PathBuf::from).or(found);
         }
     }
     found

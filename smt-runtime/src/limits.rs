@@ -120,7 +120,7 @@ impl Limits {
         if self.record_fuel == 0 || self.output_bytes == 0 || self.output_records_per_row == 0 {
             wrong.push("record_fuel, output_bytes and output_records_per_row must be above 0".into());
         }
-        if !(self.breaker_ratio > 0.0) {
+        if self.breaker_ratio.is_nan() || self.breaker_ratio <= 0.0 {
             wrong.push(format!("breaker_ratio is {}, which is not above 0", self.breaker_ratio));
         }
         if wrong.is_empty() { Ok(()) } else { Err(Error::limit(format!("limits: {}", wrong.join("; ")))) }

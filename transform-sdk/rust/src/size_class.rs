@@ -35,7 +35,7 @@ mod tests {
         for size in (1..5000).chain(edges).filter(|s| *s <= LARGEST) {
             let class = class(size);
             assert!(class < CLASSES && class_size(class) >= size, "{size}");
-            assert!(class_size(class) % 16 == 0, "{size}");
+            assert!(class_size(class).is_multiple_of(16), "{size}");
             assert!(class == 0 || class_size(class - 1) < size, "{size}");
             assert!(size <= 64 || class_size(class) * 4 <= size * 5, "{size}");
         }
