@@ -1,5 +1,6 @@
 mod config;
 mod lookups;
+mod partition;
 mod poll;
 mod shared;
 mod stream;
