@@ -53,6 +53,7 @@ impl Partition {
             items: Vec::new(),
             position: self.position,
             errors: Vec::new(),
+            failed: false,
         };
         self.queue.drain(|message| batches.take(message));
         batches.close_open();
@@ -79,15 +80,30 @@ struct Batches<'a> {
     items: Vec<Item>,
     position: Option<i64>,
     errors: Vec<Error>,
+    /// An error came that trying again does not mend: nothing that lies behind it counts.
+    failed: bool,
 }
 
 impl Batches<'_> {
     fn take(&mut self, message: MessageRef<'_>) {
+        // The error stands for something that was not delivered: going on would pass over it.
+        if self.failed {
+            return;
+        }
         match message.code() {
             Code::OK => self.record(message),
             Code::PARTITION_EOF => self.end_at(message.offset()),
-            _ => self.errors.extend(message.error().map(explain)),
+            _ => {
+                if let Some(error) = message.error() {
+                    self.note(explain(error));
+                }
+            }
         }
+    }
+
+    fn note(&mut self, error: Error) {
+        self.failed |= !error.is_retryable();
+        self.errors.push(error);
     }
 
     fn record(&mut self, message: MessageRef<'_>) {
@@ -108,13 +124,13 @@ impl Batches<'_> {
             pushed = push(&mut builder);
         }
         if let Err(error) = pushed {
-            self.errors.push(
+            self.open = Some(builder);
+            self.note(
                 Error::new(ErrorKind::Malformed, "copy a record", error.to_string())
                     .with_topic(self.at.topic.clone())
                     .with_partition(self.at.partition)
                     .with_offset(offset),
             );
-            self.open = Some(builder);
             return;
         }
         builder.set_leader_epoch(message.leader_epoch());
