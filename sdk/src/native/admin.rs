@@ -62,8 +62,8 @@ impl Client {
             sys::rd_kafka_topic_destroy(handle);
             check(code, operation).map_err(|e| e.with_topic(topic))?;
             let (code, count) = if (*metadata).topic_cnt == 1 {
-                let topic = &*(*metadata).topics;
-                (Code::from(topic.err), topic.partition_cnt)
+                let topic = (*metadata).topics;
+                (Code::read(&raw const (*topic).err), (*topic).partition_cnt)
             } else {
                 (Code::UNKNOWN_TOPIC, 0)
             };
@@ -134,7 +134,7 @@ impl Client {
 unsafe fn read_topic_id(event: *mut sys::rd_kafka_event_t) -> Result<[u8; 16]> {
     // SAFETY: by the caller's promise; everything read here belongs to the event.
     unsafe {
-        let code = Code::from(sys::rd_kafka_event_error(event));
+        let code = Code::of_event(event);
         if !code.is_ok() {
             let detail =
                 CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::fmt;
 
 use super::sys;
@@ -27,6 +27,28 @@ codes! {
 }
 
 impl Code {
+    /// Reads a code as the number that it is: one that this version does not name is no value of the enum.
+    ///
+    /// # Safety
+    /// The pointer is valid, and what it points to is initialised.
+    pub(super) unsafe fn read(code: *const sys::rd_kafka_resp_err_t) -> Self {
+        // SAFETY: by the caller's promise; a C enum is an int.
+        Code(unsafe { code.cast::<i32>().read() })
+    }
+
+    /// The error of an event.
+    ///
+    /// # Safety
+    /// The event is valid.
+    pub(super) unsafe fn of_event(event: *mut sys::rd_kafka_event_t) -> Self {
+        unsafe extern "C" {
+            /// Declared to give a number, for the same reason.
+            fn rd_kafka_event_error(event: *mut sys::rd_kafka_event_t) -> c_int;
+        }
+        // SAFETY: by the caller's promise; the function gives a C enum, which is an int.
+        Code(unsafe { rd_kafka_event_error(event) })
+    }
+
     pub(crate) fn is_ok(self) -> bool {
         self.0 == 0
     }
@@ -116,5 +138,20 @@ pub(crate) fn kind_of(code: Code) -> ErrorKind {
         E::RD_KAFKA_RESP_ERR__FATAL => ErrorKind::Fatal,
         _ if code.0 > 0 => ErrorKind::Refused,
         _ => ErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_has_no_name_here_stays_a_number() {
+        let unknown = 30_000_i32;
+        // SAFETY: the pointer is to a live number; it is never read as the enum.
+        let code = unsafe { Code::read((&raw const unknown).cast()) };
+        assert_eq!(code, Code(unknown));
+        assert_eq!(code.describe(), "error code 30000");
+        assert_eq!(kind_of(code), ErrorKind::Other);
     }
 }

@@ -22,9 +22,8 @@ impl<'a> MessageRef<'a> {
     }
 
     pub(crate) fn code(self) -> Code {
-        // SAFETY: valid message. Read as a number: a code that this version does not name must not become an
-        // invalid enum value.
-        Code(unsafe { (&raw const (*self.message).err).cast::<i32>().read() })
+        // SAFETY: valid message.
+        unsafe { Code::read(&raw const (*self.message).err) }
     }
 
     pub(crate) fn offset(self) -> i64 {
@@ -117,7 +116,7 @@ unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
 pub(super) unsafe fn error_of(message: *const sys::rd_kafka_message_t) -> Option<Error> {
     // SAFETY: by the caller's promise; text and topic name live as long as the message.
     unsafe {
-        let code = Code((&raw const (*message).err).cast::<i32>().read());
+        let code = Code::read(&raw const (*message).err);
         if code.is_ok() {
             return None;
         }

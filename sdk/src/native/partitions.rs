@@ -60,22 +60,21 @@ pub(super) unsafe fn read_entries(list: *const sys::rd_kafka_topic_partition_lis
     if list.is_null() {
         return Vec::new();
     }
-    // SAFETY: by the caller's promise; `cnt` elements are initialised.
-    let elements = unsafe {
-        let list = &*list;
-        match list.cnt {
-            0 => &[][..],
-            n => std::slice::from_raw_parts(list.elems, usize::try_from(n).unwrap_or(0)),
-        }
-    };
-    elements
-        .iter()
-        .map(|e| PartitionEntry {
-            // SAFETY: librdkafka's lists hold NUL-terminated topic names.
-            topic: unsafe { CStr::from_ptr(e.topic) }.to_string_lossy().into(),
-            partition: e.partition,
-            offset: e.offset,
-            code: e.err.into(),
-        })
-        .collect()
+    // SAFETY: by the caller's promise: `cnt` elements are initialised, and hold NUL-terminated topic names. They
+    // are read field by field, since the code may be one that the enum does not have.
+    unsafe {
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        let elements = (*list).elems;
+        (0..count)
+            .map(|i| {
+                let element = elements.add(i);
+                PartitionEntry {
+                    topic: CStr::from_ptr((*element).topic).to_string_lossy().into(),
+                    partition: (*element).partition,
+                    offset: (*element).offset,
+                    code: Code::read(&raw const (*element).err),
+                }
+            })
+            .collect()
+    }
 }

@@ -142,7 +142,7 @@ pub(super) unsafe extern "C" fn on_delivery(
             return;
         }
         let callback = Box::from_raw(opaque);
-        let code = Code((&raw const (*message).err).cast::<i32>().read());
+        let code = Code::read(&raw const (*message).err);
         let outcome = if code.is_ok() {
             Ok(DeliveryReport { partition: (*message).partition, offset: (*message).offset })
         } else {

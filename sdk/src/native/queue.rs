@@ -116,7 +116,7 @@ impl Queue {
                 let is_commit = sys::rd_kafka_event_type(event) == sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
                 let reply = is_commit.then(|| CommitReply {
                     id: sys::rd_kafka_event_opaque(event) as usize,
-                    code: sys::rd_kafka_event_error(event).into(),
+                    code: Code::of_event(event),
                     partitions: read_entries(sys::rd_kafka_event_topic_partition_list(event)),
                 });
                 sys::rd_kafka_event_destroy(event);
