@@ -118,9 +118,8 @@ impl Client {
             }
             // SAFETY: the message is valid until destroyed, and ours.
             unsafe {
-                if let Some(error) = super::message::error_of(message) {
-                    self.notebook.lock().push_back(Noted::Error(error));
-                }
+                let error = super::message::error_of(message).unwrap_or_else(|| stray(message));
+                self.notebook.lock().push_back(Noted::Error(error));
                 sys::rd_kafka_message_destroy(message);
             }
         }
@@ -228,6 +227,26 @@ pub(super) fn check(code: Code, operation: &'static str) -> Result<()> {
 
 pub(super) fn error_from(code: Code, operation: &'static str, detail: String) -> Error {
     Error::new(kind_of(code), operation, detail).with_code(code.0)
+}
+
+/// A record on the main queue: its partition's own queue was not cut off, and the record is lost to it.
+///
+/// # Safety
+/// The message is valid and no error.
+unsafe fn stray(message: *const sys::rd_kafka_message_t) -> Error {
+    let error = Error::new(
+        ErrorKind::Fatal,
+        "consume",
+        "a record came outside its partition's queue and cannot be delivered in order; start a new consumer",
+    );
+    // SAFETY: by the caller's promise; the topic's name lives as long as the message.
+    unsafe {
+        if (*message).rkt.is_null() {
+            return error;
+        }
+        let topic = CStr::from_ptr(sys::rd_kafka_topic_name((*message).rkt)).to_string_lossy();
+        error.with_topic(topic).with_partition((*message).partition).with_offset((*message).offset)
+    }
 }
 
 /// Turns an owned error object (null for none) into a result.
