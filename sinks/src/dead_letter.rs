@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{PartitionId, join};
@@ -135,6 +136,8 @@ pub struct DeadLetterContext<'a> {
     pub id: &'a PartitionId,
     /// The entry's first offset.
     pub first: i64,
+    /// The entry's attempt: the same at every delivery of the entry, and another in every other ledger.
+    pub attempt: Uuid,
 }
 
 impl DeadLetterContext<'_> {
@@ -187,7 +190,8 @@ pub fn dead_letter_headers(
 ///
 /// Its name follows from the entry, and it is created if absent: a repeated delivery changes nothing, so here
 /// each dead letter appears exactly once. The name is
-/// `{prefix}/{topic}/{topic}+{incarnation}+{partition:05}+{first:020}.jsonl`; a line has `topic`, `topic_id`,
+/// `{prefix}/{topic}/{topic}+{incarnation}+{partition:05}+{first:020}+{attempt}.jsonl`, with 8 digits of the
+/// entry's attempt, so that pipelines and ledgers that share a folder do not take each other's for theirs; a line has `topic`, `topic_id`,
 /// `partition`, the fields of [`DeadLetter`], and Kafka Connect's context in `headers`.
 #[derive(Clone, Debug)]
 pub struct FileDeadLetters {
@@ -220,9 +224,10 @@ impl FileDeadLetters {
 
     /// The object that holds the dead letters of that entry.
     pub fn object_name(&self, context: DeadLetterContext<'_>) -> String {
-        let DeadLetterContext { id, first } = context;
+        let DeadLetterContext { id, first, attempt } = context;
         let topic = &id.topic;
-        let file = format!("{topic}/{topic}+{}+{:05}+{first:020}.jsonl", id.incarnation(), id.partition);
+        let attempt = &attempt.simple().to_string()[..8];
+        let file = format!("{topic}/{topic}+{}+{:05}+{first:020}+{attempt}.jsonl", id.incarnation(), id.partition);
         join(&self.prefix, &file)
     }
 }

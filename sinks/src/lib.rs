@@ -103,8 +103,8 @@ pub use failpoint::{FAILPOINT_VARIABLE, Failpoint, Failpoints};
 pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
 pub use ledger::audit::{
-    Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, list_ledgers, read_entries,
-    sweep_orphans, verify,
+    Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, known_topic_ids, list_ledgers,
+    read_entries, sweep_orphans, verify,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Rejects};

@@ -162,6 +162,25 @@ pub async fn list_ledgers(config: &SinkConfig) -> Result<Vec<LedgerRef>> {
     }
 }
 
+/// The ids under which a topic of that name has ledgers: more than one if it was deleted and created again.
+///
+/// # Errors
+/// Those of the state store.
+pub async fn known_topic_ids(config: &SinkConfig, topic: &str) -> Result<Vec<[u8; 16]>> {
+    let (state, state_prefix) = config.state();
+    let root = join(state_prefix, &format!("ledger/{topic}/"));
+    let mut ids = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        // One object of each id is enough: skip to the end of its folder.
+        let page = state.list(&root, after.as_deref(), 1).await?;
+        let Some(object) = page.first() else { return Ok(ids) };
+        let text = object.name[root.len()..].split('/').next().unwrap_or_default();
+        ids.extend(parse_topic_id(text));
+        after = Some(format!("{root}{text}/~"));
+    }
+}
+
 /// Up to `limit` entries of a ledger in order, beginning with the first that starts at `from` or later.
 ///
 /// # Errors

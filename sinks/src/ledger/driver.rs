@@ -283,7 +283,7 @@ impl Ledger {
     async fn deliver(&self, entry: &Entry) -> Result<Answer<Arc<Entry>>> {
         if let (Some(target), Some(rejects)) = (&self.resources.dead_letters, &entry.rejects) {
             let letters = read_rejects(&self.resources.state, rejects).await?;
-            let context = DeadLetterContext { id: &self.id, first: entry.first };
+            let context = DeadLetterContext { id: &self.id, first: entry.first, attempt: entry.attempt };
             target.deliver(context, &letters).await?;
         }
         Ok(Answer::Delivered)
