@@ -9,7 +9,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::file::{Format, PipelineFile};
+use crate::file::{Format, GroupProtocol, PipelineFile};
 use crate::secret::Reference;
 
 /// The largest pipeline file that is read, in bytes.
@@ -254,6 +254,10 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         }
         secret_resolves(checked, &pointer, value, report);
     }
+    if p.source.kafka.session_timeout.is_some() && p.source.kafka.group_protocol == GroupProtocol::Consumer {
+        let text = "with `group_protocol: consumer` the broker sets it; remove it";
+        report("/source/kafka/session_timeout", text.into());
+    }
     if let Some(registry) = &p.schema_registry {
         for (name, value) in [("password", &registry.password), ("bearer_token", &registry.bearer_token)] {
             if let Some(value) = value {
@@ -299,12 +303,17 @@ fn owned_property(key: &str) -> Option<&'static str> {
         "bootstrap.servers" | "metadata.broker.list" => "write `source.kafka.bootstrap_servers`",
         "group.id" => "write `source.kafka.group`",
         "group.protocol" | "partition.assignment.strategy" => "write `source.kafka.group_protocol`",
+        "session.timeout.ms" => "write `source.kafka.session_timeout`",
         "auto.offset.reset" => "write `source.kafka.start`",
         "isolation.level" => "write `source.kafka.isolation`",
         "enable.auto.commit" | "enable.auto.offset.store" | "auto.commit.interval.ms" => {
             "offsets are committed when their files are published; remove it"
         }
-        "queued.max.messages.kbytes" | "queued.min.messages" => "write `memory`",
+        "queued.max.messages.kbytes"
+        | "queued.min.messages"
+        | "fetch.message.max.bytes"
+        | "max.partition.fetch.bytes"
+        | "fetch.max.bytes" => "write `memory`",
         _ => return None,
     })
 }

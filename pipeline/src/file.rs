@@ -77,6 +77,10 @@ pub struct Kafka {
     /// How partitions are spread over the members of the group.
     #[serde(default)]
     pub group_protocol: GroupProtocol,
+    /// After how long without a sign of life the group gives a member's partitions to the others; by default
+    /// 45s. With `group_protocol: consumer` the broker sets it.
+    #[serde(default)]
+    pub session_timeout: Option<TimeSpan>,
     /// More librdkafka properties, such as `security.protocol`. Values may be `${env:NAME}` or
     /// `${file:PATH}`.
     #[serde(default)]

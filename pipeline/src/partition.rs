@@ -49,8 +49,7 @@ async fn work(
         topic_id,
         partition: assigned.partition,
     };
-    // From its earliest record on: a ledger that starts at 0 has the whole partition, whatever retention took.
-    let start = assigned.start_offset().unwrap_or(0);
+    let start = shared.start_of(&assigned, topic_id).await?;
     let (sink, next) = PartitionSink::open(shared.sink.clone(), id, start).await.map_err(Error::sink)?;
     sweep(&shared, sink.id());
     let stages = shared.plan.open(&assigned.topic, assigned.partition)?;
@@ -127,8 +126,10 @@ impl Worker {
                 self.shared.count_transform(applied);
             }
             for id in self.stages.missing_schemas(&transformed) {
-                let schema = self.shared.writer_schema(id).await?;
-                self.stages.add_schema(id, &schema)?;
+                // Without it the records that name it are rejected, each with the reason.
+                if let Some(schema) = self.shared.writer_schema(id).await? {
+                    self.stages.add_schema(id, &schema);
+                }
             }
             let stages = &mut self.stages;
             let processed = tokio::task::block_in_place(|| stages.decode(&transformed))?;
@@ -151,7 +152,7 @@ impl Worker {
         }
         for reject in processed.rejects {
             let stage = if reject.stage == Stage::Transform { "transform" } else { "decode" };
-            let labels = RejectLabels { stage, code: reject.code.clone() };
+            let labels = RejectLabels { stage, code: self.shared.bounded_code(&reject.code) };
             metrics.records_rejected.get_or_create(&labels).inc();
             if !self.shared.has_dead_letters {
                 let (offset, code, message) = (reject.offset, reject.code, reject.message);
@@ -169,7 +170,9 @@ impl Worker {
     }
 
     async fn checkpoint(&mut self) -> Result<(), Error> {
-        self.topic_is_the_same().await?;
+        if self.sink.position() > self.sink.first() {
+            self.topic_is_the_same().await?;
+        }
         let outcome = self.sink.checkpoint().await.map_err(Error::sink)?;
         self.count_recovery();
         match outcome {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill::{
-    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, Schema, SchemaRegistry, SchemaType,
+    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, RegistryErrorKind, Schema, SchemaRegistry, SchemaType,
     TopicIds,
 };
 use gristmill_sinks::{
@@ -23,6 +23,9 @@ use crate::stages::{DecoderPlan, StagePlan};
 
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 256 << 20;
+
+/// A half-written file of that age, whose writer is gone, is nobody's.
+const STALE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -166,13 +169,16 @@ fn avro_text(schema: &Schema, what: &str) -> Result<String, Error> {
     gristmill_codec::inline_avro_references(&schema.text, schema.referenced_texts()).map_err(Error::decode)
 }
 
-/// The schema that records were written with.
-pub(crate) async fn writer_schema(registry: &SchemaRegistry, id: u32) -> Result<String, Error> {
-    let schema = registry
-        .schema_by_id(id)
-        .await
-        .map_err(|e| Error::registry(format!("records name the schema id {id}"), e))?;
-    avro_text(&schema, &format!("schema id {id}"))
+/// The schema that records were written with; `None` if the registry does not know it, or if it is not Avro:
+/// the records that name it are at fault then, not the pipeline.
+pub(crate) async fn writer_schema(registry: &SchemaRegistry, id: u32) -> Result<Option<String>, Error> {
+    match registry.schema_by_id(id).await {
+        Ok(schema) => Ok(avro_text(&schema, &format!("schema id {id}"))
+            .inspect_err(|error| tracing::warn!(%error, "records of this schema are rejected"))
+            .ok()),
+        Err(error) if error.kind() == RegistryErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::registry(format!("records name the schema id {id}"), error)),
+    }
 }
 
 fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Error> {
@@ -198,6 +204,9 @@ fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Er
             GroupProtocol::Consumer => gristmill::GroupProtocol::Consumer,
         })
         .topic_ids(if names_for_ids { TopicIds::NotAvailable } else { TopicIds::Describe });
+    if let Some(timeout) = kafka.session_timeout {
+        config = config.session_timeout(timeout.duration());
+    }
     for (key, value) in &kafka.properties {
         config = config.property(key, value.resolve(&checked.base).map_err(Error::config)?);
     }
@@ -251,12 +260,22 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
             format!("there is no folder {}: the pipeline has not written anything yet", folder.display());
         return Err(Error::config(text));
     }
-    SinkConfig::builder(store(checked, &folder)?).build().map_err(Error::sink)
+    let store = FolderStore::open(&folder).map_err(Error::sink)?;
+    SinkConfig::builder(Arc::new(store)).build().map_err(Error::sink)
 }
 
-/// The store of a folder of the file.
+/// The store of a folder of the file. What killed processes left half-written is deleted beside the work.
 fn store(checked: &Checked, folder: &Path) -> Result<Arc<dyn Store>, Error> {
-    Ok(Arc::new(FolderStore::open(checked.path(folder)).map_err(Error::sink)?))
+    let store = FolderStore::open(checked.path(folder)).map_err(Error::sink)?;
+    let tidy = store.clone();
+    tokio::spawn(async move {
+        match tidy.remove_stale_temporaries(STALE).await {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "deleted what a killed process left half-written"),
+            Err(error) => tracing::warn!(%error, "half-written files of a killed process are left"),
+        }
+    });
+    Ok(Arc::new(store))
 }
 
 /// For dead letters; it has the consumer's security.
@@ -270,6 +289,8 @@ fn producer(checked: &Checked) -> Result<Producer, Error> {
             config = config.property(key, value.resolve(&checked.base).map_err(Error::config)?);
         }
     }
+    // How large a dead letter may be is the broker's to say.
+    config = config.property("message.max.bytes", "1000000000");
     let config = config.build().map_err(|e| Error::config(e.to_string()))?;
     Producer::new(config).map_err(Error::source)
 }

@@ -1,7 +1,7 @@
 //! A running pipeline: one consumer, one worker a partition.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gristmill::{AssignedPartition, Consumer, ConsumerEvent};
@@ -104,6 +104,8 @@ impl Pipeline {
             registry: prepared.registry,
             names_for_ids: prepared.names_for_ids,
             metrics,
+            unknown_schemas: Mutex::default(),
+            codes: Mutex::default(),
         });
         let mut workers =
             Workers { shared: shared.clone(), tasks: JoinSet::new(), running: HashMap::new(), started: 0 };
@@ -112,9 +114,9 @@ impl Pipeline {
             tokio::select! {
                 event = shared.consumer.next_event() => match event {
                     Some(ConsumerEvent::Assigned(partitions)) => {
-                        readiness.set(true);
                         // While stopping, a new partition is left to the other members.
                         if deadline.is_none() {
+                            readiness.set(true);
                             partitions.into_iter().for_each(|p| workers.start(p));
                         }
                     }
@@ -123,9 +125,10 @@ impl Pipeline {
                             workers.abandon(&p.topic, p.partition);
                         }
                     }
-                    // A partition that stands still for good would be skipped in silence.
+                    // A partition that stands still for good would be skipped in silence; a pipeline that reads
+                    // nothing, and that trying again does not help, has to say so.
                     Some(ConsumerEvent::Error(error))
-                        if error.is_fatal() || (error.partition().is_some() && !error.is_retryable()) =>
+                        if error.is_fatal() || (!error.is_retryable() && (error.partition().is_some() || workers.running.is_empty())) =>
                     {
                         break Err(Error::source(error));
                     }
@@ -218,7 +221,11 @@ impl Workers {
 
     fn order_all(&self, order: Order) {
         for worker in self.running.values() {
-            worker.orders.send_replace(order);
+            worker.orders.send_if_modified(|now| {
+                let changes = *now == Order::Run;
+                *now = if changes { order } else { *now };
+                changes
+            });
         }
     }
 }

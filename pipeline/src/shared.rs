@@ -1,6 +1,8 @@
 //! What the workers of a pipeline share.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, Consumer, SchemaRegistry};
 use gristmill_sinks::SinkConfig;
@@ -23,6 +25,20 @@ pub(crate) struct Shared {
     /// The cluster tells no topic ids.
     pub(crate) names_for_ids: bool,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) unknown_schemas: Mutex<HashSet<u32>>,
+    pub(crate) codes: Mutex<HashSet<String>>,
+}
+
+/// How long a cluster that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long a schema that a record names may take to arrive at the registry that we ask.
+const REGISTRY_LAG: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
+const MAX_UNKNOWN: usize = 10_000;
+const MAX_CODES: usize = 64;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -31,18 +47,70 @@ impl Shared {
         assigned.topic_id.unwrap_or_default()
     }
 
-    /// The topic's id now; `None` where the cluster tells none.
+    /// The topic's id now; `None` where the cluster tells none. A cluster that does not answer is asked again
+    /// for a minute: brokers restart.
     pub(crate) async fn topic_id_now(&self, topic: &str) -> Result<Option<[u8; 16]>, Error> {
         if self.names_for_ids {
             return Ok(None);
         }
-        self.consumer.topic_id(topic).await.map(Some).map_err(Error::source)
+        let deadline = Instant::now() + ASK_AGAIN;
+        loop {
+            match self.consumer.topic_id(topic).await {
+                Ok(id) => return Ok(Some(id)),
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                    tracing::warn!(%error, "asking again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(Error::source(error)),
+            }
+        }
     }
 
-    /// The schema that records were written with.
-    pub(crate) async fn writer_schema(&self, id: u32) -> Result<String, Error> {
+    /// Where the ledger of a partition starts that has none.
+    ///
+    /// A topic that was deleted and created again starts at its beginning, whatever the group has committed:
+    /// that offset is the old topic's. Otherwise at the group's offset, or as the file says. 0 means the earliest
+    /// record that there is.
+    pub(crate) async fn start_of(&self, assigned: &AssignedPartition, id: [u8; 16]) -> Result<i64, Error> {
+        let known = gristmill_sinks::known_topic_ids(&self.sink, &assigned.topic).await.map_err(Error::sink)?;
+        if known.iter().any(|other| *other != id) {
+            return Ok(0);
+        }
+        Ok(assigned.start_offset().unwrap_or(0))
+    }
+
+    /// The schema that records were written with; `None` if there is none that can be used. One that the
+    /// registry does not know is asked for a little longer: its replicas lag.
+    pub(crate) async fn writer_schema(&self, id: u32) -> Result<Option<String>, Error> {
         let registry = self.registry.as_ref().expect("a file with `format: avro` has a registry");
-        prepare::writer_schema(registry, id).await
+        if lock(&self.unknown_schemas).contains(&id) {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + REGISTRY_LAG;
+        loop {
+            match prepare::writer_schema(registry, id).await? {
+                Some(schema) => return Ok(Some(schema)),
+                None if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                None => {
+                    let mut unknown = lock(&self.unknown_schemas);
+                    if unknown.len() >= MAX_UNKNOWN {
+                        unknown.clear();
+                    }
+                    unknown.insert(id);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Codes come from guests: beyond a number of different ones they are counted as `other`.
+    pub(crate) fn bounded_code(&self, code: &str) -> String {
+        let mut codes = lock(&self.codes);
+        if codes.contains(code) || codes.len() < MAX_CODES {
+            codes.insert(code.to_owned());
+            return code.to_owned();
+        }
+        "other".to_owned()
     }
 
     /// Counts what a batch cost, and passes on what the transform logged and counted.

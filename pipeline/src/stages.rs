@@ -125,9 +125,12 @@ impl Stages {
         self.decoder.missing_schemas(transformed.leaving().iter().map(|r| r.value))
     }
 
-    /// Hands over a schema that was asked for.
-    pub(crate) fn add_schema(&mut self, id: u32, schema: &str) -> Result<(), Error> {
-        self.decoder.add_writer_schema(id, schema).map_err(Error::decode)
+    /// Hands over a schema that was asked for. Records of one that cannot be read as the columns' schema are
+    /// undecodable from here on.
+    pub(crate) fn add_schema(&mut self, id: u32, schema: &str) {
+        if let Err(error) = self.decoder.add_writer_schema(id, schema) {
+            tracing::warn!(id, %error, "records of this schema are rejected");
+        }
     }
 
     /// Decodes what the transform left, output by output.

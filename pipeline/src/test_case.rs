@@ -150,8 +150,9 @@ async fn process(
     let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
     for id in stages.missing_schemas(&transformed) {
         let registry = registry.ok_or_else(|| Error::config("Avro needs `schema_registry`"))?;
-        let schema = prepare::writer_schema(registry, id).await?;
-        stages.add_schema(id, &schema)?;
+        if let Some(schema) = prepare::writer_schema(registry, id).await? {
+            stages.add_schema(id, &schema);
+        }
     }
     stages.decode(&transformed)
 }

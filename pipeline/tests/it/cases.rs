@@ -35,7 +35,7 @@ cases:
       - {value: 'nonsense'}
       - {key: tombstone}
     expect:
-      rows: {main: [{order_id: a, amount: '1.50', _kafka_offset: 0, _kafka_timestamp: '2026-11-01T00:00:00Z'}]}
+      rows: {main: [{order_id: a, amount: 1.5, _kafka_offset: 0, _kafka_timestamp: '2026-11-01T00:00:00Z'}]}
       dead_letters:
         - {offset: 1, code: DECODE_MALFORMED}
         - {offset: 2, code: DECODE_NULL_VALUE}
