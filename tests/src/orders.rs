@@ -1,7 +1,8 @@
 //! Orders for end-to-end tests: each has an id of its own and a fate that the test knows beforehand.
 
 use apache_avro::types::Value;
-use apache_avro::{Schema, to_avro_datum};
+use apache_avro::Schema;
+use apache_avro::writer::datum::GenericDatumWriter;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -95,7 +96,8 @@ impl Orders {
         ]);
         let mut value = vec![0];
         value.extend(schema_id.to_be_bytes());
-        value.extend(to_avro_datum(&self.avro, record).expect("the record fits the schema"));
+        let writer = GenericDatumWriter::builder(&self.avro).build().expect("the schema is right");
+        value.extend(writer.write_value_to_vec(record).expect("the record fits the schema"));
         let mut headers = vec![("trace", "t-1")];
         let mut value = Some(value);
         let fate = match kind {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::RealKafka;
@@ -39,6 +39,13 @@ impl RealKafka {
         let offset =
             |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| e.offset().to_raw().unwrap_or(-1);
         committed.elements().into_iter().map(|e| offset(e).max(-1)).collect()
+    }
+
+    /// Commits an offset of partition 0 for a group without members.
+    pub fn commit(&self, group: &str, topic: &str, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("a valid offset");
+        self.watcher(group).commit(&list, CommitMode::Sync).expect("the cluster answers");
     }
 
     /// How many records partition 0 of a topic holds now.

@@ -40,6 +40,13 @@ impl RealKafka {
         }
     }
 
+    /// Creates a topic if its name is free already: a deleted one keeps it for a while.
+    pub async fn try_create_topic(&self, name: &str, partitions: i32) -> bool {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let results = self.admin().create_topics([&topic], &options()).await.expect("the cluster answers");
+        results.iter().all(Result::is_ok)
+    }
+
     /// Deletes a topic and waits for it.
     ///
     /// # Panics

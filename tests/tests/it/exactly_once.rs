@@ -82,14 +82,10 @@ fn example(name: &str) -> String {
 
 fn source(name: &str, bootstrap: &str, topic: &str, protocol: &str) -> String {
     // With KIP-848 the broker sets the session's timeout.
-    let session = if protocol == "consumer" {
-        "{}"
-    } else {
-        "{session.timeout.ms: '6000', heartbeat.interval.ms: '500'}"
-    };
+    let session = if protocol == "consumer" { "" } else { "    session_timeout: 6s\n" };
     format!(
         "name: {name}\nsource:\n  kafka:\n    bootstrap_servers: {bootstrap}\n    topics: [{topic}]\n    \
-         group_protocol: {protocol}\n    properties: {session}\n"
+         group_protocol: {protocol}\n{session}"
     )
 }
 

@@ -95,8 +95,14 @@ fn dead_letters_go_to_a_topic_with_the_context_headers_of_kafka_connect() {
         .unwrap();
     consumer.subscribe(&[&letters]).unwrap();
     let mut seen = std::collections::BTreeSet::new();
+    let started = std::time::Instant::now();
     while seen.len() < malformed.len() {
-        let message = consumer.poll(PATIENCE).expect("a letter").expect("a letter");
+        // `poll` comes back without a message for rebalances too.
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+            assert!(started.elapsed() < PATIENCE, "{} of {} letters", seen.len(), malformed.len());
+            continue;
+        };
+        let message = message.expect("a letter");
         let header = |name: &str| {
             let headers = message.headers().expect("there are headers");
             let found = headers.iter().find(|h| h.key == name).unwrap_or_else(|| panic!("no header {name}"));
@@ -140,4 +146,37 @@ fn a_broker_that_is_not_there_is_told_and_waited_for() {
     let status = run.wait(PATIENCE);
     assert_eq!(status.code(), Some(1), "{}", run.log());
     assert!(run.log().contains("error: "), "{}", run.log());
+}
+
+#[test]
+fn a_topic_that_was_created_again_is_read_from_its_beginning() {
+    let Some(kafka) = shared_kafka() else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (topic, old) = topic_with_orders(kafka, "again", 100);
+    let folder = tempfile::tempdir().unwrap();
+    let more = "dead_letters: {folder: dead_letters}\n";
+    let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "1s", more));
+    let group = format!("gristmill-{topic}");
+    let run = pipeline.start(None);
+    wait_until("the old topic is read", PATIENCE, || kafka.committed_offsets(&group, &topic, 1) == [100]);
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
+
+    runtime.block_on(kafka.delete_topic(&topic));
+    wait_until("the name is free", PATIENCE, || {
+        runtime.block_on(async { kafka.try_create_topic(&topic, 1).await })
+    });
+    let mut orders = Orders::new(Encoding::Json, 11);
+    let new: Vec<(i32, Order)> = (0..150).map(|_| (0, orders.make())).skip(100).collect();
+    OrderProducer::new(&kafka.bootstrap_servers(), &topic).plain(&topic, &new);
+    // An offset of the old topic that came late.
+    kafka.commit(&group, &topic, 30);
+    let run = pipeline.start(None);
+    wait_until("the new topic is read", PATIENCE, || kafka.committed_offsets(&group, &topic, 1) == [50]);
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
+
+    let found = pipeline.read_back();
+    for order in old.iter().chain(new.iter().map(|(_, o)| o)) {
+        let times = found.iter().filter(|f| f.what.rsplit(' ').next() == Some(&order.id)).count();
+        assert_eq!(times, 1, "{}: {}", order.id, pipeline.logs());
+    }
 }
