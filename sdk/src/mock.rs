@@ -93,6 +93,22 @@ impl MockCluster {
         self.native.set_round_trip(broker, time)
     }
 
+    /// Makes a broker the leader of a partition.
+    ///
+    /// # Errors
+    /// If there is no such partition or broker.
+    pub fn set_leader(&self, topic: &str, partition: i32, broker: i32) -> Result<()> {
+        self.native.set_leader(topic, partition, broker)
+    }
+
+    /// Makes a broker the coordinator of a group.
+    ///
+    /// # Errors
+    /// If there is no such broker.
+    pub fn set_group_coordinator(&self, group: &str, broker: i32) -> Result<()> {
+        self.native.set_group_coordinator(group, broker)
+    }
+
     /// How long the first member of a classic group waits for others; 3 s if not set.
     pub fn set_group_rebalance_delay(&self, delay: Duration) {
         self.native.set_group_rebalance_delay(delay);

@@ -16,6 +16,8 @@ use crate::offsets::TopicPartition;
 pub(super) enum Question {
     /// Where assigned partitions begin, and in which incarnation of their topic.
     Assigned(Vec<(TopicPartition, u64)>),
+    /// The earliest offset of a partition, for an epoch.
+    Earliest(TopicPartition, u64),
     TopicId(String, oneshot::Sender<Result<[u8; 16]>>),
     ClusterId(oneshot::Sender<Result<String>>),
 }
@@ -44,6 +46,10 @@ impl Lookups {
                 Question::Assigned(partitions) => {
                     let answer = self.resolve(&partitions);
                     self.shared.send(Command::Resolved(partitions, answer));
+                }
+                Question::Earliest(at, epoch) => {
+                    let ends = self.client.watermarks(&at.topic, at.partition, self.wait);
+                    self.shared.send(Command::Earliest { at, epoch, offset: ends.map(|(low, _)| low) });
                 }
                 Question::TopicId(topic, reply) => {
                     let _ = reply.send(self.client.topic_id(&topic, self.wait));

@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 
 use super::config::ConsumerConfig;
 use super::lookups::{Question, Resolved};
-use super::partition::{Partition, Reading};
+use super::partition::{Fetcher, Partition, RESTART_AFTER, Reading, Seek};
 use super::shared::{Command, Shared};
 use super::stream::Channel;
 use super::{AssignedPartition, ConsumerEvent, RevokedPartition};
 use crate::native::{
-    BEGINNING, Client, Code, CommitReply, END, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of,
+    Client, Code, CommitReply, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of,
 };
 use crate::offsets::{Commit, TopicPartition};
 use crate::{Error, ErrorKind, Result};
@@ -22,7 +22,14 @@ use crate::{Error, ErrorKind, Result};
 /// Longest time between two looks at the main queue; far below any `max.poll.interval.ms`.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 const SEEK_RETRY: Duration = Duration::from_millis(5);
-const LOOKUP_RETRY: Duration = Duration::from_millis(500);
+pub(super) const LOOKUP_RETRY: Duration = Duration::from_millis(500);
+/// After how long without a sign of life a partition is resumed once more.
+const RESUME_RETRY: Duration = Duration::from_secs(1);
+/// How long a partition may refuse to be sought before somebody must know.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// Where partitions are assigned that have not begun: they are paused, so it is not fetched, and it is an
+/// offset, so librdkafka looks nothing up.
+const NOWHERE: i64 = 0;
 
 pub(super) struct Poller {
     client: Arc<Client>,
@@ -98,6 +105,7 @@ impl Poller {
         self.serve_group();
         self.serve_replies();
         wait = wait.min(self.ask_again());
+        self.ask_earliest();
         wait = wait.min(self.seek());
         self.drain_all();
         wait.min(self.commit())
@@ -147,8 +155,7 @@ impl Poller {
                 );
                 continue;
             };
-            // Fetching starts at the end, which costs nothing, until `begin` says where to start.
-            list.add(&at.topic, at.partition, END);
+            list.add(&at.topic, at.partition, NOWHERE);
             let epoch = self.shared.offsets().start_epoch(at.clone());
             let partition = Partition {
                 queue: queue.on_filled(wake),
@@ -157,14 +164,22 @@ impl Poller {
                 announced: false,
                 topic_id: None,
                 reading: Reading::NotBegun,
-                fetcher_stopped: false,
+                fetcher: Fetcher::Assigned,
                 position: None,
+                from_earliest: false,
                 channel: Arc::new(Channel::new(epoch, self.config.refill_below())),
             };
             self.partitions.insert(at.clone(), partition);
             asked.push((at, epoch));
         }
+        // Nothing is fetched until `begin` says where; a pause outlives the assignment that follows it.
+        self.client.pause(&list);
         if let Err(error) = self.client.assign(&list, rebalance.incremental) {
+            for (at, _) in &asked {
+                if let Some(partition) = self.partitions.get_mut(at) {
+                    partition.fetcher = Fetcher::Missing;
+                }
+            }
             self.shared.report(error);
         }
         self.ask(asked);
@@ -176,8 +191,11 @@ impl Poller {
         let mut told = Vec::new();
         for entry in &rebalance.partitions {
             let at = TopicPartition::new(entry.topic.clone(), entry.partition);
-            list.add(&at.topic, at.partition, crate::native::INVALID);
             if let Some(partition) = self.partitions.remove(&at) {
+                // One that was never taken cannot be given back, and would spoil it for the others.
+                if partition.fetcher != Fetcher::Missing {
+                    list.add(&at.topic, at.partition, crate::native::INVALID);
+                }
                 partition.channel.close();
                 if partition.announced && self.shared.retract(&at, partition.epoch).is_none() {
                     told.push(RevokedPartition {
@@ -217,9 +235,14 @@ impl Poller {
                 {
                     partition.epoch = epoch;
                     partition.position = (offset >= 0).then_some(offset);
-                    partition.reading = Reading::Seeking { offset, at: Instant::now() };
+                    partition.from_earliest = offset < 0;
+                    partition.reading = match partition.position {
+                        Some(offset) => Seek::to(offset, None),
+                        None => Reading::Resolving { ask_at: Some(Instant::now()) },
+                    };
                 }
             }
+            Command::Earliest { at, epoch, offset } => self.earliest(&at, epoch, offset),
             Command::Resolved(asked, answer) => self.resolved(asked, answer),
             Command::Close { until, done } => self.closing = Some(Closing { until, done }),
         }
@@ -290,71 +313,157 @@ impl Poller {
         }
     }
 
-    /// Moves partitions to where they begin. A seek is refused until the partition's fetcher has started.
+    /// Asks for the earliest offsets that are wanted; the answers come as commands.
+    fn ask_earliest(&mut self) {
+        let now = Instant::now();
+        for (at, partition) in &mut self.partitions {
+            if let Reading::Resolving { ask_at } = &mut partition.reading
+                && ask_at.is_some_and(|at| at <= now)
+            {
+                *ask_at = None;
+                // The other side ends only with this thread.
+                let _ = self.questions.send(Question::Earliest(at.clone(), partition.epoch));
+            }
+        }
+    }
+
+    fn earliest(&mut self, at: &TopicPartition, epoch: u64, offset: Result<i64>) {
+        let Some(partition) = self.partitions.get_mut(at).filter(|p| p.epoch == epoch) else { return };
+        if !matches!(partition.reading, Reading::Resolving { ask_at: None }) {
+            return;
+        }
+        match offset {
+            Ok(offset) => {
+                partition.position = Some(offset);
+                partition.reading = Seek::to(offset, None);
+            }
+            Err(error) => {
+                partition.reading = if error.is_retryable() {
+                    Reading::Resolving { ask_at: Some(Instant::now() + LOOKUP_RETRY) }
+                } else {
+                    Reading::Failed
+                };
+                self.shared.report(error);
+            }
+        }
+    }
+
+    /// Moves partitions to where they begin, and lets them run. A seek is refused until the partition's fetcher
+    /// has started.
     fn seek(&mut self) -> Duration {
         let now = Instant::now();
         let mut wait = LONGEST_WAIT;
-        self.restart_fetchers();
+        self.restart_fetchers(now);
         for (at, partition) in &mut self.partitions {
-            let Reading::Seeking { offset, at: due } = partition.reading else { continue };
-            if due > now {
-                wait = wait.min(due - now);
-                continue;
-            }
-            let code = self.client.seek(&at.topic, at.partition, offset, Duration::from_secs(1));
+            let seek = match &mut partition.reading {
+                Reading::Seeking(seek) if seek.due <= now => seek,
+                Reading::Seeking(seek) => {
+                    wait = wait.min(seek.due - now);
+                    continue;
+                }
+                Reading::Starting { resumed, .. } if now.duration_since(*resumed) >= RESUME_RETRY => {
+                    *resumed = now;
+                    self.client.resume(&at.topic, at.partition);
+                    continue;
+                }
+                _ => continue,
+            };
+            let code = self.client.seek(&at.topic, at.partition, seek.offset, Duration::from_secs(1));
             if code.is_ok() {
-                partition.reading = Reading::Running;
+                // In this order: nothing may be fetched from where it stood before.
+                self.client.resume(&at.topic, at.partition);
+                partition.reading =
+                    Reading::Starting { offset: seek.offset, resumed: now, doubt: seek.doubt };
                 partition.filled.store(true, Ordering::Release);
                 wait = Duration::ZERO;
                 continue;
             }
-            let retry = code == Code::STATE || kind_of(code) == ErrorKind::TimedOut;
-            if !retry {
+            seek.due = now + SEEK_RETRY;
+            wait = wait.min(SEEK_RETRY);
+            let not_yet = matches!(code, Code::STATE | Code::OUTDATED | Code::PREV_IN_PROGRESS)
+                || kind_of(code) == ErrorKind::TimedOut;
+            if !not_yet || now.duration_since(seek.since) >= START_PATIENCE {
+                let (kind, detail) = if not_yet {
+                    let text = format!(
+                        "librdkafka has not started to fetch it within {START_PATIENCE:?} ({}); seek it, or start \
+                         a new consumer",
+                        code.describe()
+                    );
+                    (ErrorKind::Other, text)
+                } else {
+                    (kind_of(code), code.describe())
+                };
                 self.shared.report(
-                    Error::new(kind_of(code), "seek", code.describe())
+                    Error::new(kind, "seek", detail)
                         .with_code(code.0)
                         .with_topic(at.topic.clone())
                         .with_partition(at.partition)
-                        .with_offset(offset),
+                        .with_offset(seek.offset),
                 );
+                if partition.fetcher == Fetcher::Assigned {
+                    partition.fetcher = Fetcher::Stopped;
+                }
+                partition.reading = Reading::Failed;
+            } else if code == Code::STATE {
+                if seek.restart_at <= now && partition.fetcher == Fetcher::Assigned {
+                    partition.fetcher = Fetcher::Stopped;
+                }
+                // What has stopped the fetcher was about the place before.
+                for error in partition.discard() {
+                    tracing::debug!(%error, "an error of before the seek");
+                }
             }
-            let pause = if retry { SEEK_RETRY } else { LOOKUP_RETRY };
-            partition.reading = Reading::Seeking { offset, at: now + pause };
-            wait = wait.min(pause);
         }
         wait
     }
 
     /// Gives partitions whose fetcher an error has stopped back, and takes them again at their new position.
-    fn restart_fetchers(&mut self) {
-        let wanted = |p: &Partition| match p.reading {
-            Reading::Seeking { offset, .. } if p.fetcher_stopped => Some(offset),
+    fn restart_fetchers(&mut self, now: Instant) {
+        let wanted = |p: &Partition| match &p.reading {
+            Reading::Seeking(seek) if p.fetcher != Fetcher::Assigned && seek.due <= now => Some(seek.offset),
             _ => None,
         };
         if !self.partitions.values().any(|p| wanted(p).is_some()) {
             return;
         }
-        let mut list = Partitions::new();
+        let (mut back, mut list) = (Partitions::new(), Partitions::new());
         for (at, partition) in &mut self.partitions {
             match wanted(partition) {
                 Some(offset) => {
                     list.add(&at.topic, at.partition, offset);
-                    partition.fetcher_stopped = false;
-                    partition.reading = Reading::Running;
+                    if partition.fetcher == Fetcher::Stopped {
+                        back.add(&at.topic, at.partition, crate::native::INVALID);
+                    }
                 }
-                // The eager protocol knows whole assignments only: the others go on where they are.
+                // The eager protocol knows whole assignments only: the others go on where they are. Where a
+                // position is not known yet, the partition is still to be sought.
                 None if !self.incremental => {
-                    let offset = match partition.reading {
-                        Reading::Running => partition.position.unwrap_or(BEGINNING),
-                        _ => END,
+                    let offset = match &partition.reading {
+                        Reading::Seeking(seek) => seek.offset,
+                        _ => partition.position.unwrap_or(NOWHERE),
                     };
                     list.add(&at.topic, at.partition, offset);
                 }
                 None => {}
             }
         }
-        let given_back = if self.incremental { self.client.unassign(&list, true) } else { Ok(()) };
-        if let Err(error) = given_back.and_then(|()| self.client.assign(&list, self.incremental)) {
+        let given_back = if self.incremental { self.client.unassign(&back, true) } else { Ok(()) };
+        let is_back = given_back.is_ok();
+        let taken = given_back.and_then(|()| self.client.assign(&list, self.incremental));
+        let fetcher = match &taken {
+            Ok(()) => Some(Fetcher::Assigned),
+            Err(_) if is_back => Some(Fetcher::Missing),
+            Err(_) => None,
+        };
+        for partition in self.partitions.values_mut().filter(|p| wanted(p).is_some()) {
+            partition.fetcher = fetcher.unwrap_or(partition.fetcher);
+            if let Reading::Seeking(seek) = &mut partition.reading {
+                seek.restart_at = now + RESTART_AFTER;
+                // After a failure the seek itself is not delayed: its refusals count the time.
+                seek.due = now;
+            }
+        }
+        if let Err(error) = taken {
             self.shared.report(error);
         }
     }
@@ -362,12 +471,23 @@ impl Poller {
     /// Drains every partition that has records and credit.
     fn drain_all(&mut self) {
         for (at, partition) in &mut self.partitions {
-            // No credit is back-pressure: what is not taken stops librdkafka's prefetch of this partition.
-            if matches!(partition.reading, Reading::Running)
-                && partition.filled.load(Ordering::Acquire)
-                && partition.channel.wants_more()
-            {
-                partition.drain(at, &self.config, &self.shared);
+            if !partition.filled.load(Ordering::Acquire) {
+                continue;
+            }
+            match partition.reading {
+                // No credit is back-pressure: what is not taken stops librdkafka's prefetch of this partition.
+                Reading::Running | Reading::Starting { .. } => {
+                    if partition.channel.wants_more() {
+                        partition.drain(at, &self.config, &self.shared);
+                    }
+                }
+                // Only errors can be there.
+                Reading::NotBegun => {
+                    for error in partition.discard() {
+                        self.shared.report(error);
+                    }
+                }
+                Reading::Resolving { .. } | Reading::Seeking(_) | Reading::Failed => {}
             }
         }
     }

@@ -13,6 +13,8 @@ use crate::{Error, Result};
 pub(super) enum Command {
     /// Fetch from `offset` (may be logical) and deliver in `epoch`.
     Begin { at: TopicPartition, epoch: u64, offset: i64 },
+    /// The question for a partition's earliest offset was answered.
+    Earliest { at: TopicPartition, epoch: u64, offset: Result<i64> },
     /// A question about assigned partitions was answered.
     Resolved(Vec<(TopicPartition, u64)>, Result<Vec<Resolved>>),
     /// Commit, leave the group, end.

@@ -187,6 +187,21 @@ impl Client {
         list.entries().first().map_or(Code::OK, |e| e.code)
     }
 
+    /// Stops fetching the partitions, also before they are assigned.
+    pub(crate) fn pause(&self, list: &Partitions) {
+        // SAFETY: both pointers are valid for the call, which waits for librdkafka's own thread only.
+        unsafe { sys::rd_kafka_pause_partitions(self.rk, list.as_ptr()) };
+    }
+
+    /// Goes on fetching a partition. Nothing happens if it is not paused. The answer says nothing: where the
+    /// group pauses a partition at the same moment, the request gets lost, and is to be made again.
+    pub(crate) fn resume(&self, topic: &str, partition: i32) {
+        let mut list = Partitions::new();
+        list.add(topic, partition, super::INVALID);
+        // SAFETY: both pointers are valid for the call, which waits for librdkafka's own thread only.
+        unsafe { sys::rd_kafka_resume_partitions(self.rk, list.as_ptr()) };
+    }
+
     /// Sends a commit; the answer arrives on `replies` with `id`.
     pub(crate) fn commit(&self, offsets: &Partitions, replies: &Queue, id: usize) -> Result<()> {
         // SAFETY: list and queue are valid; librdkafka copies the list; the opaque value is a number, never

@@ -36,9 +36,7 @@ impl NativeMock {
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32, replicas: i32) -> Result<()> {
         let operation = "create a topic of the mock cluster";
-        let name = CString::new(topic).map_err(|_| {
-            Error::new(ErrorKind::InvalidArgument, operation, "a name cannot hold a NUL byte")
-        })?;
+        let name = text(topic, operation)?;
         // SAFETY: valid cluster and name.
         let code =
             unsafe { sys::rd_kafka_mock_topic_create(self.cluster, name.as_ptr(), partitions, replicas) };
@@ -72,10 +70,35 @@ impl NativeMock {
         check(code.into(), "slow down a broker of the mock cluster")
     }
 
+    pub(crate) fn set_leader(&self, topic: &str, partition: i32, broker: i32) -> Result<()> {
+        let operation = "move a partition of the mock cluster";
+        let name = text(topic, operation)?;
+        // SAFETY: valid cluster and name; what does not exist gives an error code.
+        let code = unsafe {
+            sys::rd_kafka_mock_partition_set_leader(self.cluster, name.as_ptr(), partition, broker)
+        };
+        check(code.into(), operation).map_err(|e| e.with_topic(topic).with_partition(partition))
+    }
+
+    pub(crate) fn set_group_coordinator(&self, group: &str, broker: i32) -> Result<()> {
+        let operation = "move a group of the mock cluster";
+        let name = text(group, operation)?;
+        // SAFETY: valid cluster and names; an unknown broker gives an error code.
+        let code = unsafe {
+            sys::rd_kafka_mock_coordinator_set(self.cluster, c"group".as_ptr(), name.as_ptr(), broker)
+        };
+        check(code.into(), operation)
+    }
+
     pub(crate) fn set_group_rebalance_delay(&self, delay: Duration) {
         // SAFETY: valid cluster.
         unsafe { sys::rd_kafka_mock_group_initial_rebalance_delay_ms(self.cluster, millis(delay) as c_int) };
     }
+}
+
+fn text(name: &str, operation: &'static str) -> Result<CString> {
+    CString::new(name)
+        .map_err(|_| Error::new(ErrorKind::InvalidArgument, operation, "a name cannot hold a NUL byte"))
 }
 
 impl Drop for NativeMock {

@@ -26,7 +26,7 @@ pub(crate) use queue::{CommitReply, Queue};
 
 pub(crate) use rdkafka_sys as sys;
 
-/// Kafka's logical offsets.
+/// Logical offsets. librdkafka is told none of them as a place to fetch from.
 pub(crate) const BEGINNING: i64 = sys::RD_KAFKA_OFFSET_BEGINNING as i64;
 pub(crate) const END: i64 = sys::RD_KAFKA_OFFSET_END as i64;
 pub(crate) const INVALID: i64 = sys::RD_KAFKA_OFFSET_INVALID as i64;

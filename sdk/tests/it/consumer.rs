@@ -9,17 +9,29 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes `count` records round-robin over `partitions`; the value is the record's number.
-fn fill(cluster: &MockCluster, topic: &str, partitions: i32, count: usize) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap_servers())
-        .set("linger.ms", "5")
-        .create()
-        .expect("a producer");
+pub(crate) fn fill(cluster: &MockCluster, topic: &str, partitions: i32, count: usize) {
+    fill_with(cluster, topic, partitions, count, &[], |i| format!("record {i}"));
+}
+
+pub(crate) fn fill_with(
+    cluster: &MockCluster,
+    topic: &str,
+    partitions: i32,
+    count: usize,
+    properties: &[(&str, &str)],
+    value: impl Fn(usize) -> String,
+) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", cluster.bootstrap_servers()).set("linger.ms", "5");
+    for (key, value) in properties {
+        config.set(*key, *value);
+    }
+    let producer: BaseProducer = config.create().expect("a producer");
     for i in 0..count {
-        let value = format!("record {i}");
+        let value = value(i);
         let record = BaseRecord::<(), [u8]>::to(topic)
             .partition(i32::try_from(i).expect("few") % partitions)
             .payload(value.as_bytes());
@@ -28,7 +40,7 @@ fn fill(cluster: &MockCluster, topic: &str, partitions: i32, count: usize) {
     producer.flush(PATIENCE).expect("all written");
 }
 
-fn config(cluster: &MockCluster, topic: &str) -> gristmill::ConsumerConfigBuilder {
+pub(crate) fn config(cluster: &MockCluster, topic: &str) -> gristmill::ConsumerConfigBuilder {
     ConsumerConfig::builder()
         .bootstrap_servers(cluster.bootstrap_servers())
         .group_id(format!("group-of-{topic}"))
@@ -36,7 +48,7 @@ fn config(cluster: &MockCluster, topic: &str) -> gristmill::ConsumerConfigBuilde
         .topic_ids(TopicIds::NotAvailable)
 }
 
-async fn begin_all(consumer: &Consumer, partitions: usize, from: BeginAt) -> Vec<PartitionStream> {
+pub(crate) async fn begin_all(consumer: &Consumer, partitions: usize, from: BeginAt) -> Vec<PartitionStream> {
     let mut streams = Vec::new();
     let wait = async {
         while streams.len() < partitions {
@@ -51,7 +63,7 @@ async fn begin_all(consumer: &Consumer, partitions: usize, from: BeginAt) -> Vec
     streams
 }
 
-fn cluster() -> MockCluster {
+pub(crate) fn cluster() -> MockCluster {
     let cluster = MockCluster::start(3).expect("a mock cluster");
     cluster.set_group_rebalance_delay(Duration::from_millis(50));
     cluster
@@ -84,7 +96,7 @@ async fn every_record_comes_once_and_in_order() {
     consumer.close(PATIENCE).await.expect("closed in time");
 }
 
-async fn next(stream: &mut PartitionStream) -> gristmill::Delivery {
+pub(crate) async fn next(stream: &mut PartitionStream) -> gristmill::Delivery {
     tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time").expect("still assigned")
 }
 

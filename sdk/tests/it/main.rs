@@ -1,5 +1,6 @@
 //! The SDK against librdkafka's mock cluster and the embedded registry.
 
 mod consumer;
+mod consumer_start;
 mod producer;
 mod schema_registry;
