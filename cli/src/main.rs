@@ -62,6 +62,9 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Run(_) | Command::Demo(_)) {
+        end_with_the_reader();
+    }
     log(cli.log_format, matches!(cli.command, Command::Run(_)));
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
@@ -79,6 +82,13 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::from(exit.code)
         }
     }
+}
+
+/// `gristmill ledger ls .. | head` ends quietly. Not for commands that talk to Kafka: there a broken connection
+/// would end the process.
+fn end_with_the_reader() {
+    // SAFETY: no other thread runs yet, and the default action needs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 fn log(format: LogFormat, running: bool) {

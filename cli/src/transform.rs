@@ -90,8 +90,7 @@ fn test(dir: &Path, wasm: Option<&Path>, update: bool, seed: u64) -> Result<(), 
     };
     let transform = load(&component)?;
     let options = FixtureOptions::default().with_update(update).with_seed(seed);
-    let results =
-        run_fixtures(&transform, dir.join("fixtures"), &options).map_err(Exit::mistake)?;
+    let results = run_fixtures(&transform, dir.join("fixtures"), &options).map_err(Exit::mistake)?;
     for result in &results {
         println!("{result}");
     }

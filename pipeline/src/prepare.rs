@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill::{
-    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, RegistryErrorKind, Schema, SchemaRegistry, SchemaType,
-    TopicIds,
+    Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, RegistryErrorKind, Schema,
+    SchemaRegistry, SchemaType, TopicIds,
 };
 use gristmill_sinks::{
     DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, ParquetOptions, Rotation, SinkConfig,

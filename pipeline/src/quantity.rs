@@ -28,13 +28,13 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let number: f64 = number.trim().parse().ok()?;
     let value = number * factor as f64;
     // 2^53: above it an f64 no longer tells neighbours apart.
-    (value >= 0.0 && value <= 9_007_199_254_740_992.0).then_some(value.round() as u64)
+    (0.0..=9_007_199_254_740_992.0).contains(&value).then_some(value.round() as u64)
 }
 
 fn shortest(value: u64, units: &[(&str, u64)]) -> String {
     let (name, factor) = units
         .iter()
-        .filter(|(name, factor)| value % factor == 0 && (!name.ends_with('B') || name.len() != 2))
+        .filter(|(name, factor)| value.is_multiple_of(*factor) && (!name.ends_with('B') || name.len() != 2))
         .max_by_key(|(_, factor)| *factor)
         .copied()
         .unwrap_or(units[0]);

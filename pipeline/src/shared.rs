@@ -72,7 +72,8 @@ impl Shared {
     /// that offset is the old topic's. Otherwise at the group's offset, or as the file says. 0 means the earliest
     /// record that there is.
     pub(crate) async fn start_of(&self, assigned: &AssignedPartition, id: [u8; 16]) -> Result<i64, Error> {
-        let known = gristmill_sinks::known_topic_ids(&self.sink, &assigned.topic).await.map_err(Error::sink)?;
+        let known =
+            gristmill_sinks::known_topic_ids(&self.sink, &assigned.topic).await.map_err(Error::sink)?;
         if known.iter().any(|other| *other != id) {
             return Ok(0);
         }

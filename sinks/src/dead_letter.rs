@@ -227,7 +227,8 @@ impl FileDeadLetters {
         let DeadLetterContext { id, first, attempt } = context;
         let topic = &id.topic;
         let attempt = &attempt.simple().to_string()[..8];
-        let file = format!("{topic}/{topic}+{}+{:05}+{first:020}+{attempt}.jsonl", id.incarnation(), id.partition);
+        let file =
+            format!("{topic}/{topic}+{}+{:05}+{first:020}+{attempt}.jsonl", id.incarnation(), id.partition);
         join(&self.prefix, &file)
     }
 }

@@ -292,7 +292,9 @@ impl Inner {
         let placed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             Ok(()) => Placed::Done,
             // The new folder can vanish too, if somebody tidies up empty folders: then nothing was moved.
-            Err(Errno::NOENT) if from.exists() => return Err(failed("move into place", to, Errno::NOENT.into())),
+            Err(Errno::NOENT) if from.exists() => {
+                return Err(failed("move into place", to, Errno::NOENT.into()));
+            }
             Err(Errno::NOENT) => Placed::SourceGone,
             Err(Errno::EXIST) => self.finish_half_move(from, to)?,
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.link_then_unlink(from, to)?,

@@ -1,7 +1,7 @@
 //! Orders for end-to-end tests: each has an id of its own and a fate that the test knows beforehand.
 
-use apache_avro::types::Value;
 use apache_avro::Schema;
+use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -83,7 +83,7 @@ impl Orders {
     }
 
     fn avro(&self, schema_id: u32, id: String, timestamp: i64, kind: u32, amount: i64) -> Order {
-        let note = if kind % 2 == 0 {
+        let note = if kind.is_multiple_of(2) {
             Value::Union(0, Box::new(Value::Null))
         } else {
             Value::Union(1, Box::new(Value::String(format!("note of {id}"))))

@@ -217,7 +217,8 @@ async fn dead_letters_carry_the_record_and_come_once_even_if_delivered_twice() {
         sink.advance(4, None).unwrap();
         let entry = publish(&mut sink).await;
         assert_eq!((entry.rejects, entry.files.len()), (1, 0));
-        let listed = store.list("dead/orders/orders+09090909+00003+00000000000000000000+", None, 10).await.unwrap();
+        let listed =
+            store.list("dead/orders/orders+09090909+00003+00000000000000000000+", None, 10).await.unwrap();
         assert_eq!(listed.len(), 1);
         let name = &listed[0].name;
         let before = store.get(name).await.unwrap().unwrap();

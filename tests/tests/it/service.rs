@@ -53,10 +53,16 @@ fn it_is_ready_once_it_reads_counts_what_it_does_and_finishes_on_sigterm() {
     let more = format!("http: {{listen: '{address}'}}\ndead_letters: {{folder: dead_letters}}\n");
     let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "1m", &more));
     let run = pipeline.start(None);
-    wait_until("/livez answers", PATIENCE, || get(address, "/livez").is_some_and(|(status, _)| status == 200));
-    wait_until("/readyz is 200", PATIENCE, || get(address, "/readyz").is_some_and(|(status, _)| status == 200));
+    wait_until("/livez answers", PATIENCE, || {
+        get(address, "/livez").is_some_and(|(status, _)| status == 200)
+    });
+    wait_until("/readyz is 200", PATIENCE, || {
+        get(address, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
     let all = format!("gristmill_records_in_total {}\n", orders.len());
-    wait_until("every record is counted", PATIENCE, || get(address, "/metrics").is_some_and(|(_, t)| t.contains(&all)));
+    wait_until("every record is counted", PATIENCE, || {
+        get(address, "/metrics").is_some_and(|(_, t)| t.contains(&all))
+    });
     // A minute is the rotation's age: nothing is visible yet, and SIGTERM finishes what is open.
     assert!(pipeline.read_back().is_empty());
     assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
@@ -123,7 +129,8 @@ fn dead_letters_go_to_a_topic_with_the_context_headers_of_kafka_connect() {
 fn without_dead_letters_the_first_reject_stops_the_pipeline_and_says_where() {
     let Some(kafka) = shared_kafka() else { return };
     let (topic, orders) = topic_with_orders(kafka, "strict", 200);
-    let first = orders.iter().position(|o| o.fate == Fate::DeadLetter("MALFORMED_JSON")).expect("there is one");
+    let first =
+        orders.iter().position(|o| o.fate == Fate::DeadLetter("MALFORMED_JSON")).expect("there is one");
     let folder = tempfile::tempdir().unwrap();
     let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "1s", ""));
     let mut run = pipeline.start(None);
