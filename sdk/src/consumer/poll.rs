@@ -13,9 +13,7 @@ use super::partition::{Fetcher, Partition, RESTART_AFTER, Reading, Seek};
 use super::shared::{Command, Shared};
 use super::stream::Channel;
 use super::{AssignedPartition, ConsumerEvent, RevokedPartition};
-use crate::native::{
-    Client, Code, CommitReply, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of,
-};
+use crate::native::{Client, Code, CommitReply, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of};
 use crate::offsets::{Commit, TopicPartition};
 use crate::{Error, ErrorKind, Result};
 
