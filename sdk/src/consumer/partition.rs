@@ -315,3 +315,43 @@ fn explain(error: Error) -> Error {
          begin at the earliest offset to go on after the gap, or at an offset that exists",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sought(at: &TopicPartition, offset: i64, doubt: Option<i64>) -> Batches<'_> {
+        Batches {
+            at,
+            topic_id: None,
+            limits: (10, 1000),
+            open: None,
+            items: Vec::new(),
+            position: Some(offset),
+            errors: Vec::new(),
+            failed: false,
+            starting: Some(Starting { offset, doubt }),
+            doubt: None,
+        }
+    }
+
+    #[test]
+    fn what_lies_at_the_sought_offset_is_believed_at_once() {
+        let at = TopicPartition::new("t", 0);
+        let mut batches = sought(&at, 10, None);
+        assert!(batches.began(10));
+        assert!(batches.began(99), "only the first message is looked at");
+        assert_eq!((batches.doubt, batches.starting.is_none()), (None, true));
+    }
+
+    #[test]
+    fn what_lies_behind_the_sought_offset_is_believed_the_second_time() {
+        let at = TopicPartition::new("t", 0);
+        let mut batches = sought(&at, 10, None);
+        assert!(!batches.began(100));
+        assert_eq!((batches.doubt, batches.starting.is_some()), (Some(100), true));
+        let mut batches = sought(&at, 10, Some(100));
+        assert!(batches.began(100));
+        assert_eq!((batches.doubt, batches.starting.is_none()), (None, true));
+    }
+}
