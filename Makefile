@@ -6,24 +6,27 @@ PYTHON ?= python3
 VENV := $(CACHE)/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e bench-hop need clean-demo
+.PHONY: help build demo test lint unit guests e2e bench-hop need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-need: ## Say which tools are missing, if any
+need: ## Say which tools the build needs and does not find
 	@./.ci/need
+
+need-tests: ## Say which tools the tests need and do not find
+	@./.ci/need tests
 
 build: need ## Build the command `gristmill`
 	cargo build --package gristmill-cli
 	@echo "built $(GRISTMILL)"
 
-demo: need ## Orders from an embedded Kafka through a WebAssembly transform into Parquet
+demo: need clean-demo ## Orders from an embedded Kafka through a WebAssembly transform into Parquet
 	cargo build --package gristmill-cli
 	$(GRISTMILL) demo --folder demo-out --transform examples/transforms/orders
 
 # One selection of packages for all tests: another one would mean other features, and another build of everything.
-test: need guests $(VENV)/ready ## Every test: a real Apache Kafka, real components, SIGKILL
+test: need-tests guests $(VENV)/ready ## Every test: a real Apache Kafka, real components, SIGKILL
 	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace
 
 unit: ## Tests of the crates, without a real Kafka

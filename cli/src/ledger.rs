@@ -109,6 +109,9 @@ async fn list(config: &SinkConfig, chosen: &Chosen<'_>) -> gristmill_sinks::Resu
 
 async fn verify(config: &SinkConfig) -> Result<(), Exit> {
     let report = gristmill_sinks::verify(config).await.map_err(Exit::failed)?;
+    if report.ledgers.is_empty() {
+        println!("no partition has a ledger yet: there is nothing to verify");
+    }
     for ledger in &report.ledgers {
         let id = &ledger.ledger.id;
         let problems = ledger.findings.iter().filter(|f| f.kind.is_problem()).count();

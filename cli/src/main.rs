@@ -65,15 +65,8 @@ fn main() -> std::process::ExitCode {
     if !matches!(cli.command, Command::Run(_) | Command::Demo(_)) {
         end_with_the_reader();
     }
-    log(cli.log_format, matches!(cli.command, Command::Run(_)));
-    let result = match cli.command {
-        Command::Run(args) => run::run(&args),
-        Command::Pipeline(command) => pipeline::run(&command),
-        Command::Ledger(command) => ledger::run(&command),
-        Command::Transform(command) => transform::run(&command),
-        Command::Demo(args) => demo::run(&args),
-    };
-    match result {
+    let result = log(cli.log_format, matches!(cli.command, Command::Run(_)));
+    match result.and_then(|()| execute(&cli.command)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(exit) => {
             if !exit.message.is_empty() {
@@ -84,6 +77,16 @@ fn main() -> std::process::ExitCode {
     }
 }
 
+fn execute(command: &Command) -> Result<(), Exit> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Pipeline(command) => pipeline::run(command),
+        Command::Ledger(command) => ledger::run(command),
+        Command::Transform(command) => transform::run(command),
+        Command::Demo(args) => demo::run(args),
+    }
+}
+
 /// `gristmill ledger ls .. | head` ends quietly. Not for commands that talk to Kafka: there a broken connection
 /// would end the process.
 fn end_with_the_reader() {
@@ -91,14 +94,19 @@ fn end_with_the_reader() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-fn log(format: LogFormat, running: bool) {
-    let default = if running { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("GRISTMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+fn log(format: LogFormat, running: bool) -> Result<(), Exit> {
+    let filter = match std::env::var("GRISTMILL_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|e| {
+            Exit::mistake(format!("GRISTMILL_LOG: `{text}` is not a filter, such as `info`: {e}"))
+        })?,
+        Err(_) => EnvFilter::new(if running { "info" } else { "warn" }),
+    };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => lines.json().init(),
     }
+    Ok(())
 }
 
 /// A runtime for one command.

@@ -6,7 +6,8 @@ use crate::exit::Exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Check a pipeline file: every mistake at once, with its line. Nothing is contacted or written.
+    /// Check a pipeline file: every mistake of form at once, with its line; then whether the transform loads and
+    /// takes its configuration. Nothing is contacted or written.
     Check {
         /// The pipeline file.
         file: PathBuf,
@@ -27,6 +28,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Check { file } => {
             let checked = gristmill_pipeline::check(file)?;
+            gristmill_pipeline::check_components(&checked)?;
             println!("{}: the pipeline `{}` is fine", file.display(), checked.pipeline.name);
             Ok(())
         }
@@ -42,6 +44,12 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
 fn test(file: &std::path::Path, cases: Option<&std::path::Path>) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(file)?;
     let cases = cases.map_or_else(|| file.with_extension("test.yaml"), PathBuf::from);
+    if !cases.exists() {
+        return Err(Exit::mistake(format!(
+            "there are no cases: write {}, or name a file with --cases",
+            cases.display()
+        )));
+    }
     let runtime = crate::tokio_runtime()?;
     let report = runtime.block_on(gristmill_pipeline::test(checked, &cases))?;
     print!("{report}");

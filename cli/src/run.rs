@@ -12,7 +12,10 @@ use crate::exit::Exit;
 #[command(after_help = "\
 On SIGTERM or Ctrl-C the open checkpoint is finished, then the command ends. A second signal, or
 `shutdown_timeout` in the file, drops it instead: nothing is lost, its records are read again.
-More machines: run the same file there too. They share the partitions as members of one consumer group.")]
+More processes: run the same file with the same folder; they share the partitions as members of one
+consumer group. The ledger lies in the folder, so a local folder on each of several machines would double
+records: there the folder must be on a shared file system with an atomic rename that does not replace.
+If no broker answers at the start, the command ends with 1 after some seconds: let a supervisor restart it.")]
 pub(crate) struct Args {
     /// The pipeline file.
     file: PathBuf,
@@ -20,6 +23,13 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.file)?;
+    if let Ok(failpoint) = std::env::var(gristmill_sinks::FAILPOINT_VARIABLE) {
+        tracing::warn!(
+            failpoint,
+            "{} is set: this process will kill or freeze itself",
+            gristmill_sinks::FAILPOINT_VARIABLE
+        );
+    }
     let runtime = crate::tokio_runtime()?;
     let ended = runtime.block_on(async {
         let pipeline = Pipeline::prepare(checked).await?;

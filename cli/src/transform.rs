@@ -80,7 +80,10 @@ fn load(component: &Path) -> Result<Transform, Exit> {
     if let Some(folder) = RuntimeConfig::default_cache_dir() {
         config = config.with_cache_dir(folder);
     }
-    Runtime::new(config).and_then(|r| r.load_file(component, Limits::default())).map_err(Exit::failed)
+    Runtime::new(config).and_then(|r| r.load_file(component, Limits::default())).map_err(|e| match e.kind() {
+        gristmill_smt::ErrorKind::Load => Exit::mistake(e),
+        _ => Exit::failed(e),
+    })
 }
 
 fn test(dir: &Path, wasm: Option<&Path>, update: bool, seed: u64) -> Result<(), Exit> {
@@ -90,7 +93,14 @@ fn test(dir: &Path, wasm: Option<&Path>, update: bool, seed: u64) -> Result<(), 
     };
     let transform = load(&component)?;
     let options = FixtureOptions::default().with_update(update).with_seed(seed);
-    let results = run_fixtures(&transform, dir.join("fixtures"), &options).map_err(Exit::mistake)?;
+    let fixtures = dir.join("fixtures");
+    if !fixtures.is_dir() {
+        let folder = fixtures.display();
+        return Err(Exit::mistake(format!(
+            "there is no folder {folder}: put `*.json` there, see examples/transforms/orders/fixtures"
+        )));
+    }
+    let results = run_fixtures(&transform, &fixtures, &options).map_err(Exit::mistake)?;
     for result in &results {
         println!("{result}");
     }

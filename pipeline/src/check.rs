@@ -221,6 +221,27 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             }
         }
     }
+    if let (Some(fields), true) = (&decode.fields, decode.kafka_columns) {
+        for (name, _) in fields.fields().filter(|(name, _)| name.starts_with("_kafka_")) {
+            let text = "names that begin with `_kafka_` are Gristmill's own; rename the field, or write `kafka_columns: false`";
+            report(&format!("/decode/fields/{}", escape(name)), text.into());
+        }
+    }
+    for (i, topic) in p.source.kafka.topics.iter().enumerate() {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) {
+            let text = "is not a topic's name (letters, digits, `.`, `_`, `-`); patterns are not supported, list the topics";
+            report(&format!("/source/kafka/topics/{i}"), format!("`{topic}` {text}"));
+        }
+    }
+    for (pointer, zero) in [
+        ("/sink/files/rotate/age", p.sink.files.rotate.age.0 == 0),
+        ("/sink/files/rotate/bytes", p.sink.files.rotate.bytes.0 == 0),
+    ] {
+        if zero {
+            report(pointer, "must be above 0".into());
+        }
+    }
     for (i, step) in p.transforms.iter().enumerate() {
         must_exist(checked, &format!("/transforms/{i}/wasm"), &step.wasm, report);
     }
@@ -229,6 +250,12 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             (None, None) => report("/dead_letters", "name a `folder` or a `topic`".into()),
             (Some(_), Some(_)) => {
                 report("/dead_letters/topic", "`folder` and `topic` exclude each other; keep one".into())
+            }
+            (Some(folder), None) if checked.path(folder) == checked.path(&p.sink.files.folder) => {
+                report(
+                    "/dead_letters/folder",
+                    "is the sink's folder: who reads the rows would find dead letters; name another".into(),
+                );
             }
             (None, Some(topic)) if p.source.kafka.topics.contains(topic) => {
                 report(
@@ -639,7 +666,7 @@ fn explain_pattern(error: &ValidationError<'_>, schema: &Value) -> String {
     let title = subschema.and_then(|s| s.get("title")).and_then(Value::as_str);
     let example = subschema.and_then(|s| s.pointer("/examples/0")).and_then(Value::as_str);
     match (title, example) {
-        (Some(title), Some(example)) => format!("`{text}` is not a {title}; write it as `{example}`"),
+        (Some(title), Some(example)) => format!("`{text}` is not a {title}, such as `{example}`"),
         _ => match error.kind() {
             ValidationErrorKind::Pattern { pattern } => format!("`{text}` does not match {pattern}"),
             _ => error.to_string(),

@@ -52,6 +52,13 @@ impl Error {
         Error::with(ErrorKind::Source, "reading from Kafka failed", error)
     }
 
+    pub(crate) fn unreachable(servers: &str, error: gristmill::Error) -> Self {
+        let text = format!(
+            "no broker at {servers} (`source.kafka.bootstrap_servers`) has answered; check the address, and `security.protocol` in `properties`"
+        );
+        Error::with(ErrorKind::Source, text, error)
+    }
+
     pub(crate) fn transform(error: gristmill_smt::Error) -> Self {
         Error::with(ErrorKind::Transform, "the transform failed", error)
     }

@@ -27,7 +27,7 @@ pub use check::{Checked, Problem, Problems, check, schema};
 pub use error::{Error, ErrorKind};
 pub use file::*;
 pub use metrics::{GuestLabels, Metrics, RejectLabels};
-pub use prepare::ledger_of;
+pub use prepare::{check_components, ledger_of};
 pub use quantity::{ByteSize, TimeSpan};
 pub use run::{Ended, Pipeline, Stop};
 pub use secret::Reference;

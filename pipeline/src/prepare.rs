@@ -13,7 +13,7 @@ use gristmill_sinks::{
     DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, ParquetOptions, Rotation, SinkConfig,
     Store,
 };
-use gristmill_smt::{Limits, Runtime, RuntimeConfig, Transform};
+use gristmill_smt::{Limits, Runtime, RuntimeConfig, Stream, Transform};
 
 use crate::check::Checked;
 use crate::dead_letter_topic::TopicDeadLetters;
@@ -30,6 +30,7 @@ const STALE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) name: String,
+    pub(crate) bootstrap_servers: String,
     pub(crate) consumer: ConsumerConfig,
     pub(crate) plan: StagePlan,
     pub(crate) sink: SinkConfig,
@@ -45,6 +46,7 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
     let file = &checked.pipeline;
     Ok(Prepared {
         name: file.name.clone(),
+        bootstrap_servers: file.source.kafka.bootstrap_servers.clone(),
         consumer: consumer(&checked, names_for_ids)?,
         sink: sink(&checked, &plan)?,
         plan,
@@ -59,16 +61,40 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
 /// Transform and decoder: all that `pipeline test` needs.
 pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaRegistry>), Error> {
     let registry = registry(checked)?;
-    let transform = match checked.pipeline.transforms.first() {
-        None => None,
-        Some(step) => {
-            let transform = tokio::task::block_in_place(|| load(checked, step))?;
-            let config = serde_json::Value::Object(step.config.clone());
-            Some((transform, Arc::new(config)))
-        }
-    };
+    let transform = tokio::task::block_in_place(|| transform(checked))?;
     let decoder = decoder(checked, registry.as_ref()).await?;
     Ok((StagePlan { transform, decoder, kafka_columns: checked.pipeline.decode.kafka_columns }, registry))
+}
+
+/// What a checked file cannot say of itself, without contacting anything: whether the component loads and takes its
+/// configuration, and whether librdkafka takes the properties.
+///
+/// Compiles the component, so it may take seconds: not for an async thread.
+///
+/// # Errors
+/// [`ErrorKind::Config`]; [`ErrorKind::Transform`] where the runtime itself cannot start.
+pub fn check_components(checked: &Checked) -> Result<(), Error> {
+    transform(checked)?;
+    consumer(checked, false)?;
+    Ok(())
+}
+
+fn transform(checked: &Checked) -> Result<Option<(Transform, Arc<serde_json::Value>)>, Error> {
+    let Some(step) = checked.pipeline.transforms.first() else { return Ok(None) };
+    let transform = load(checked, step)?;
+    let config = serde_json::Value::Object(step.config.clone());
+    // A configuration that the transform refuses is said now, not at the first partition.
+    let stream = Stream { topic: checked.pipeline.source.kafka.topics[0].clone(), partition: 0 };
+    transform.instantiate(&stream, &config).map_err(|e| refused("transforms[0].config", e))?;
+    Ok(Some((transform, Arc::new(config))))
+}
+
+/// An error of the runtime before the first record: most are a mistake in the file or in what it names.
+fn refused(what: impl std::fmt::Display, error: gristmill_smt::Error) -> Error {
+    match error.kind() {
+        gristmill_smt::ErrorKind::Host => Error::transform(error),
+        _ => Error::config(format!("{what}: {error}")),
+    }
 }
 
 fn load(checked: &Checked, step: &TransformStep) -> Result<Transform, Error> {
@@ -88,8 +114,9 @@ fn load(checked: &Checked, step: &TransformStep) -> Result<Transform, Error> {
     if let Some(folder) = RuntimeConfig::default_cache_dir() {
         config = config.with_cache_dir(folder);
     }
-    let transform =
-        Runtime::new(config).and_then(|runtime| runtime.load(&bytes, limits)).map_err(Error::transform)?;
+    let transform = Runtime::new(config)
+        .and_then(|runtime| runtime.load(&bytes, limits))
+        .map_err(|e| refused(format_args!("transforms[0]: {}", path.display()), e))?;
     if let Some(wanted) = &step.sha256
         && wanted != transform.digest()
     {

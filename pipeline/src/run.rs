@@ -93,7 +93,8 @@ impl Pipeline {
         };
         let shutdown = prepared.shutdown;
         let consumer = Consumer::start(prepared.consumer).map_err(Error::source)?;
-        let cluster = consumer.cluster_id().await.map_err(Error::source)?;
+        let cluster =
+            consumer.cluster_id().await.map_err(|e| Error::unreachable(&prepared.bootstrap_servers, e))?;
         let shared = Arc::new(Shared {
             pipeline: prepared.name,
             cluster,

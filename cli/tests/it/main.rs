@@ -63,13 +63,30 @@ fn a_pipeline_that_has_written_nothing_has_no_ledger() {
 }
 
 #[test]
+fn a_configuration_that_the_transform_refuses_is_found_by_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(example("orders/orders.yaml")).unwrap();
+    let text = text
+        .replace("../transforms/prebuilt/orders.wasm", &example("transforms/prebuilt/orders.wasm"))
+        .replace("      high_value_cents: 100000\n", "");
+    let file = folder.path().join("p.yaml");
+    std::fs::write(&file, text).unwrap();
+    let (code, text) = gristmill(&["pipeline", "check", &file.display().to_string()]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("transforms[0].config: ") && text.contains("high_value_cents is missing"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_transform_that_is_no_component_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.wasm");
     std::fs::write(&file, "not wasm").unwrap();
     let (code, text) = gristmill(&["transform", "inspect", &file.display().to_string()]);
-    assert_eq!(code, Some(1));
-    assert!(text.contains("x.wasm"), "{text}");
+    assert_eq!(code, Some(2));
+    assert!(text.contains("x.wasm: this is not a WebAssembly component"), "{text}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ p.yaml:5:5: source.kafka.topics: is empty
 p.yaml:6:5: source.kafka.start: `earlyest` is none of earliest, latest; did you mean `earliest`?
 p.yaml:8:3: decode.format: `jsn` is none of json, avro, bytes; did you mean `json`?
 p.yaml:11:5: sink.files.folder: must be text, is a number
-p.yaml:13:7: sink.files.rotate.age: `30 seconds` is not a duration; write it as `30s`
+p.yaml:13:7: sink.files.rotate.age: `30 seconds` is not a duration, such as `30s`
 p.yaml:14:7: sink.files.rotate.byte: there is no such field; did you mean `bytes`?"
     );
 }
@@ -139,6 +139,24 @@ http:
         assert!(found, "line {line}: {expected}\nis not in\n{mistakes}");
     }
     assert_eq!(mistakes.lines().count(), 10, "{mistakes}");
+}
+
+#[test]
+fn what_would_hide_or_mix_data_is_refused() {
+    let text = RIGHT
+        .replace("topics: [orders]", "topics: ['^ord.*']")
+        .replace("    order_id: string", "    _kafka_offset: int64\n    order_id: string")
+        .replace("{bytes: 1MiB}", "{age: 0s}")
+        + "dead_letters: {folder: rows}\n";
+    let mistakes = Folder::new().mistakes(&text);
+    for expected in [
+        "source.kafka.topics[0]: `^ord.*` is not a topic's name",
+        "decode.fields._kafka_offset: names that begin with `_kafka_` are Gristmill's own",
+        "sink.files.rotate.age: must be above 0",
+        "dead_letters.folder: is the sink's folder",
+    ] {
+        assert!(mistakes.contains(expected), "{expected}\nis not in\n{mistakes}");
+    }
 }
 
 #[test]
