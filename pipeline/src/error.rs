@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::check::Problems;
+use crate::document::Problems;
 
 /// What stopped a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 
 mod check;
 mod dead_letter_topic;
+mod document;
 mod error;
 mod file;
 mod metrics;
@@ -23,7 +24,8 @@ mod stages;
 mod status;
 mod test_case;
 
-pub use check::{Checked, Problem, Problems, check, schema};
+pub use check::{Checked, check, schema};
+pub use document::{Problem, Problems};
 pub use error::{Error, ErrorKind};
 pub use file::*;
 pub use metrics::{GuestLabels, Metrics, RejectLabels};

@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::check::{Checked, Document, Problems};
+use crate::check::Checked;
+use crate::document::{Document, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::prepare;
 use crate::stages::{Processed, StagePlan};

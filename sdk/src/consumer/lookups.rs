@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::config::{Start, TopicIds};
 use super::shared::{Command, Shared};
-use super::stream::GroupStart;
+use super::start::{GroupStart, Resolved};
 use crate::Result;
 use crate::native::{Client, Partitions};
 use crate::offsets::TopicPartition;
@@ -20,14 +20,6 @@ pub(super) enum Question {
     Earliest(TopicPartition, u64),
     TopicId(String, oneshot::Sender<Result<[u8; 16]>>),
     ClusterId(oneshot::Sender<Result<String>>),
-}
-
-/// The answer for one assigned partition.
-#[derive(Clone, Debug)]
-pub(super) struct Resolved {
-    pub(super) topic_id: Option<[u8; 16]>,
-    pub(super) group_offset: Option<i64>,
-    pub(super) group_start: GroupStart,
 }
 
 pub(super) struct Lookups {

@@ -3,6 +3,7 @@ mod lookups;
 mod partition;
 mod poll;
 mod shared;
+mod start;
 mod stream;
 
 use std::fmt;

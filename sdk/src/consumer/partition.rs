@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use gristmill_records::{PushError, RawBatch, RawBatchBuilder};
 
 use super::config::ConsumerConfig;
-use super::poll::LOOKUP_RETRY;
 use super::shared::Shared;
 use super::stream::{Channel, Item};
 use crate::native::{Code, MessageRef, Queue};
 use crate::offsets::TopicPartition;
 use crate::{Error, ErrorKind};
+
+pub(super) const LOOKUP_RETRY: Duration = Duration::from_millis(500);
 
 /// A partition that is assigned.
 pub(super) struct Partition {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::config::ConsumerConfig;
-use super::lookups::{Question, Resolved};
-use super::partition::{Fetcher, Partition, RESTART_AFTER, Reading, Seek};
+use super::lookups::Question;
+use super::partition::{Fetcher, LOOKUP_RETRY, Partition, RESTART_AFTER, Reading, Seek};
 use super::shared::{Command, Shared};
+use super::start::Resolved;
 use super::stream::Channel;
 use super::{AssignedPartition, ConsumerEvent, RevokedPartition};
 use crate::native::{Client, Code, CommitReply, Noted, Partitions, Queue, Rebalance, RebalanceKind, kind_of};
@@ -20,7 +21,6 @@ use crate::{Error, ErrorKind, Result};
 /// Longest time between two looks at the main queue; far below any `max.poll.interval.ms`.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 const SEEK_RETRY: Duration = Duration::from_millis(5);
-pub(super) const LOOKUP_RETRY: Duration = Duration::from_millis(500);
 /// After how long without a sign of life a partition is resumed once more.
 const RESUME_RETRY: Duration = Duration::from_secs(1);
 /// How long a partition may refuse to be sought before somebody must know.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::lookups::Resolved;
+use super::start::Resolved;
 use super::{AssignedPartition, ConsumerEvent};
 use crate::offsets::{OffsetTracker, TopicPartition};
 use crate::{Error, Result};

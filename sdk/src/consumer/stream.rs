@@ -6,6 +6,7 @@ use gristmill_records::RawBatch;
 use tokio::sync::Notify;
 
 use super::shared::{Command, Shared};
+use super::start::GroupStart;
 use crate::native::{BEGINNING, END};
 use crate::offsets::{Completion, Token, TopicPartition};
 use crate::{Error, ErrorKind};
@@ -20,17 +21,6 @@ pub enum BeginAt {
     /// At this offset. If the partition does not have it, an error of kind
     /// [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange) comes as an event, and nothing is delivered.
     Offset(i64),
-}
-
-/// Where [`BeginAt::Group`] leads, resolved at the assignment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GroupStart {
-    Committed(i64),
-    Earliest,
-    /// The end at the assignment, to be committed at once.
-    EndWas(i64),
-    /// There is none, and `Start::Committed` wants one.
-    Missing,
 }
 
 /// A partition that was given to this consumer. Nothing is read from it before [`begin`](Self::begin).
