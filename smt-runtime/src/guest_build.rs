@@ -62,7 +62,7 @@ impl GuestToolchain {
 ///
 /// Guests share a target directory in the user's cache (`$XDG_CACHE_HOME/gristmill/guests`), so that the
 /// standard library is built once where it has to be. Compiler messages go to standard error. The component
-/// holds no path of this machine.
+/// holds no path of this machine, and not the name of the registry that its crates come from.
 ///
 /// # Errors
 /// Kind `Host` where there is no toolchain; kind `Load` where `dir` holds no guest crate or it does not
@@ -178,6 +178,12 @@ fn rustflags(root: &Path) -> String {
     flags.push(format!("--remap-path-prefix={}=.", root.display()));
     if let Some(home) = home {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+        // The folder of a registry is named after its host; the last match counts.
+        let mut registries: Vec<_> = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten().collect();
+        registries.sort_by_key(fs::DirEntry::file_name);
+        for registry in registries {
+            flags.push(format!("--remap-path-prefix={}=crates", registry.path().display()));
+        }
     }
     flags.join("\x1f")
 }

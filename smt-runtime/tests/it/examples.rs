@@ -107,6 +107,7 @@ fn committed_components_are_built_from_the_committed_source() {
         for path in [repository().to_str().unwrap().to_owned(), std::env::var("HOME").unwrap_or_default()] {
             assert!(path.len() < 5 || !text.contains(&path), "{name}.wasm holds the path {path}");
         }
+        assert!(!text.contains("registry/src"), "{name}.wasm names a registry");
     }
 }
 
