@@ -179,7 +179,8 @@ fn rustflags(root: &Path) -> String {
     if let Some(home) = home {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
         // The folder of a registry is named after its host; the last match counts.
-        let mut registries: Vec<_> = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten().collect();
+        let mut registries: Vec<_> =
+            fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten().collect();
         registries.sort_by_key(fs::DirEntry::file_name);
         for registry in registries {
             flags.push(format!("--remap-path-prefix={}=crates", registry.path().display()));
