@@ -2,6 +2,7 @@
 //! back by pyarrow.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +14,11 @@ use gristmill_tests::{OrderProducer, RealKafka, shared_kafka};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+/// Prints past the test harness, which shows what `println!` prints only of tests that fail.
+macro_rules! say {
+    ($($text:tt)*) => { writeln!(std::io::stdout(), $($text)*).expect("standard output takes it") };
+}
+
 const PARTITIONS: i32 = 4;
 /// A run joins its group only once the broker has given up the one before it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -20,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 fn seed() -> u64 {
     let seed = std::env::var("GRISTMILL_SEED").ok().and_then(|s| s.parse().ok());
     let seed = seed.unwrap_or_else(|| rand::rng().random());
-    println!("GRISTMILL_SEED={seed}");
+    say!("GRISTMILL_SEED={seed}");
     seed
 }
 
@@ -155,10 +161,10 @@ fn torture(kafka: &RealKafka, pipeline: &Pipeline, topic: &str, group: &str, enc
         "recognised an entry as our own",
     ] {
         let times = pipeline.count_in_logs(what);
-        println!("{topic}: {what}: {times}");
+        say!("{topic}: {what}: {times}");
         assert!(times > 0, "never: {what}");
     }
-    println!("{topic}: {} rows and dead letters, each exactly once", found.len());
+    say!("{topic}: {} rows and dead letters, each exactly once", found.len());
 }
 
 #[test]
@@ -288,7 +294,7 @@ sink:
     for id in newest.values() {
         assert_eq!(found.iter().filter(|f| f.what == *id).count(), 1, "{id}");
     }
-    println!("compacted-orders: {rows} rows of {produced} records that were produced");
+    say!("compacted-orders: {rows} rows of {produced} records that were produced");
     let (code, text) = pipeline.command(&["ledger", "verify"]);
     assert_eq!(code, Some(0), "{text}");
 }
