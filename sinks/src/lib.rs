@@ -86,6 +86,7 @@ mod error;
 mod failpoint;
 mod folder;
 mod format;
+mod gcs;
 mod ledger;
 mod names;
 mod open_entry;
@@ -102,6 +103,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use failpoint::{FAILPOINT_VARIABLE, Failpoint, Failpoints};
 pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
+pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
     Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, known_topic_ids, list_ledgers,
     read_entries, sweep_orphans, verify,
