@@ -2,6 +2,7 @@
 
 mod emulator;
 mod exactly_once;
+mod fake_gcs;
 mod files;
 mod folder;
 mod memory;
