@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::document::{Document, Problems, escape};
-use crate::file::{Format, GroupProtocol, PipelineFile};
+use crate::file::{Format, Gcs, GcsCredentials, GroupProtocol, PipelineFile};
 use crate::secret::Reference;
 
 /// A checked pipeline file.
@@ -169,25 +169,53 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     for (i, step) in p.transforms.iter().enumerate() {
         must_exist(checked, &format!("/transforms/{i}/wasm"), &step.wasm, report);
     }
+    match (&p.sink.files.folder, &p.sink.files.gcs) {
+        (None, None) => {
+            report("/sink/files", "name where the files go: a `folder`, or `gcs` with a `bucket`".into())
+        }
+        (Some(_), Some(_)) => {
+            report("/sink/files/gcs", "`folder` and `gcs` exclude each other; keep one".into())
+        }
+        _ => {}
+    }
+    if let Some(gcs) = &p.sink.files.gcs {
+        bucket(checked, "/sink/files/gcs", gcs, report);
+    }
     if let Some(dead) = &p.dead_letters {
-        match (&dead.folder, &dead.topic) {
-            (None, None) => report("/dead_letters", "name a `folder` or a `topic`".into()),
-            (Some(_), Some(_)) => {
-                report("/dead_letters/topic", "`folder` and `topic` exclude each other; keep one".into())
+        if let Some(gcs) = &dead.gcs {
+            bucket(checked, "/dead_letters/gcs", gcs, report);
+        }
+        let named =
+            [("folder", dead.folder.is_some()), ("gcs", dead.gcs.is_some()), ("topic", dead.topic.is_some())];
+        let named: Vec<_> = named.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+        match named.as_slice() {
+            [] => report("/dead_letters", "name a `folder`, a place in `gcs` or a `topic`".into()),
+            [first, second, ..] => report(
+                &format!("/dead_letters/{second}"),
+                format!("`{first}` and `{second}` exclude each other; keep one"),
+            ),
+            [place] => {
+                let rows = (p.sink.files.folder.is_some() || p.sink.files.gcs.is_some())
+                    .then(|| p.sink.files.place());
+                if let (Some(letters), Some(rows)) = (dead.place(), rows)
+                    && letters.is_same(checked, &rows)
+                {
+                    report(
+                        &format!("/dead_letters/{place}"),
+                        "is where the rows go: who reads them would find dead letters; name another".into(),
+                    );
+                }
+                if let Some(topic) = &dead.topic
+                    && p.source.kafka.topics.contains(topic)
+                {
+                    report(
+                        "/dead_letters/topic",
+                        format!(
+                            "`{topic}` is read by this pipeline: its dead letters would come back for ever"
+                        ),
+                    );
+                }
             }
-            (Some(folder), None) if checked.path(folder) == checked.path(&p.sink.files.folder) => {
-                report(
-                    "/dead_letters/folder",
-                    "is the sink's folder: who reads the rows would find dead letters; name another".into(),
-                );
-            }
-            (None, Some(topic)) if p.source.kafka.topics.contains(topic) => {
-                report(
-                    "/dead_letters/topic",
-                    format!("`{topic}` is read by this pipeline: its dead letters would come back for ever"),
-                );
-            }
-            _ => {}
         }
     }
     let mut topics = p.source.kafka.topics.iter().enumerate().collect::<Vec<_>>();
@@ -245,6 +273,36 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         && let Err(error) = gristmill_sinks::DirectoryTemplate::parse(template)
     {
         report("/sink/files/directories", error.to_string());
+    }
+}
+
+/// What a schema cannot say of a place in Cloud Storage.
+fn bucket(checked: &Checked, pointer: &str, gcs: &Gcs, report: &mut dyn FnMut(&str, String)) {
+    for (name, bucket) in [("bucket", Some(&gcs.bucket)), ("staging_bucket", gcs.staging_bucket.as_ref())] {
+        let Some(bucket) = bucket else { continue };
+        if let Err(error) = gristmill_sinks::GcsConfig::builder(bucket).build() {
+            report(&format!("{pointer}/{name}"), error.to_string());
+        }
+    }
+    if let Some(endpoint) = &gcs.endpoint
+        && let Err(error) = gristmill_sinks::GcsConfig::builder("bucket").endpoint(endpoint).build()
+    {
+        report(&format!("{pointer}/endpoint"), error.to_string());
+    }
+    let prefix = gcs.prefix.as_deref().unwrap_or("").trim_matches('/');
+    if !prefix.is_empty()
+        && let Err(error) = gristmill_sinks::validate_name(prefix)
+    {
+        report(&format!("{pointer}/prefix"), error.to_string());
+    }
+    if gcs.credentials_file.is_some() && gcs.credentials == GcsCredentials::Anonymous {
+        let text = "`credentials_file` and `credentials: anonymous` exclude each other; keep one";
+        report(&format!("{pointer}/credentials_file"), text.into());
+    }
+    for (name, file) in [("credentials_file", &gcs.credentials_file), ("ca_file", &gcs.ca_file)] {
+        if let Some(file) = file {
+            must_exist(checked, &format!("{pointer}/{name}"), file, report);
+        }
     }
 }
 

@@ -47,7 +47,7 @@ fn a_right_file_is_read_with_its_defaults() {
     assert_eq!(p.decode.format, Format::Json);
     assert_eq!(p.sink.files.rotate.bytes, ByteSize(1 << 20));
     assert_eq!(p.sink.files.rotate.rows, 1_000_000);
-    assert_eq!(checked.path(&p.sink.files.folder), folder.0.path().join("rows"));
+    assert_eq!(checked.path(p.sink.files.folder.as_ref().unwrap()), folder.0.path().join("rows"));
     let schema = p.decode.fields.as_ref().unwrap().arrow_schema().unwrap();
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["order_id", "customer"], "columns stand in the order of the file");

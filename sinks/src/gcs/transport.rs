@@ -20,7 +20,6 @@ const MESSAGE_CHARS: usize = 300;
 /// Answers that are not an object's content are far smaller.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -82,6 +81,7 @@ pub(super) struct Transport {
     /// In tenths of a repetition.
     budget: AtomicI64,
     retry_time: Duration,
+    retry_pause: Duration,
 }
 
 /// What is asked. It has to be safe to send twice.
@@ -274,6 +274,7 @@ impl Transport {
             counted: Counted::default(),
             budget: AtomicI64::new(RETRY_BUDGET * 10),
             retry_time: settings.retry_time,
+            retry_pause: settings.retry_pause,
         })
     }
 
@@ -504,7 +505,8 @@ impl Patience<'_> {
             return Err(failure.error);
         }
         self.failures += 1;
-        let longest = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
+        let longest =
+            transport.retry_pause.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
         let pause =
             longest.mul_f64(rand::random_range(0.5..1.0)).max(failure.retry_after.unwrap_or_default());
         let spent = transport

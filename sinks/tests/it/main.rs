@@ -5,6 +5,7 @@ mod exactly_once;
 mod fake_gcs;
 mod files;
 mod folder;
+mod gcs;
 mod memory;
 mod model;
 mod random_runs;
