@@ -20,7 +20,10 @@ use super::uploads::ContentRange;
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) op: Op,
-    pub(super) headers: HeaderMap,
+    pub(super) method: Method,
+    /// Undecoded.
+    pub(super) path: String,
+    headers: HeaderMap,
     route: Route,
     query: Query,
 }
@@ -50,7 +53,8 @@ impl Call {
     pub(super) fn read(parts: &Parts) -> Call {
         let query = Query(pairs(parts.uri.query().unwrap_or_default()));
         let (op, route) = classify(parts, &query).unwrap_or_else(|r| (Op::Unknown, Route::Refused(r)));
-        Call { op, headers: parts.headers.clone(), route, query }
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        Call { op, method, path, headers: parts.headers.clone(), route, query }
     }
 
     /// The session and range of a chunk, for what is persisted if it breaks off.
@@ -61,8 +65,13 @@ impl Call {
         }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(super) fn bearer(&self) -> Option<&str> {
+        let (kind, token) = self.header("authorization")?.split_once(' ')?;
+        kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
     }
 
     /// Of a request without `Content-Range`, the body is the whole object.
@@ -296,14 +305,10 @@ impl State {
     }
 
     fn authorise(&self, call: &Call) -> Result<(), Refusal> {
-        let header = call.header("authorization");
-        let bearer =
-            header.and_then(|h| h.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-        let token = bearer.map(|(_, token)| token.trim());
         // The address of a session is a credential in itself.
         let in_session = matches!(call.route, Route::Session(_));
-        if !(in_session && header.is_none()) {
-            self.tokens.check(token)?;
+        if !(in_session && call.header("authorization").is_none()) {
+            self.tokens.check(call.bearer())?;
         }
         let needed: &[&str] = match call.op {
             Op::Insert | Op::ResumableStart => &["storage.objects.create"],

@@ -2,6 +2,7 @@
 
 mod exactly_once;
 mod fake_gcs;
+mod fake_tokens;
 mod files;
 mod folder;
 mod memory;
