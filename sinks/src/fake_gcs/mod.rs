@@ -14,10 +14,10 @@
 //! gcs.create_bucket("lake");
 //! println!("point a client, or a process, to {}", gcs.url());
 //!
-//! // The next deletion is carried out, but nobody hears of it; one second later, a lying 503.
+//! // The next deletion is carried out, but nobody hears of it. The third change from now on gets a lying 503.
 //! gcs.faults().next(Op::Delete, Effect::DropReply);
 //! gcs.faults().nth(On::Mutating, 3, Effect::StatusAfter(503));
-//! // Or every tenth request suffers something, the same for the same seed.
+//! // And about every tenth request suffers something, the same for the same seed.
 //! gcs.faults().random(7, 0.1, &[Effect::Reset, Effect::Late(Duration::from_secs(1))]);
 //! assert!(gcs.object_names("lake").is_empty());
 //! ```
@@ -264,6 +264,12 @@ impl FakeGcs {
     /// Whether copies look at `ifGenerationMatch` and `ifSourceGenerationMatch`; some emulators do not.
     pub fn honour_rewrite_preconditions(&self, honoured: bool) {
         self.shared.state().rules.honours_rewrite_preconditions = honoured;
+    }
+
+    /// Whether a resumable upload whose precondition does not hold is refused when it begins, and not only
+    /// when it ends.
+    pub fn refuse_uploads_early(&self, early: bool) {
+        self.shared.state().rules.refuses_uploads_early = early;
     }
 
     /// Whether a move or copy whose source is gone AND whose destination is taken is answered with 412

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
@@ -290,9 +291,9 @@ impl State {
                 return Err(refusal.with("content-range", format!("bytes */{size}")));
             }
         };
-        let kind = object.draft.content_type.as_deref().unwrap_or("application/octet-stream");
+        let kind = object.draft.content_type.as_deref().filter(|kind| HeaderValue::from_str(kind).is_ok());
         let mut reply = Reply { status, body, ..Reply::default() }
-            .with("content-type", kind)
+            .with("content-type", kind.unwrap_or("application/octet-stream"))
             .with("x-goog-generation", object.generation.to_string())
             .with("x-goog-metageneration", "1")
             .with("x-goog-hash", format!("crc32c={}", encode_crc32c(object.crc32c)))
