@@ -3,6 +3,7 @@
 mod emulator;
 mod exactly_once;
 mod fake_gcs;
+mod fake_tokens;
 mod files;
 mod folder;
 mod gcs;
