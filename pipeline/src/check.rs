@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow_schema::{DataType, Fields, Schema};
+use gristmill_sinks::{DirectoryMistake, DirectoryTemplate};
 use serde_json::Value;
 
-use crate::document::{Document, Problems, escape};
+use crate::document::{Document, Problems, escape, nearest};
 use crate::file::{Format, Gcs, GcsCredentials, GroupProtocol, PipelineFile};
 use crate::secret::Reference;
 
@@ -269,10 +271,22 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             format!("`{}` is not an address and port, such as `127.0.0.1:9600`", http.listen),
         );
     }
-    if let Some(template) = &p.sink.files.directories
-        && let Err(error) = gristmill_sinks::DirectoryTemplate::parse(template)
-    {
-        report("/sink/files/directories", error.to_string());
+    if let Some(template) = &p.sink.files.directories {
+        let pointer = "/sink/files/directories";
+        // Avro's columns are known only at the start, see `prepare`.
+        let columns = match decode.format {
+            Format::Json => decode.fields.as_ref().and_then(|fields| fields.arrow_schema().ok()),
+            Format::Bytes => Some(gristmill_codec::RawDecoder::bytes().schema()),
+            Format::Avro => None,
+        };
+        match DirectoryTemplate::parse(template) {
+            Err(error) => report(pointer, error.to_string()),
+            Ok(template) => {
+                for mistake in columns.iter().flat_map(|columns| directory_mistakes(&template, columns)) {
+                    report(pointer, mistake);
+                }
+            }
+        }
     }
 }
 
@@ -304,6 +318,30 @@ fn bucket(checked: &Checked, pointer: &str, gcs: &Gcs, report: &mut dyn FnMut(&s
             must_exist(checked, &format!("{pointer}/{name}"), file, report);
         }
     }
+}
+
+/// What keeps the columns and the directories apart, with the name that was probably meant.
+pub(crate) fn directory_mistakes(template: &DirectoryTemplate, columns: &Schema) -> Vec<String> {
+    let explain = |mistake: DirectoryMistake| match mistake.missing {
+        None => mistake.text,
+        Some(field) => {
+            let known = paths(columns.fields(), "");
+            match nearest(&field, known.iter().map(String::as_str)) {
+                Some(meant) => format!("{}; did you mean `{meant}`?", mistake.text),
+                None => format!("{}; the columns are {}", mistake.text, known.join(", ")),
+            }
+        }
+    };
+    template.mistakes(columns).into_iter().map(explain).collect()
+}
+
+/// The paths of all fields that are not structs.
+fn paths(fields: &Fields, parent: &str) -> Vec<String> {
+    let paths = fields.iter().flat_map(|field| match field.data_type() {
+        DataType::Struct(inner) => paths(inner, &format!("{parent}{}.", field.name())),
+        _ => vec![format!("{parent}{}", field.name())],
+    });
+    paths.collect()
 }
 
 /// Which pipeline field says what a librdkafka property would say.

@@ -215,7 +215,11 @@ pub struct Files {
     /// The files' format.
     #[serde(default)]
     pub format: FileFormat,
-    /// Directories by record time in UTC, such as `dt=%Y-%m-%d/hour=%H`; none by default.
+    /// Directories by columns and by record time in UTC, such as `country={country}/dt=%Y-%m-%d`; none by
+    /// default. `{a.b}` is a field inside a column: a string, an integer, a boolean or a date. Null becomes
+    /// `__HIVE_DEFAULT_PARTITION__`. The column of `country={country}` is left out of the files, since the path
+    /// holds it and many readers refuse to find it twice. A row whose value no path can give back (an empty
+    /// string, or more than 128 bytes) is a dead letter with the code `DIRECTORY_VALUE`.
     #[serde(default)]
     pub directories: Option<String>,
     /// When files are closed and become visible.

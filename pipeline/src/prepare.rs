@@ -14,7 +14,7 @@ use gristmill_sinks::{
 };
 use gristmill_smt::{Limits, Runtime, RuntimeConfig, Stream, Transform};
 
-use crate::check::Checked;
+use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
@@ -63,7 +63,19 @@ pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaR
     let registry = registry(checked)?;
     let transform = tokio::task::block_in_place(|| transform(checked))?;
     let decoder = decoder(checked, registry.as_ref()).await?;
-    Ok((StagePlan { transform, decoder, kafka_columns: checked.pipeline.decode.kafka_columns }, registry))
+    let directories = directories(checked, &decoder)?;
+    let kafka_columns = checked.pipeline.decode.kafka_columns;
+    Ok((StagePlan { transform, decoder, kafka_columns, directories }, registry))
+}
+
+fn directories(checked: &Checked, decoder: &DecoderPlan) -> Result<Option<DirectoryTemplate>, Error> {
+    let Some(template) = &checked.pipeline.sink.files.directories else { return Ok(None) };
+    let template = DirectoryTemplate::parse(template).map_err(Error::sink)?;
+    let mistakes = directory_mistakes(&template, &decoder.open()?.schema());
+    if mistakes.is_empty() {
+        return Ok(Some(template));
+    }
+    Err(Error::config(format!("sink.files.directories: {}", mistakes.join("; "))))
 }
 
 /// What a checked file cannot say of itself, without contacting anything: whether the component loads and takes its
@@ -257,8 +269,8 @@ async fn sink(checked: &Checked, plan: &StagePlan) -> Result<(SinkConfig, Option
             rows: files.rotate.rows,
             age: files.rotate.age.duration(),
         });
-    if let Some(template) = &files.directories {
-        config = config.directories(DirectoryTemplate::parse(template).map_err(Error::sink)?);
+    if let Some(template) = &plan.directories {
+        config = config.directories(template.clone());
     }
     if let Some((transform, _)) = &plan.transform {
         config = config.transform_digest(transform.digest());
