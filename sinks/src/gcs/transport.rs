@@ -1,5 +1,6 @@
 //! One request to Cloud Storage: how often, how long, as whom, and what an answer means.
 
+use std::mem;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::config::GcsConfig;
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Epoch};
 use super::object::parse_crc32c;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -222,7 +223,8 @@ pub(super) struct Failure {
     retry: bool,
     /// The request may have been carried out, or may be yet.
     pub(super) effect_unknown: bool,
-    unauthorized: bool,
+    /// The token that was refused.
+    unauthorized: Option<Epoch>,
     retry_after: Option<Duration>,
 }
 
@@ -232,7 +234,7 @@ impl Failure {
             error: Error::new(kind, text),
             retry: false,
             effect_unknown: false,
-            unauthorized: false,
+            unauthorized: None,
             retry_after: None,
         }
     }
@@ -333,7 +335,7 @@ impl Transport {
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
-        let mut headers = self.credentials.headers().await.map_err(|e| {
+        let (mut headers, epoch) = self.credentials.headers().await.map_err(|e| {
             let failure = Failure::new(e.kind(), String::new());
             let retry = e.is_retryable();
             Failure { error: e, retry, ..failure }
@@ -385,11 +387,11 @@ impl Transport {
             }
         })?;
         let answer = Answer { status, headers, body, repeated: false };
-        self.judge(request, answer)
+        self.judge(request, answer, epoch)
     }
 
     /// Whether the answer is one to act on, or asks to be asked again.
-    fn judge(&self, request: &Request, answer: Answer) -> Result<Answer, Failure> {
+    fn judge(&self, request: &Request, answer: Answer, epoch: Epoch) -> Result<Answer, Failure> {
         let failure = |kind| {
             let (message, _) = answer.detail();
             let message: String = message.chars().take(MESSAGE_CHARS).collect();
@@ -411,7 +413,7 @@ impl Transport {
             401 => {
                 let mut failure = failure(ErrorKind::PermissionDenied);
                 failure.error = answer.error("Cloud Storage refuses the request");
-                (failure.unauthorized, failure.retry) = (true, false);
+                (failure.unauthorized, failure.retry) = (Some(epoch), false);
                 Err(failure)
             }
             429 => {
@@ -494,12 +496,12 @@ impl Patience<'_> {
     pub(super) async fn pause(&mut self, failure: Failure) -> Result<()> {
         self.effect_unknown |= failure.effect_unknown;
         let transport = self.transport;
-        if failure.unauthorized && !self.renewed {
-            self.renewed = true;
-            if transport.credentials.renew() {
-                add(&transport.counted.renewed, 1);
-                return Ok(());
-            }
+        if let Some(epoch) = failure.unauthorized
+            && !mem::replace(&mut self.renewed, true)
+            && transport.credentials.renew(epoch)
+        {
+            add(&transport.counted.renewed, 1);
+            return Ok(());
         }
         if !failure.retry {
             return Err(failure.error);

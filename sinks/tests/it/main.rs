@@ -1,5 +1,6 @@
 //! The sink against real folders, and the protocol against a model checker.
 
+mod credentials;
 mod directories;
 mod emulator;
 mod exactly_once;
