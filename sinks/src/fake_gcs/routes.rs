@@ -102,7 +102,9 @@ fn classify(parts: &Parts, query: &Query) -> Result<(Op, Route), Refusal> {
     }
     let unknown = || Refusal::not_found(format!("this fake does not know {} {path}", parts.method));
     let upload = path.starts_with("/upload/");
-    let below = path.strip_prefix("/upload").unwrap_or(path).strip_prefix("/storage/v1/b/");
+    // Some of Google's clients download from `/download/storage/..`.
+    let rest = path.strip_prefix("/upload").or(path.strip_prefix("/download")).unwrap_or(path);
+    let below = rest.strip_prefix("/storage/v1/b/");
     let segments = below.ok_or_else(unknown)?.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let place = |bucket: &str, name: &str| Place { bucket: bucket.into(), name: name.into() };

@@ -141,6 +141,8 @@ async fn an_object_is_created_once_and_read_back_with_its_checksum() {
             assert_eq!(part.text().await.unwrap(), bytes);
         }
     }
+    let elsewhere = caller.request(Method::GET, &format!("/download/storage/v1/b/b{path}?alt=media"));
+    assert_eq!(elsewhere.send().await.unwrap().text().await.unwrap(), "0123456789");
     // A name that only looks alike is another object.
     assert_eq!(caller.get("/o/dir%2Fa%20b+c%2F%C3%A4.txt").await.status(), 404);
 }
