@@ -215,6 +215,11 @@ impl FakeGcs {
         self.shared.state().tokens.lifetime = lifetime;
     }
 
+    /// How far the clock of the service that impersonates is behind: what it issues seems to have expired.
+    pub fn set_clock_behind(&self, by: Duration) {
+        self.shared.state().tokens.behind = by;
+    }
+
     /// From now on no token issued so far is good, whatever lifetime its holder was told.
     pub fn expire_issued_tokens(&self) {
         self.shared.state().tokens.expire();

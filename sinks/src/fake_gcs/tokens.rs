@@ -52,6 +52,8 @@ pub(super) struct Tokens {
     pub(super) accepted: Option<BTreeSet<String>>,
     pub(super) requires_issued: bool,
     pub(super) lifetime: Duration,
+    /// How far the clock of the service that impersonates is behind.
+    pub(super) behind: Duration,
     issued: BTreeMap<u64, Issued>,
     last: u64,
 }
@@ -69,6 +71,7 @@ impl Default for Tokens {
             accepted: None,
             requires_issued: false,
             lifetime: Duration::from_secs(3600),
+            behind: Duration::ZERO,
             issued: BTreeMap::new(),
             last: 0,
         }
@@ -196,6 +199,7 @@ impl Tokens {
         }
         let token = self.issue(TokenKind::Impersonated);
         let until = Timestamp::now().checked_add(self.lifetime).unwrap_or(Timestamp::MAX);
+        let until = until.checked_sub(self.behind).unwrap_or(until);
         Ok(Reply::json(200, &json!({"accessToken": token, "expireTime": rfc3339(until)})))
     }
 

@@ -67,12 +67,21 @@ impl Credentials {
     pub(super) async fn headers(&self) -> Result<(HeaderMap, Epoch)> {
         let (source, epoch) = self.source()?;
         let Some(source) = source else { return Ok((HeaderMap::new(), epoch)) };
-        match source.headers(Default::default()).await {
-            Ok(CacheableResource::New { data, .. }) => Ok((data, epoch)),
-            Ok(CacheableResource::NotModified) => {
+        // In a task of its own: the library panics on a token that has expired already (a clock that is wrong),
+        // then and whenever it is asked again.
+        let asked = tokio::spawn(async move { source.headers(Default::default()).await }).await;
+        match asked {
+            Ok(Ok(CacheableResource::New { data, .. })) => Ok((data, epoch)),
+            Ok(Ok(CacheableResource::NotModified)) => {
                 Err(Error::new(ErrorKind::Unavailable, "google-cloud-auth gave no token; asking again"))
             }
-            Err(e) => {
+            Err(panicked) => {
+                self.renew(epoch);
+                let text = "no token for Cloud Storage: what the token service answered makes no sense; is the \
+                            clock right?";
+                Err(Error::new(ErrorKind::Unavailable, text).with_source(panicked))
+            }
+            Ok(Err(e)) => {
                 // It keeps a failure for good: the next token is asked for anew.
                 self.renew(epoch);
                 let (kind, hint) = match e.is_transient() {

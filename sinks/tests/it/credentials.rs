@@ -185,6 +185,29 @@ async fn a_token_service_that_fails_in_passing_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_has_expired_when_it_comes_does_not_take_the_process_down() {
+    let keyed = Keyed::new();
+    keyed.write(&json!({
+        "type": "impersonated_service_account",
+        "service_account_impersonation_url":
+            format!("{}/v1/projects/-/serviceAccounts/{WRITER}:generateAccessToken", keyed.gcs.url()),
+        "source_credentials": keyed.user(),
+    }));
+    keyed.gcs.set_clock_behind(Duration::from_secs(7200));
+    let config = GcsConfig::builder("lake")
+        .endpoint(keyed.gcs.url())
+        .credentials(GcsCredentials::File(keyed.file.clone()))
+        .retry_pause(Duration::from_millis(5))
+        .retry_time(Duration::from_millis(200));
+    let store = GcsStore::open(config.build().unwrap()).unwrap();
+    let error = store.create_if_absent("a", "x".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.to_string().contains("is the clock right?"), "{error}");
+    keyed.gcs.set_clock_behind(Duration::ZERO);
+    writes(&store, "a").await;
+}
+
+#[tokio::test]
 async fn a_token_service_that_refuses_says_so_and_shows_no_secret() {
     let keyed = Keyed::new();
     let mut wrong = keyed.projected_token();
