@@ -38,7 +38,8 @@ pub struct PipelineFile {
     /// Metrics and health over HTTP: `/metrics`, `/livez`, `/readyz`.
     #[serde(default)]
     pub http: Option<Http>,
-    /// Memory for records that are fetched and not yet delivered, over all partitions.
+    /// Memory for records, over all partitions: half of it for those that are fetched and wait, half for files that
+    /// are being written. When it is spent, fetching pauses, and files are closed early.
     #[serde(default = "defaults::memory")]
     pub memory: ByteSize,
     /// On SIGTERM or Ctrl-C: how long the open checkpoint may take to finish before it is dropped (and

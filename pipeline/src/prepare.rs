@@ -18,6 +18,7 @@ use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
+use crate::quantity::ByteSize;
 use crate::stages::{DecoderPlan, StagePlan};
 
 /// The largest component that is read, in bytes.
@@ -228,7 +229,7 @@ fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Er
         .bootstrap_servers(&kafka.bootstrap_servers)
         .group_id(group)
         .topics(&kafka.topics)
-        .memory_budget(usize::try_from(file.memory.0).unwrap_or(usize::MAX))
+        .memory_budget(half(file.memory))
         .start(match kafka.start {
             Start::Earliest => gristmill::Start::Earliest,
             Start::Latest => gristmill::Start::Latest,
@@ -252,6 +253,11 @@ fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Er
     config.build().map_err(|e| Error::config(e.to_string()))
 }
 
+/// Records that were fetched have one half of a pipeline's memory, open files the other.
+fn half(memory: ByteSize) -> usize {
+    usize::try_from(memory.0 / 2).unwrap_or(usize::MAX).max(1)
+}
+
 async fn sink(checked: &Checked, plan: &StagePlan) -> Result<(SinkConfig, Option<GcsStore>), Error> {
     let file = &checked.pipeline;
     let files = &file.sink.files;
@@ -260,6 +266,7 @@ async fn sink(checked: &Checked, plan: &StagePlan) -> Result<(SinkConfig, Option
     opened.probe().await?;
     let mut config = SinkConfig::builder(opened.store)
         .prefix(place.prefix())
+        .memory(half(file.memory))
         .format(match files.format {
             FileFormat::Parquet => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
             FileFormat::Jsonl => gristmill_sinks::Format::JsonLines,

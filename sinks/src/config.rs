@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoints;
 use crate::format::{Format, ParquetOptions};
 use crate::ledger::driver::{Resources, Retry};
+use crate::memory::MemoryBudget;
 use crate::names::{MAX_OUTPUT_BYTES, PartitionId, final_name, join};
 use crate::store::{MAX_NAME_BYTES, Store, validate_name};
 
@@ -73,6 +74,7 @@ pub(crate) struct SinkSettings {
     pub(crate) rotation: Rotation,
     pub(crate) directories: Option<DirectoryTemplate>,
     pub(crate) limits: SinkLimits,
+    pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) payload: Payload,
     pub(crate) transform_digest: Option<String>,
 }
@@ -111,6 +113,7 @@ impl SinkConfig {
             rotation: Rotation::default(),
             directories: None,
             limits: SinkLimits::default(),
+            memory: 256 << 20,
             payload: Payload::default(),
             dead_letters: None,
             transform_digest: None,
@@ -137,6 +140,7 @@ pub struct SinkConfigBuilder {
     rotation: Rotation,
     directories: Option<DirectoryTemplate>,
     limits: SinkLimits,
+    memory: usize,
     payload: Payload,
     dead_letters: Option<Arc<dyn DeadLetterSink>>,
     transform_digest: Option<String>,
@@ -182,7 +186,14 @@ impl SinkConfigBuilder {
         self
     }
 
-    /// What bounds memory.
+    /// Bytes that the open files of all partitions may hold together; who holds more than its part then closes row
+    /// groups, files, and its entry early. Default: 256 MiB.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// What bounds the memory of one partition.
     pub fn limits(mut self, limits: SinkLimits) -> Self {
         self.limits = limits;
         self
@@ -260,6 +271,9 @@ impl SinkConfigBuilder {
                     .to_owned(),
             );
         }
+        if self.memory == 0 {
+            wrong.push("no file can be written in 0 bytes of memory".to_owned());
+        }
         if self.retry.attempts == 0 {
             wrong.push("0 attempts would never ask a store".to_owned());
         }
@@ -290,6 +304,7 @@ impl SinkConfigBuilder {
             rotation: self.rotation,
             directories: self.directories,
             limits: self.limits,
+            memory: MemoryBudget::new(self.memory),
             payload: self.payload,
             transform_digest: self.transform_digest,
         })))

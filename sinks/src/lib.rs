@@ -91,6 +91,7 @@ mod folder;
 mod format;
 mod gcs;
 mod ledger;
+mod memory;
 mod names;
 mod open_entry;
 mod partition_sink;

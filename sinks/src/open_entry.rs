@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow_array::{RecordBatch, UInt64Array};
@@ -13,6 +14,7 @@ use crate::dead_letter::{Blob, DeadLetter, Payload, RejectedPayload, Stage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Encoder;
 use crate::ledger::entry::{Counts, FileEntry};
+use crate::memory::{MemoryBudget, MemoryShare};
 use crate::names::{PartitionId, Paths, final_name};
 use crate::store::StagedWrite;
 
@@ -106,6 +108,7 @@ pub(crate) struct OpenEntry {
     clock: u64,
     /// A file was closed early because too many were open.
     pub(crate) crowded: bool,
+    memory: MemoryShare,
 }
 
 #[derive(Debug)]
@@ -124,7 +127,7 @@ struct OpenFile {
 }
 
 impl OpenEntry {
-    pub(crate) fn new(first: i64) -> Self {
+    pub(crate) fn new(first: i64, memory: &Arc<MemoryBudget>) -> Self {
         OpenEntry {
             first,
             position: first,
@@ -141,6 +144,7 @@ impl OpenEntry {
             next_seq: 0,
             clock: 0,
             crowded: false,
+            memory: MemoryShare::new(memory),
         }
     }
 
@@ -153,9 +157,14 @@ impl OpenEntry {
         !self.files.is_empty() || !self.staged.is_empty() || !self.rejects.is_empty()
     }
 
-    /// Bytes that wait in the open files.
+    /// Bytes that wait in memory: in the open files, in their uploads, and the rejects.
     pub(crate) fn buffered(&self) -> usize {
-        self.files.iter().map(|f| f.encoder.buffered()).sum()
+        self.files.iter().map(OpenFile::buffered).sum::<usize>() + self.reject_bytes
+    }
+
+    /// Whether another partition needs the memory that waits here.
+    pub(crate) fn has_to_give(&self) -> bool {
+        self.memory.has_to_give()
     }
 
     /// Bytes of all files, as far as they are encoded, and of the rejects.
@@ -242,6 +251,8 @@ impl OpenEntry {
         };
         self.reject_bytes += json_size(&letter);
         self.rejects.push(letter);
+        let buffered = self.buffered();
+        self.memory.set(buffered);
         Ok(())
     }
 
@@ -286,19 +297,27 @@ impl OpenEntry {
         file.rows += rows.num_rows() as u64;
         file.note_offsets(offsets);
         file.send(PART_BYTES).await?;
-        // Memory: what row groups hold counts too.
-        let limit = to.settings.limits.buffered_bytes;
+        self.keep_within_memory(to).await
+    }
+
+    /// Closes row groups early, and where that does not help files, until what waits in memory is within the limits.
+    async fn keep_within_memory(&mut self, to: &Target<'_>) -> Result<()> {
         let mut buffered = self.buffered();
-        while buffered > limit {
-            let Some(fullest) = self.files.iter_mut().max_by_key(|f| f.encoder.buffered()) else { break };
-            let before = fullest.encoder.buffered();
-            fullest.encoder.flush()?;
-            fullest.send(1).await?;
-            let freed = before.saturating_sub(fullest.encoder.buffered());
-            if freed == 0 {
-                break;
+        self.memory.set(buffered);
+        while buffered > to.settings.limits.buffered_bytes || self.memory.has_to_give() {
+            let fullest = (0..self.files.len()).max_by_key(|i| self.files[*i].buffered());
+            let Some(fullest) = fullest.filter(|i| self.files[*i].buffered() > 0) else { break };
+            let file = &mut self.files[fullest];
+            file.encoder.flush()?;
+            file.send(1).await?;
+            if self.buffered() >= buffered {
+                // It waits in the upload: only its end sends it.
+                self.crowded = true;
+                let file = self.files.swap_remove(fullest);
+                self.close(to, file).await?;
             }
-            buffered -= freed;
+            buffered = self.buffered();
+            self.memory.set(buffered);
         }
         Ok(())
     }
@@ -433,6 +452,10 @@ fn digest<'a>(schemas: impl Iterator<Item = &'a String>) -> String {
 }
 
 impl OpenFile {
+    fn buffered(&self) -> usize {
+        self.encoder.buffered() + self.upload.buffered()
+    }
+
     fn note_offsets(&mut self, offsets: impl Iterator<Item = i64>) {
         for offset in offsets {
             let (first, last) = self.offsets.unwrap_or((offset, offset));
@@ -505,7 +528,7 @@ mod tests {
 
     #[test]
     fn positions_only_rise_and_cover_what_was_appended() {
-        let mut entry = OpenEntry::new(5);
+        let mut entry = OpenEntry::new(5, &MemoryBudget::new(1 << 20));
         let record = |offset| RejectedRecord {
             offset,
             sub: 0,
@@ -529,7 +552,7 @@ mod tests {
 
     #[test]
     fn the_codes_that_are_counted_are_bounded() {
-        let mut entry = OpenEntry::new(0);
+        let mut entry = OpenEntry::new(0, &MemoryBudget::new(1 << 20));
         for i in 0..200 {
             let record = RejectedRecord {
                 offset: i,

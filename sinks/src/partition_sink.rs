@@ -100,7 +100,7 @@ impl PartitionSink {
         let mut ledger = Ledger::new(settings.resources.clone(), id.clone(), paths.clone(), start_if_new);
         ledger.drive().await?;
         let next = ready(&ledger)?;
-        let open = OpenEntry::new(next);
+        let open = OpenEntry::new(next, &settings.memory);
         Ok((PartitionSink { settings, id, paths, ledger, open, proposed: None, torn: false }, next))
     }
 
@@ -207,6 +207,7 @@ impl PartitionSink {
                 || open.counts.written >= rotation.rows
                 || open.bytes() >= rotation.bytes
                 || open.crowded
+                || open.has_to_give()
                 || open.file_count() >= limits.entry_files
                 || open.reject_bytes >= limits.reject_bytes)
     }
@@ -250,7 +251,7 @@ impl PartitionSink {
         }
         self.ledger.drive().await?;
         let next = ready(&self.ledger)?;
-        self.open = OpenEntry::new(next);
+        self.open = OpenEntry::new(next, &self.settings.memory);
         let Some(Proposed { entry, adopted_before }) = self.proposed.take() else {
             return Ok(Checkpoint::Nothing);
         };
