@@ -6,4 +6,5 @@ mod folder;
 mod memory;
 mod model;
 mod random_runs;
+mod repair;
 mod topic;
