@@ -1,7 +1,7 @@
 //! From a checked file to everything that a run needs.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ const STALE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) name: String,
+    pub(crate) file: PathBuf,
     pub(crate) bootstrap_servers: String,
     pub(crate) consumer: ConsumerConfig,
     pub(crate) plan: StagePlan,
@@ -46,9 +47,10 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
     let file = &checked.pipeline;
     Ok(Prepared {
         name: file.name.clone(),
+        file: checked.file.clone(),
         bootstrap_servers: file.source.kafka.bootstrap_servers.clone(),
         consumer: consumer(&checked, names_for_ids)?,
-        sink: sink(&checked, &plan)?,
+        sink: sink(&checked, plan.transform.as_ref().map(|(transform, _)| transform.digest()))?,
         plan,
         has_dead_letters: file.dead_letters.is_some(),
         registry,
@@ -208,7 +210,7 @@ pub(crate) async fn writer_schema(registry: &SchemaRegistry, id: u32) -> Result<
     }
 }
 
-fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Error> {
+pub(crate) fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Error> {
     let file = &checked.pipeline;
     let kafka = &file.source.kafka;
     let group = kafka.group.clone().unwrap_or_else(|| format!("gristmill-{}", file.name));
@@ -240,7 +242,7 @@ fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Er
     config.build().map_err(|e| Error::config(e.to_string()))
 }
 
-fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
+fn sink(checked: &Checked, transform_digest: Option<&str>) -> Result<SinkConfig, Error> {
     let file = &checked.pipeline;
     let files = &file.sink.files;
     let mut config = SinkConfig::builder(store(checked, &files.folder)?)
@@ -256,8 +258,8 @@ fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
     if let Some(template) = &files.directories {
         config = config.directories(DirectoryTemplate::parse(template).map_err(Error::sink)?);
     }
-    if let Some((transform, _)) = &plan.transform {
-        config = config.transform_digest(transform.digest());
+    if let Some(digest) = transform_digest {
+        config = config.transform_digest(digest);
     }
     if let Some(dead) = &file.dead_letters {
         config = config.payload(match dead.payload {
@@ -289,6 +291,16 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
     }
     let store = FolderStore::open(&folder).map_err(Error::sink)?;
     SinkConfig::builder(Arc::new(store)).build().map_err(Error::sink)
+}
+
+/// As [`ledger_of`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
+/// delivery of those before it. Called on a tokio runtime.
+///
+/// # Errors
+/// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
+pub fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
+    ledger_of(checked)?;
+    sink(checked, None)
 }
 
 /// The store of a folder of the file. What killed processes left half-written is deleted beside the work.

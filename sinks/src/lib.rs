@@ -111,7 +111,7 @@ pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};
 pub use ledger::operation::{LoggedOperation, Operation, Outcome, operations};
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
-pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files};
+pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
 pub use open_entry::{RejectedRecord, RowCoord};
 pub use partition_sink::{Checkpoint, PartitionSink, Published};

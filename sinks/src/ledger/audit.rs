@@ -3,7 +3,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::driver::{firsts, read_entry, read_rejects};
-use super::entry::{Entry, Genesis, Rejects};
+use super::entry::{Entry, FileEntry, Genesis, Rejects};
 use crate::config::SinkConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{PartitionId, Paths, join, parse_topic_id};
@@ -348,8 +348,8 @@ async fn verify_files(
 ) -> Result<()> {
     let objects = &config.0.resources.objects;
     let offsets = Some((entry.first, entry.next));
-    // A file of the newest entry is still staged.
-    let mut waiting = false;
+    // The first file of the newest entry that is still staged.
+    let mut waiting: Option<&FileEntry> = None;
     for file in &entry.files {
         known.insert(hash(&file.final_name));
         report.files += 1;
@@ -358,9 +358,14 @@ async fn verify_files(
         let name = file.final_name.clone();
         let mut found = objects.stat(&name).await?;
         let is_staged = found.is_none() && objects.stat(&file.staged).await?.is_some();
+        let mut is_lost = false;
         if found.is_none() && !is_staged {
-            // A running pipeline may have published it between the two looks.
+            // A running pipeline may have published it between the two looks; or all, and a user deleted this one.
             found = objects.stat(&name).await?;
+            is_lost = match waiting {
+                Some(earlier) if found.is_none() => objects.stat(&earlier.staged).await?.is_some(),
+                _ => false,
+            };
         }
         let (kind, text) = match found {
             Some(found) if found.bytes != file.bytes || found.crc32c != file.crc32c => (
@@ -372,13 +377,13 @@ async fn verify_files(
             ),
             Some(_) => continue,
             None if is_staged && is_tip => {
-                waiting = true;
+                waiting = waiting.or(Some(file));
                 (FindingKind::Pending, "is staged; the next start publishes it".to_owned())
             }
             None if is_staged => {
                 (FindingKind::NotPublished, format!("is still {}, and later entries exist", file.staged))
             }
-            None if waiting => {
+            None if is_lost => {
                 let text = format!("was lost before it was published, with {} rows", file.rows);
                 (FindingKind::LostFile, text)
             }

@@ -88,12 +88,7 @@ impl Operation {
     /// # Errors
     /// Those of the state store.
     pub async fn end(&self, config: &SinkConfig, changes: Vec<String>, error: Option<String>) -> Result<()> {
-        let outcome = Outcome {
-            format_version: FORMAT_VERSION,
-            at: now(),
-            changes,
-            error,
-        };
+        let outcome = Outcome { format_version: FORMAT_VERSION, at: now(), changes, error };
         create(config, &self.name("outcome.json"), to_json(&outcome)?).await
     }
 

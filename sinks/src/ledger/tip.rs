@@ -49,6 +49,20 @@ impl MissingFiles {
     }
 }
 
+/// The files of the newest entry that are still staged: the next owner of the partition publishes them.
+///
+/// # Errors
+/// Those of the object store.
+pub async fn waiting_files(config: &SinkConfig, entry: &Entry) -> Result<Vec<FileEntry>> {
+    let mut waiting = Vec::new();
+    for file in &entry.files {
+        if config.0.resources.objects.stat(&file.staged).await?.is_some() {
+            waiting.push(file.clone());
+        }
+    }
+    Ok(waiting)
+}
+
 /// Looks for files of the newest entry that are gone from both of their places. Changes nothing, but may read every
 /// file of the entry once.
 ///
