@@ -1,8 +1,14 @@
 //! `gristmill ledger`.
 
+mod change;
+mod log;
+mod repair;
+mod reset;
+mod skip;
+
 use std::path::PathBuf;
 
-use gristmill_sinks::{Rejects, SinkConfig};
+use gristmill_sinks::{LedgerRef, Rejects, SinkConfig};
 
 use crate::exit::Exit;
 
@@ -31,6 +37,53 @@ pub(crate) enum Command {
         /// The pipeline file.
         file: PathBuf,
     },
+    /// Give up a range of a partition, from where its ledger ends up to an offset: what retention has taken, or what
+    /// is not wanted. Shows what it would do unless `--yes` is there. Safe beside a running pipeline.
+    Skip(skip::Args),
+    /// Put the group's committed offsets back to where the ledgers end; without a ledger, let one begin at the group's
+    /// offset. Shows what it would do unless `--yes` is there. The pipeline has to be stopped.
+    Reset(reset::Args),
+    /// Mend what `verify` finds and what needs only the ledger: publish what is still staged, delete what no entry
+    /// names. For the rest, says how to get it back. Shows what it would do unless `--yes` is there. Safe beside a
+    /// running pipeline.
+    Repair(repair::Args),
+    /// Show what operators did to the ledgers: who, when, why, and what came of it.
+    Log {
+        /// The pipeline file.
+        file: PathBuf,
+    },
+}
+
+/// Which ledgers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// The pipeline file.
+    file: PathBuf,
+    /// Only this topic.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Only this partition.
+    #[arg(long)]
+    partition: Option<i32>,
+}
+
+impl Place {
+    /// Those that there are.
+    async fn ledgers(&self, config: &SinkConfig) -> Result<Vec<LedgerRef>, Exit> {
+        let mut ledgers = gristmill_sinks::list_ledgers(config).await.map_err(Exit::failed)?;
+        ledgers.retain(|l| {
+            self.topic.as_ref().is_none_or(|t| *t == l.id.topic)
+                && self.partition.is_none_or(|p| p == l.id.partition)
+        });
+        Ok(ledgers)
+    }
+}
+
+impl Command {
+    /// Those that may talk to Kafka, of the group or of dead letters.
+    pub(crate) fn changes_ledgers(&self) -> bool {
+        matches!(self, Command::Skip(_) | Command::Reset(_) | Command::Repair(_))
+    }
 }
 
 pub(crate) fn run(command: &Command) -> Result<(), Exit> {
@@ -45,6 +98,10 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
             let config = gristmill_pipeline::ledger_of(&gristmill_pipeline::check(file)?)?;
             runtime.block_on(verify(&config))
         }
+        Command::Skip(args) => runtime.block_on(skip::run(args)),
+        Command::Reset(args) => runtime.block_on(reset::run(args)),
+        Command::Repair(args) => runtime.block_on(repair::run(args)),
+        Command::Log { file } => runtime.block_on(log::run(file)),
     }
 }
 
@@ -88,6 +145,10 @@ async fn list(config: &SinkConfig, chosen: &Chosen<'_>) -> gristmill_sinks::Resu
                     entry.files.len(),
                     rejects
                 );
+                if let Some(note) = &entry.note {
+                    let why = if note.reason.is_empty() { "no reason given" } else { &note.reason };
+                    println!("      {} by {}: {why}", note.kind, note.by);
+                }
                 if chosen.files {
                     for file in &entry.files {
                         println!("      {}  {} rows, {} bytes", file.final_name, file.rows, file.bytes);
@@ -127,6 +188,12 @@ async fn verify(config: &SinkConfig) -> Result<(), Exit> {
             ledger.bytes,
             ledger.rejects
         );
+        if ledger.skips > 0 {
+            println!(
+                "     {} offsets were given up in {} entries: see `gristmill ledger log`",
+                ledger.skipped_offsets, ledger.skips
+            );
+        }
         for finding in &ledger.findings {
             println!("     {}: {}", finding.object, finding.text);
         }

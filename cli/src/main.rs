@@ -50,7 +50,7 @@ enum Command {
     /// Check, test and describe pipeline files.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
-    /// Look at the ledger: which ranges of a topic are published, in which files.
+    /// Look at the ledger, and mend it: which ranges of a topic are published, in which files.
     #[command(subcommand)]
     Ledger(ledger::Command),
     /// Build and test transforms.
@@ -60,9 +60,19 @@ enum Command {
     Demo(demo::Args),
 }
 
+impl Command {
+    fn talks_to_kafka(&self) -> bool {
+        match self {
+            Command::Run(_) | Command::Demo(_) => true,
+            Command::Ledger(command) => command.changes_ledgers(),
+            _ => false,
+        }
+    }
+}
+
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    if !matches!(cli.command, Command::Run(_) | Command::Demo(_)) {
+    if !cli.command.talks_to_kafka() {
         end_with_the_reader();
     }
     let result = log(cli.log_format, matches!(cli.command, Command::Run(_)));

@@ -13,8 +13,8 @@ use crate::exit::Exit;
 On SIGTERM or Ctrl-C the open checkpoint is finished, then the command ends. A second signal, or
 `shutdown_timeout` in the file, drops it instead: nothing is lost, its records are read again.
 More processes: run the same file with the same folder; they share the partitions as members of one
-consumer group. The ledger lies in the folder, so a local folder on each of several machines would double
-records: there the folder must be on a shared file system with an atomic rename that does not replace.
+consumer group. The ledger lies in the folder, so on several machines the folder must be on a shared file
+system with an atomic rename that does not replace; a local folder on each could double records.
 If no broker answers at the start, the command ends with 1 after some seconds: let a supervisor restart it.")]
 pub(crate) struct Args {
     /// The pipeline file.

@@ -18,6 +18,8 @@ pub struct Checked {
     pub pipeline: PipelineFile,
     /// The file's folder, to which its paths are relative.
     pub base: PathBuf,
+    /// The file, as it was named.
+    pub file: PathBuf,
 }
 
 impl Checked {
@@ -58,7 +60,7 @@ pub fn check(path: &Path) -> Result<Checked, Problems> {
     let document = Document::load(path)?;
     let pipeline: PipelineFile = document.typed(&schema())?;
     let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
-    let checked = Checked { pipeline, base };
+    let checked = Checked { pipeline, base, file: path.to_path_buf() };
     let mut problems = Vec::new();
     contradictions(&checked, &mut |pointer, message| problems.push(document.problem(pointer, message)));
     document.finish(problems)?;

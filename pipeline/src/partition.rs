@@ -8,6 +8,8 @@ use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, St
 use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind};
+use crate::exits::{self, Place};
+use crate::group_offset;
 use crate::metrics::RejectLabels;
 use crate::shared::Shared;
 use crate::stages::{Processed, Stages};
@@ -21,6 +23,8 @@ pub(crate) enum Order {
     Finish,
     /// The partition is someone else's: drop what is open, then end.
     Abandon,
+    /// Kafka no longer has what comes next: finish what was read, then say what is gone.
+    PositionLost,
 }
 
 /// The longest that a worker waits before it looks at the age of its open files again.
@@ -49,11 +53,12 @@ async fn work(
         topic_id,
         partition: assigned.partition,
     };
-    let start = shared.start_of(&assigned, topic_id).await?;
+    let start = shared.start_of(&assigned, &id).await?;
+    let mark = group_offset::mark(&id);
     let (sink, next) = PartitionSink::open(shared.sink.clone(), id, start).await.map_err(Error::sink)?;
     sweep(&shared, sink.id());
     let stages = shared.plan.open(&assigned.topic, assigned.partition)?;
-    let stream = assigned.begin(begin_at(next));
+    let stream = assigned.commit_metadata(mark).begin(begin_at(next));
     let mut worker =
         Worker { shared, sink, stages, stream, topic_id, last: None, counted: LedgerCounters::default() };
     worker.count_recovery();
@@ -66,6 +71,7 @@ async fn work(
                     Order::Run => {}
                     Order::Finish => return worker.checkpoint().await,
                     Order::Abandon => return worker.abandon().await,
+                    Order::PositionLost => return worker.position_lost().await,
                 }
             }
             delivery = worker.stream.next() => match delivery {
@@ -215,13 +221,20 @@ impl Worker {
         if now == self.topic_id {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::Source,
-            format!(
-                "the topic was deleted and created again while it was read; what was read of the old one from offset {} on was not written. Start the pipeline again: the new topic has a ledger of its own and is read from its beginning",
-                self.sink.first()
-            ),
-        ))
+        Err(exits::created_again(Place::of(&self.shared.file, self.sink.id()), self.sink.first()))
+    }
+
+    /// Publishes what was read before the position was lost, so that nothing more is gone than has to be, and gives
+    /// the error that says what is.
+    async fn position_lost(mut self) -> Result<(), Error> {
+        while let Ok(Some(delivery)) = tokio::time::timeout(TICK, self.stream.next()).await {
+            self.take(delivery).await?;
+        }
+        self.checkpoint().await?;
+        let at = Place::of(&self.shared.file, self.sink.id());
+        let (earliest, end) = self.shared.watermarks(at.topic, at.partition).await?;
+        // What is open beyond the last entry holds no row: it was too young to be sealed, and is read again.
+        Err(exits::out_of_range(at, self.sink.first(), earliest, end))
     }
 
     async fn abandon(self) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! From a checked file to everything that a run needs.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ const MAX_COMPONENT: u64 = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) name: String,
+    pub(crate) file: PathBuf,
     pub(crate) bootstrap_servers: String,
     pub(crate) consumer: ConsumerConfig,
     pub(crate) plan: StagePlan,
@@ -43,9 +44,10 @@ pub(crate) struct Prepared {
 pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Prepared, Error> {
     let (plan, registry) = plan(&checked).await?;
     let file = &checked.pipeline;
-    let (sink, gcs) = sink(&checked, &plan).await?;
+    let (sink, gcs) = sink(&checked, Some(&plan)).await?;
     Ok(Prepared {
         name: file.name.clone(),
+        file: checked.file.clone(),
         bootstrap_servers: file.source.kafka.bootstrap_servers.clone(),
         consumer: consumer(&checked, names_for_ids)?,
         sink,
@@ -221,7 +223,7 @@ pub(crate) async fn writer_schema(registry: &SchemaRegistry, id: u32) -> Result<
     }
 }
 
-fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Error> {
+pub(crate) fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Error> {
     let file = &checked.pipeline;
     let kafka = &file.source.kafka;
     let group = kafka.group.clone().unwrap_or_else(|| format!("gristmill-{}", file.name));
@@ -258,7 +260,7 @@ fn half(memory: ByteSize) -> usize {
     usize::try_from(memory.0 / 2).unwrap_or(usize::MAX).max(1)
 }
 
-async fn sink(checked: &Checked, plan: &StagePlan) -> Result<(SinkConfig, Option<GcsStore>), Error> {
+async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig, Option<GcsStore>), Error> {
     let file = &checked.pipeline;
     let files = &file.sink.files;
     let place = files.place();
@@ -276,10 +278,10 @@ async fn sink(checked: &Checked, plan: &StagePlan) -> Result<(SinkConfig, Option
             rows: files.rotate.rows,
             age: files.rotate.age.duration(),
         });
-    if let Some(template) = &plan.directories {
+    if let Some(template) = plan.and_then(|plan| plan.directories.as_ref()) {
         config = config.directories(template.clone());
     }
-    if let Some((transform, _)) = &plan.transform {
+    if let Some((transform, _)) = plan.and_then(|plan| plan.transform.as_ref()) {
         config = config.transform_digest(transform.digest());
     }
     if let Some(dead) = &file.dead_letters {
@@ -309,6 +311,16 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
     let place = checked.pipeline.sink.files.place();
     let opened = place.look(checked)?;
     SinkConfig::builder(opened.store).prefix(place.prefix()).build().map_err(Error::sink)
+}
+
+/// As [`ledger_of`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
+/// delivery of those before it.
+///
+/// # Errors
+/// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
+pub async fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
+    ledger_of(checked)?;
+    Ok(sink(checked, None).await?.0)
 }
 
 /// For dead letters; it has the consumer's security.

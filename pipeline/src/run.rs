@@ -105,6 +105,7 @@ impl Pipeline {
             consumer.cluster_id().await.map_err(|e| Error::unreachable(&prepared.bootstrap_servers, e))?;
         let shared = Arc::new(Shared {
             pipeline: prepared.name,
+            file: prepared.file,
             cluster,
             consumer,
             plan: prepared.plan,
@@ -134,6 +135,8 @@ impl Pipeline {
                             workers.abandon(&p.topic, p.partition);
                         }
                     }
+                    Some(ConsumerEvent::Error(error))
+                        if error.kind() == gristmill::ErrorKind::OffsetOutOfRange && workers.position_lost(&error) => {}
                     // A partition that stands still for good would be skipped in silence; a pipeline that reads
                     // nothing, and that trying again does not help, has to say so.
                     Some(ConsumerEvent::Error(error))
@@ -202,6 +205,17 @@ struct Worker {
     orders: watch::Sender<Order>,
 }
 
+impl Worker {
+    /// Gives an order to a worker that has none yet.
+    fn order(&self, order: Order) {
+        self.orders.send_if_modified(|now| {
+            let changes = *now == Order::Run;
+            *now = if changes { order } else { *now };
+            changes
+        });
+    }
+}
+
 struct Workers {
     shared: Arc<Shared>,
     tasks: JoinSet<(u64, Result<(), Error>)>,
@@ -228,13 +242,21 @@ impl Workers {
         }
     }
 
+    /// Tells the worker of the error's partition that there is nothing to read where it is; whether there is one.
+    fn position_lost(&self, error: &gristmill::Error) -> bool {
+        let (Some(topic), Some(partition)) = (error.topic(), error.partition()) else { return false };
+        let mut found = false;
+        for worker in self.running.values().filter(|w| *w.topic == *topic && w.partition == partition) {
+            // One that is ending already says what there is to say.
+            worker.order(Order::PositionLost);
+            found = true;
+        }
+        found
+    }
+
     fn order_all(&self, order: Order) {
         for worker in self.running.values() {
-            worker.orders.send_if_modified(|now| {
-                let changes = *now == Order::Run;
-                *now = if changes { order } else { *now };
-                changes
-            });
+            worker.order(order);
         }
     }
 }

@@ -1,14 +1,17 @@
 //! What the workers of a pipeline share.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, Consumer, SchemaRegistry};
-use gristmill_sinks::SinkConfig;
+use gristmill_sinks::{LedgerEnd, PartitionId, SinkConfig};
 use gristmill_smt::{Applied, Level};
 
 use crate::error::Error;
+use crate::exits::{self, Place};
+use crate::group_offset::{Author, Span, Verdict, judge};
 use crate::metrics::{GuestLabels, Metrics};
 use crate::prepare;
 use crate::stages::StagePlan;
@@ -16,6 +19,8 @@ use crate::stages::StagePlan;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pipeline: String,
+    /// The pipeline file, as the user named it.
+    pub(crate) file: PathBuf,
     pub(crate) cluster: String,
     pub(crate) consumer: Consumer,
     pub(crate) plan: StagePlan,
@@ -66,18 +71,88 @@ impl Shared {
         }
     }
 
-    /// Where the ledger of a partition starts that has none.
+    /// The earliest offset that a partition has, and the one after its last; asked for again as [`Self::topic_id_now`].
+    pub(crate) async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
+        let deadline = Instant::now() + ASK_AGAIN;
+        loop {
+            match self.consumer.watermarks(topic, partition).await {
+                Ok(ends) => return Ok(ends),
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                    tracing::warn!(%error, "asking again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(Error::source(error)),
+            }
+        }
+    }
+
+    /// Where the ledger of a partition starts if it has none, after a look at whether ledger and group agree.
+    /// Nothing is created or published before that.
     ///
     /// A topic that was deleted and created again starts at its beginning, whatever the group has committed:
     /// that offset is the old topic's. Otherwise at the group's offset, or as the file says. 0 means the earliest
     /// record that there is.
-    pub(crate) async fn start_of(&self, assigned: &AssignedPartition, id: [u8; 16]) -> Result<i64, Error> {
-        let known =
-            gristmill_sinks::known_topic_ids(&self.sink, &assigned.topic).await.map_err(Error::sink)?;
-        if known.iter().any(|other| *other != id) {
-            return Ok(0);
+    pub(crate) async fn start_of(
+        &self,
+        assigned: &AssignedPartition,
+        id: &PartitionId,
+    ) -> Result<i64, Error> {
+        let at = Place::of(&self.file, id);
+        let end = gristmill_sinks::ledger_end(&self.sink, id).await.map_err(Error::sink)?;
+        let span = end.as_ref().map(|end| Span { start: end.start, next: end.next });
+        let recreated = span.is_none_or(|s| s.start == s.next) && self.was_created_again(id).await?;
+        let author = Author::of(assigned.group_metadata.as_deref(), id);
+        let committed = assigned.group_offset.map(|offset| (offset, author.clone()));
+        match judge(span, committed, recreated) {
+            Verdict::GoOn => {}
+            Verdict::StartAtBeginning => return Ok(0),
+            Verdict::StartAtGroup => return Ok(assigned.start_offset().unwrap_or(0)),
+            Verdict::Moved { committed, next, by } => return Err(exits::moved(at, committed, next, &by)),
+            Verdict::LedgerBehind { committed, next } => {
+                return Err(exits::ledger_behind(at, committed, next));
+            }
+            Verdict::LedgerGone { committed } => return Err(exits::ledger_gone(at, committed)),
         }
-        Ok(assigned.start_offset().unwrap_or(0))
+        if let Some(end) = end {
+            let ours = assigned.group_offset.filter(|_| author == Author::Ours);
+            self.newest_files_are_there(at, &end, ours).await?;
+        }
+        Ok(0)
+    }
+
+    /// Whether the state store knows another topic of that name.
+    async fn was_created_again(&self, id: &PartitionId) -> Result<bool, Error> {
+        let known = gristmill_sinks::known_topic_ids(&self.sink, &id.topic).await.map_err(Error::sink)?;
+        Ok(known.iter().any(|other| *other != id.topic_id))
+    }
+
+    /// A file of the newest entry that is gone was published and then deleted, or lost before. What we committed was
+    /// published; for the rest, the order of publishing may prove a loss.
+    async fn newest_files_are_there(
+        &self,
+        at: Place<'_>,
+        end: &LedgerEnd,
+        committed: Option<i64>,
+    ) -> Result<(), Error> {
+        let Some(tip) = end.tip.as_deref().filter(|tip| committed.is_none_or(|c| c < tip.next)) else {
+            return Ok(());
+        };
+        let missing = gristmill_sinks::missing_files(&self.sink, tip).await.map_err(Error::sink)?;
+        if let Some(file) = missing.lost.first() {
+            return Err(exits::lost_file(at, (tip.first, tip.next), file));
+        }
+        for file in &missing.gone {
+            tracing::warn!(
+                topic = at.topic,
+                partition = at.partition,
+                file = file.final_name,
+                rows = file.rows,
+                "a file of the newest ledger entry is gone: deleted after it was published, or lost before; `gristmill \
+                 ledger verify {}` lists all that are",
+                exits::quoted(at.file)
+            );
+        }
+        Ok(())
     }
 
     /// The schema that records were written with; `None` if there is none that can be used. One that the

@@ -39,6 +39,7 @@
 
 mod consumer;
 mod error;
+mod group_offsets;
 #[cfg(feature = "mock")]
 mod mock;
 mod native;
@@ -52,6 +53,7 @@ pub use consumer::{
     Delivery, GroupProtocol, Isolation, PartitionStream, RevokedPartition, Start, TopicIds,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use group_offsets::{GroupOffset, GroupOffsets};
 #[cfg(feature = "mock")]
 pub use mock::{MockCluster, MockRequest};
 pub use offsets::{Completion, Token, TopicPartition};

@@ -68,6 +68,7 @@
 //! {prefix}/{topic}[+{output}]/{dt=..}/{topic}[+{output}]+{incarnation}+{partition}+{first}+{seq}.parquet   final files
 //! {state}/ledger/{topic}/{topic id}/{partition}/genesis.json, {first}.json                                 the ledger
 //! {state}/staged/{topic}/{topic id}/{partition}/{first}+{attempt}+{seq}                                    staged files
+//! {state}/operations/{time}-{id}.json                                                                      what operators did
 //! ```
 //!
 //! `{state}` is `{prefix}/_gristmill` unless configured. Readers skip names that begin with `_`, and staged
@@ -116,10 +117,13 @@ pub use format::{Format, ParquetOptions};
 pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
     Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, known_topic_ids, list_ledgers,
-    read_entries, sweep_orphans, verify,
+    read_entries, sweep_orphans, verify, verify_ledger,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
-pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Rejects};
+pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};
+pub use ledger::operation::{LoggedOperation, Operation, Outcome, operations};
+pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
+pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
 pub use open_entry::{RejectedRecord, RowCoord};
 pub use partition_sink::{Checkpoint, PartitionSink, Published};

@@ -1,4 +1,5 @@
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -7,10 +8,13 @@ pub(crate) fn kafka_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka")
 }
 
+fn pom() -> String {
+    fs::read_to_string(kafka_folder().join("pom.xml")).expect("kafka/pom.xml is part of the sources")
+}
+
 /// The version in the POM, which is the one place where it is written.
 fn version() -> String {
-    let pom =
-        fs::read_to_string(kafka_folder().join("pom.xml")).expect("kafka/pom.xml is part of the sources");
+    let pom = pom();
     let (_, rest) = pom.split_once("<kafka.version>").expect("the POM names Kafka's version");
     rest.split_once("</kafka.version>").expect("the element is closed").0.to_owned()
 }
@@ -34,7 +38,10 @@ pub(crate) fn runs(program: &str, argument: &str) -> bool {
 /// `Err` says what is missing on this machine.
 pub(crate) fn libs() -> Result<PathBuf, String> {
     let cache = cache();
-    let libs = cache.join("libs");
+    // By what is asked for, so that another checkout with another POM does not take it away.
+    let mut hasher = DefaultHasher::new();
+    pom().hash(&mut hasher);
+    let libs = cache.join(format!("libs-{:016x}", hasher.finish()));
     fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
     let lock = File::create(cache.join("lock")).map_err(|e| format!("cannot create the lock file: {e}"))?;
     lock.lock().map_err(|e| format!("cannot lock the cache: {e}"))?;

@@ -103,6 +103,23 @@ impl RealKafka {
         self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.port)).collect::<Vec<_>>().join(",")
     }
 
+    /// Moves the offset of a group without members by Kafka's own tool, as `kafka-consumer-groups.sh` does.
+    ///
+    /// # Panics
+    /// If the tool does not do it.
+    pub fn move_offset(&self, group: &str, topic: &str, partition: i32, to: i64) {
+        let output = java(&self.libs, &self.nodes[0].folder.join("tool.log"))
+            .arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand")
+            .args(["--bootstrap-server", &self.bootstrap_servers(), "--group", group])
+            .args(["--topic", &format!("{topic}:{partition}")])
+            .args(["--reset-offsets", "--to-offset", &to.to_string(), "--execute"])
+            .output()
+            .expect("java runs");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let moved = self.committed_offsets(group, topic, partition + 1);
+        assert!(output.status.success() && moved[partition as usize] == to, "{moved:?}: {text}");
+    }
+
     /// Number of nodes.
     pub fn node_count(&self) -> usize {
         self.nodes.len()

@@ -77,6 +77,22 @@ impl Pipeline {
         (output.status.code(), text)
     }
 
+    /// Runs a whole command line as it was printed for a user to paste, with the command under test as `gristmill`.
+    pub fn paste(&self, line: &str) -> (Option<i32>, String) {
+        let rest = line.strip_prefix("gristmill ").expect("a command of ours");
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!("\"$GRISTMILL\" {rest}"))
+            .env("GRISTMILL", gristmill())
+            .env("USER", "ada")
+            .env_remove("GRISTMILL_FAILPOINT")
+            .output()
+            .expect("sh starts");
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), text)
+    }
+
     /// How often `text` stands in the logs of all runs.
     pub fn count_in_logs(&self, text: &str) -> usize {
         (0..self.started.get())
@@ -223,6 +239,11 @@ impl Running {
         // SAFETY: the process is our child and was not waited for, so its id is still its own.
         let sent = unsafe { libc::kill(self.child.id() as i32, signal) };
         assert_eq!(sent, 0, "the process is there");
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
     }
 
     /// SIGCONT.

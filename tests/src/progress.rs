@@ -1,6 +1,6 @@
 //! How far a group has come, as the brokers tell it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -35,7 +35,16 @@ impl RealKafka {
     pub fn committed_offsets(&self, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, partitions - 1);
-        let committed = self.watcher(group).committed_offsets(list, WAIT).expect("the cluster answers");
+        let watcher = self.watcher(group);
+        let deadline = Instant::now() + WAIT;
+        let committed = loop {
+            match watcher.committed_offsets(list.clone(), WAIT) {
+                Ok(committed) => break committed,
+                // A cluster that has just started has no coordinator yet.
+                Err(error) => assert!(Instant::now() < deadline, "the cluster does not answer: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
         let offset =
             |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| e.offset().to_raw().unwrap_or(-1);
         committed.elements().into_iter().map(|e| offset(e).max(-1)).collect()

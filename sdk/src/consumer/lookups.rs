@@ -19,6 +19,8 @@ pub(super) enum Question {
     /// The earliest offset of a partition, for an epoch.
     Earliest(TopicPartition, u64),
     TopicId(String, oneshot::Sender<Result<[u8; 16]>>),
+    /// The earliest offset of a partition, and the one after its last.
+    Watermarks(String, i32, oneshot::Sender<Result<(i64, i64)>>),
     ClusterId(oneshot::Sender<Result<String>>),
 }
 
@@ -46,6 +48,9 @@ impl Lookups {
                 Question::TopicId(topic, reply) => {
                     let _ = reply.send(self.client.topic_id(&topic, self.wait));
                 }
+                Question::Watermarks(topic, partition, reply) => {
+                    let _ = reply.send(self.client.watermarks(&topic, partition, self.wait));
+                }
                 Question::ClusterId(reply) => {
                     let _ = reply.send(self.client.cluster_id(self.wait));
                 }
@@ -64,7 +69,10 @@ impl Lookups {
             .iter()
             .map(|(at, _)| {
                 let facts = &topics[&*at.topic];
-                let group_offset = facts.committed.get(&at.partition).copied();
+                let (group_offset, group_metadata) = match facts.committed.get(&at.partition) {
+                    Some((offset, metadata)) => (Some(*offset), metadata.clone()),
+                    None => (None, None),
+                };
                 let group_start = match (group_offset, self.start) {
                     (Some(offset), _) => GroupStart::Committed(offset),
                     // The group has started on this topic: the partition is new.
@@ -75,7 +83,7 @@ impl Lookups {
                     }
                     (None, Start::Committed) => GroupStart::Missing,
                 };
-                Ok(Resolved { topic_id: facts.topic_id, group_offset, group_start })
+                Ok(Resolved { topic_id: facts.topic_id, group_offset, group_metadata, group_start })
             })
             .collect()
     }
@@ -91,13 +99,17 @@ impl Lookups {
             list.add(topic, partition, crate::native::INVALID);
         }
         let committed = self.client.committed(&list, self.wait)?;
-        let committed =
-            committed.into_iter().filter(|e| e.offset >= 0).map(|e| (e.partition, e.offset)).collect();
+        let committed = committed
+            .into_iter()
+            .filter(|e| e.offset >= 0)
+            .map(|e| (e.partition, (e.offset, e.metadata)))
+            .collect();
         Ok(TopicFacts { topic_id, committed })
     }
 }
 
 struct TopicFacts {
     topic_id: Option<[u8; 16]>,
-    committed: HashMap<i32, i64>,
+    /// Offset and metadata, by partition.
+    committed: HashMap<i32, (i64, Option<String>)>,
 }

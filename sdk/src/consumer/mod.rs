@@ -118,6 +118,17 @@ impl Consumer {
         self.ask(Question::TopicId(topic.to_owned(), reply), answer, "read the topic's id").await
     }
 
+    /// The earliest offset that a partition has now, and the offset after its last record (of committed
+    /// transactions, unless the configuration reads all).
+    ///
+    /// # Errors
+    /// As [`topic_id`](Self::topic_id).
+    pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Watermarks(topic.to_owned(), partition, reply);
+        self.ask(question, answer, "read the partition's end").await
+    }
+
     /// The cluster's id.
     ///
     /// # Errors

@@ -186,6 +186,7 @@ impl Poller {
     fn revoke(&mut self, rebalance: &Rebalance) {
         let mut list = Partitions::new();
         let mut gone = Vec::new();
+        let mut marks = HashMap::new();
         let mut told = Vec::new();
         for entry in &rebalance.partitions {
             let at = TopicPartition::new(entry.topic.clone(), entry.partition);
@@ -202,6 +203,9 @@ impl Poller {
                         epoch: partition.epoch,
                     });
                 }
+                if let Some(metadata) = partition.channel.metadata() {
+                    marks.insert(at.clone(), metadata);
+                }
                 gone.push(at);
             }
         }
@@ -211,7 +215,7 @@ impl Poller {
             // Before the partitions are given back: later the coordinator would refuse it.
             let commit = self.shared.offsets().revoke(&gone);
             if let Some(commit) = commit {
-                self.send_commit(&commit);
+                self.send_commit(&commit, &|at| marks.get(at).cloned());
             }
         }
         if let Err(error) = self.client.unassign(&list, rebalance.incremental) {
@@ -301,6 +305,7 @@ impl Poller {
                 epoch,
                 topic_id: resolved.topic_id,
                 group_offset: resolved.group_offset,
+                group_metadata: resolved.group_metadata,
                 group_start: resolved.group_start,
                 channel: partition.channel.clone(),
                 shared: self.shared.clone(),
@@ -491,7 +496,7 @@ impl Poller {
     }
 
     fn serve_replies(&mut self) {
-        while let Some(reply) = self.replies.next_commit_reply() {
+        while let Some(reply) = self.replies.next_commit_reply(Duration::ZERO) {
             self.commit_answered(&reply);
         }
     }
@@ -529,16 +534,17 @@ impl Poller {
         let commit = self.shared.offsets().next_commit(now);
         if let Some(commit) = commit {
             self.last_commit = Some(Instant::now());
-            self.send_commit(&commit);
+            self.send_commit(&commit, &|at| self.partitions.get(at)?.channel.metadata());
         }
         let retry = self.shared.offsets().retry_at();
         retry.map_or(LONGEST_WAIT, |at| at.saturating_sub(now).max(Duration::from_millis(1)))
     }
 
-    fn send_commit(&mut self, commit: &Commit) {
+    fn send_commit(&self, commit: &Commit, metadata: &dyn Fn(&TopicPartition) -> Option<Arc<str>>) {
         let mut list = Partitions::new();
         for (at, offset) in &commit.offsets {
-            list.add(&at.topic, at.partition, *offset);
+            let metadata = metadata(at).unwrap_or_default();
+            list.add_with_metadata(&at.topic, at.partition, *offset, &metadata);
         }
         if let Err(error) = self.client.commit(&list, &self.replies, commit.id) {
             // Nothing was sent, so nothing will be answered.

@@ -16,5 +16,6 @@ pub(super) enum GroupStart {
 pub(super) struct Resolved {
     pub(super) topic_id: Option<[u8; 16]>,
     pub(super) group_offset: Option<i64>,
+    pub(super) group_metadata: Option<String>,
     pub(super) group_start: GroupStart,
 }

@@ -36,6 +36,9 @@ pub struct AssignedPartition {
     pub topic_id: Option<[u8; 16]>,
     /// The offset that the group has committed, if it has.
     pub group_offset: Option<i64>,
+    /// The metadata that was committed with that offset, if it is not empty: see
+    /// [`commit_metadata`](Self::commit_metadata). Tools that move offsets leave none.
+    pub group_metadata: Option<String>,
     pub(super) group_start: GroupStart,
     pub(super) channel: Arc<Channel>,
     pub(super) shared: Arc<Shared>,
@@ -49,6 +52,7 @@ impl fmt::Debug for AssignedPartition {
             .field("epoch", &self.epoch)
             .field("topic_id", &self.topic_id)
             .field("group_offset", &self.group_offset)
+            .field("group_metadata", &self.group_metadata)
             .finish_non_exhaustive()
     }
 }
@@ -62,6 +66,13 @@ impl AssignedPartition {
             GroupStart::Committed(offset) | GroupStart::EndWas(offset) => Some(offset),
             GroupStart::Earliest | GroupStart::Missing => None,
         }
+    }
+
+    /// Every commit of this assignment carries this text, as a mark of who made it. Brokers take up to 4,096 bytes
+    /// (`offset.metadata.max.bytes`), and refuse the commit if there are more. Default: nothing.
+    pub fn commit_metadata(self, text: impl Into<Arc<str>>) -> Self {
+        self.channel.set_metadata(text.into());
+        self
     }
 
     /// Starts to read. Returns at once, also if the partition has been revoked meanwhile: the stream then ends.
@@ -229,6 +240,8 @@ pub(super) struct Channel {
 
 struct ChannelState {
     epoch: u64,
+    /// What commits of the partition carry. Here, so that it is there before the first offset may be committed.
+    metadata: Option<Arc<str>>,
     items: VecDeque<Item>,
     bytes: usize,
     /// The poll thread has passed this partition over for want of credit.
@@ -249,12 +262,27 @@ enum Popped {
 
 impl Channel {
     pub(super) fn new(epoch: u64, refill_below: usize) -> Self {
-        let state = ChannelState { epoch, items: VecDeque::new(), bytes: 0, starved: false, closed: false };
+        let state = ChannelState {
+            epoch,
+            metadata: None,
+            items: VecDeque::new(),
+            bytes: 0,
+            starved: false,
+            closed: false,
+        };
         Channel { state: Mutex::new(state), filled: Notify::new(), refill_below }
     }
 
     fn lock(&self) -> MutexGuard<'_, ChannelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_metadata(&self, text: Arc<str>) {
+        self.lock().metadata = Some(text);
+    }
+
+    pub(super) fn metadata(&self) -> Option<Arc<str>> {
+        self.lock().metadata.clone()
     }
 
     /// Whether so little waits that the partition should be drained; if not, notes to ring when it does.

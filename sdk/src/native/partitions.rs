@@ -1,4 +1,4 @@
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 
 use super::{Code, sys};
@@ -15,6 +15,8 @@ pub(crate) struct PartitionEntry {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// What was committed beside the offset; `None` if that is nothing.
+    pub(crate) metadata: Option<String>,
     pub(crate) code: Code,
 }
 
@@ -31,6 +33,32 @@ impl Partitions {
             unsafe {
                 (*sys::rd_kafka_topic_partition_list_add(self.0, topic.as_ptr(), partition)).offset = offset
             };
+        }
+        self
+    }
+
+    /// Adds a partition whose offset is to be committed with `metadata`.
+    pub(crate) fn add_with_metadata(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        metadata: &str,
+    ) -> &mut Self {
+        let Ok(topic) = CString::new(topic) else { return self };
+        // SAFETY: the list is ours; the returned element is new (without metadata) and lives until the list changes.
+        // The copy comes from librdkafka's allocator, since the list frees it there when it is destroyed.
+        unsafe {
+            let element = sys::rd_kafka_topic_partition_list_add(self.0, topic.as_ptr(), partition);
+            (*element).offset = offset;
+            if !metadata.is_empty() {
+                let copy = sys::rd_kafka_mem_malloc(std::ptr::null_mut(), metadata.len());
+                if !copy.is_null() {
+                    std::ptr::copy_nonoverlapping(metadata.as_ptr(), copy.cast(), metadata.len());
+                    (*element).metadata = copy;
+                    (*element).metadata_size = metadata.len();
+                }
+            }
         }
         self
     }
@@ -60,8 +88,9 @@ pub(super) unsafe fn read_entries(list: *const sys::rd_kafka_topic_partition_lis
     if list.is_null() {
         return Vec::new();
     }
-    // SAFETY: by the caller's promise: `cnt` elements are initialised, and hold NUL-terminated topic names. They
-    // are read field by field, since the code may be one that the enum does not have.
+    // SAFETY: by the caller's promise: `cnt` elements are initialised, and hold NUL-terminated topic names and
+    // `metadata_size` bytes of metadata. They are read field by field, since the code may be one that the enum does
+    // not have.
     unsafe {
         let count = usize::try_from((*list).cnt).unwrap_or(0);
         let elements = (*list).elems;
@@ -72,9 +101,34 @@ pub(super) unsafe fn read_entries(list: *const sys::rd_kafka_topic_partition_lis
                     topic: CStr::from_ptr((*element).topic).to_string_lossy().into(),
                     partition: (*element).partition,
                     offset: (*element).offset,
+                    metadata: read_metadata((*element).metadata, (*element).metadata_size),
                     code: Code::read(&raw const (*element).err),
                 }
             })
             .collect()
+    }
+}
+
+/// # Safety
+/// `bytes` is null, or `len` bytes there are initialised.
+unsafe fn read_metadata(bytes: *const c_void, len: usize) -> Option<String> {
+    if bytes.is_null() || len == 0 {
+        return None;
+    }
+    // SAFETY: by the caller's promise.
+    let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) };
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_goes_into_a_list_and_comes_out_of_it() {
+        let mut list = Partitions::new();
+        list.add("t", 0, 7).add_with_metadata("t", 1, 8, "mine ä").add_with_metadata("t", 2, 9, "");
+        let found: Vec<_> = list.entries().into_iter().map(|e| (e.partition, e.offset, e.metadata)).collect();
+        assert_eq!(found, [(0, 7, None), (1, 8, Some("mine ä".to_owned())), (2, 9, None)]);
     }
 }

@@ -103,11 +103,11 @@ impl Queue {
         }
     }
 
-    /// The next answer to a commit, if one is there.
-    pub(crate) fn next_commit_reply(&mut self) -> Option<CommitReply> {
+    /// The next answer to a commit, if one is there or comes within `wait`.
+    pub(crate) fn next_commit_reply(&mut self, wait: Duration) -> Option<CommitReply> {
         loop {
             // SAFETY: valid queue; a returned event is destroyed below.
-            let event = unsafe { sys::rd_kafka_queue_poll(self.queue, 0) };
+            let event = unsafe { sys::rd_kafka_queue_poll(self.queue, millis(wait)) };
             if event.is_null() {
                 return None;
             }

@@ -2,5 +2,6 @@
 
 mod consumer;
 mod consumer_start;
+mod group_offsets;
 mod producer;
 mod schema_registry;

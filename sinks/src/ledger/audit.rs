@@ -3,7 +3,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::driver::{firsts, read_entry, read_rejects};
-use super::entry::{Entry, Genesis, Rejects};
+use super::entry::{Entry, FileEntry, Genesis, Rejects};
 use crate::config::SinkConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{PartitionId, Paths, join, parse_topic_id};
@@ -35,6 +35,8 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The object that it is about.
     pub object: String,
+    /// The offsets that it is about, from the first up to the second, if they are known.
+    pub offsets: Option<(i64, i64)>,
     /// What it means, for people.
     pub text: String,
 }
@@ -53,6 +55,9 @@ pub enum FindingKind {
     NotPublished,
     /// A file of the newest entry is still staged: the next start publishes it.
     Pending,
+    /// A file of the newest entry was lost before it was published: files are published in order, and an earlier one
+    /// still waits.
+    LostFile,
     /// A file is neither staged nor in place. A user may have deleted it.
     MissingFile,
     /// A file in place is not what its entry says.
@@ -88,6 +93,10 @@ pub struct LedgerReport {
     pub bytes: u64,
     /// Rejects that the entries carry.
     pub rejects: u64,
+    /// How many entries were written by operators.
+    pub skips: u64,
+    /// Offsets that were given up with those.
+    pub skipped_offsets: u64,
     /// What is worth a look.
     pub findings: Vec<Finding>,
 }
@@ -214,7 +223,7 @@ pub async fn verify(config: &SinkConfig) -> Result<VerifyReport> {
     let mut known = HashSet::new();
     let mut ledgers = Vec::new();
     for ledger in list_ledgers(config).await? {
-        ledgers.push(verify_ledger(config, ledger, &mut known).await?);
+        ledgers.push(check_ledger(config, ledger, &mut known).await?);
     }
     let mut report = VerifyReport { ledgers, foreign: Vec::new(), foreign_count: 0 };
     let prefix = if config.0.prefix.is_empty() { String::new() } else { format!("{}/", config.0.prefix) };
@@ -245,7 +254,15 @@ fn hash(name: &str) -> u64 {
     hasher.finish()
 }
 
-async fn verify_ledger(
+/// As [`verify`], for one ledger.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_ledger(config: &SinkConfig, ledger: LedgerRef) -> Result<LedgerReport> {
+    check_ledger(config, ledger, &mut HashSet::new()).await
+}
+
+async fn check_ledger(
     config: &SinkConfig,
     ledger: LedgerRef,
     known: &mut HashSet<u64>,
@@ -260,6 +277,8 @@ async fn verify_ledger(
         rows: 0,
         bytes: 0,
         rejects: 0,
+        skips: 0,
+        skipped_offsets: 0,
         findings: Vec::new(),
     };
     let mut after = paths.before_entry(0);
@@ -271,7 +290,7 @@ async fn verify_ledger(
                 Ok(Some(entry)) => entry,
                 Ok(None) => continue,
                 Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
-                    report.found(FindingKind::Unreadable, object, e.to_string());
+                    report.found(FindingKind::Unreadable, object, None, e.to_string());
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -279,20 +298,26 @@ async fn verify_ledger(
             let expected = report.next;
             if first > expected {
                 let text = format!("no entry covers offsets {expected} to {}", first - 1);
-                report.found(FindingKind::Gap, object.clone(), text);
+                report.found(FindingKind::Gap, object.clone(), Some((expected, first)), text);
             } else if first < expected {
-                let text = format!("offsets {first} to {} are in two entries", expected.min(entry.next) - 1);
-                report.found(FindingKind::Overlap, object.clone(), text);
+                let end = expected.min(entry.next);
+                let text = format!("offsets {first} to {} are in two entries", end - 1);
+                report.found(FindingKind::Overlap, object.clone(), Some((first, end)), text);
             }
             let is_tip = i + 1 == page.len() && page.len() < PAGE;
+            let offsets = Some((entry.first, entry.next));
             report.next = report.next.max(entry.next);
             report.entries += 1;
             report.rejects += entry.reject_count();
+            if entry.note.is_some() {
+                report.skips += 1;
+                report.skipped_offsets += entry.next.abs_diff(entry.first);
+            }
             verify_files(config, &entry, is_tip, &mut report, known).await?;
             if let Some(rejects) = &entry.rejects
                 && let Err(e) = read_rejects(state, rejects).await
             {
-                report.found(FindingKind::MissingRejects, object, e.to_string());
+                report.found(FindingKind::MissingRejects, object, offsets, e.to_string());
             }
         }
         match page.last() {
@@ -302,15 +327,15 @@ async fn verify_ledger(
     }
     for (_, name) in staged(config, &paths).await? {
         if is_orphan(config, &paths, &report.ledger.id, &name).await? {
-            report.found(FindingKind::Orphan, name, "no entry names this staged object".to_owned());
+            report.found(FindingKind::Orphan, name, None, "no entry names this staged object".to_owned());
         }
     }
     Ok(report)
 }
 
 impl LedgerReport {
-    fn found(&mut self, kind: FindingKind, object: String, text: String) {
-        self.findings.push(Finding { kind, object, text });
+    fn found(&mut self, kind: FindingKind, object: String, offsets: Option<(i64, i64)>, text: String) {
+        self.findings.push(Finding { kind, object, offsets, text });
     }
 }
 
@@ -322,40 +347,52 @@ async fn verify_files(
     known: &mut HashSet<u64>,
 ) -> Result<()> {
     let objects = &config.0.resources.objects;
+    let offsets = Some((entry.first, entry.next));
+    // The first file of the newest entry that is still staged.
+    let mut waiting: Option<&FileEntry> = None;
     for file in &entry.files {
         known.insert(hash(&file.final_name));
         report.files += 1;
         report.rows += file.rows;
         report.bytes += file.bytes;
         let name = file.final_name.clone();
-        match objects.stat(&name).await? {
-            Some(found) if found.bytes != file.bytes || found.crc32c != file.crc32c => {
-                let text = format!(
+        let mut found = objects.stat(&name).await?;
+        let is_staged = found.is_none() && objects.stat(&file.staged).await?.is_some();
+        let mut is_lost = false;
+        if found.is_none() && !is_staged {
+            // A running pipeline may have published it between the two looks; or all, and a user deleted this one.
+            found = objects.stat(&name).await?;
+            is_lost = match waiting {
+                Some(earlier) if found.is_none() => objects.stat(&earlier.staged).await?.is_some(),
+                _ => false,
+            };
+        }
+        let (kind, text) = match found {
+            Some(found) if found.bytes != file.bytes || found.crc32c != file.crc32c => (
+                FindingKind::ChangedFile,
+                format!(
                     "has {} bytes and crc32c {:08x}, its entry says {} and {:08x}",
                     found.bytes, found.crc32c, file.bytes, file.crc32c
-                );
-                report.found(FindingKind::ChangedFile, name, text);
+                ),
+            ),
+            Some(_) => continue,
+            None if is_staged && is_tip => {
+                waiting = waiting.or(Some(file));
+                (FindingKind::Pending, "is staged; the next start publishes it".to_owned())
             }
-            Some(_) => {}
-            None => match objects.stat(&file.staged).await? {
-                Some(_) if is_tip => {
-                    report.found(
-                        FindingKind::Pending,
-                        name,
-                        "is staged; the next start publishes it".to_owned(),
-                    );
-                }
-                Some(_) => {
-                    let text = format!("is still {}, and later entries exist", file.staged);
-                    report.found(FindingKind::NotPublished, name, text);
-                }
-                None => {
-                    let text =
-                        "was published and is gone; if nobody deleted it on purpose, data is lost".to_owned();
-                    report.found(FindingKind::MissingFile, name, text);
-                }
-            },
-        }
+            None if is_staged => {
+                (FindingKind::NotPublished, format!("is still {}, and later entries exist", file.staged))
+            }
+            None if is_lost => {
+                let text = format!("was lost before it was published, with {} rows", file.rows);
+                (FindingKind::LostFile, text)
+            }
+            None => {
+                let text = "was published and is gone; if nobody deleted it on purpose, data is lost";
+                (FindingKind::MissingFile, text.to_owned())
+            }
+        };
+        report.found(kind, name, offsets, text);
     }
     Ok(())
 }

@@ -220,11 +220,7 @@ impl Ledger {
     }
 
     async fn read_genesis(&self) -> Result<Answer<Arc<Entry>>> {
-        let name = self.paths.genesis();
-        let Some(object) = self.resources.state.get(&name).await? else { return Ok(Answer::Genesis(None)) };
-        let genesis = Genesis::parse(&name, &object.bytes)?;
-        genesis.check(&name, &self.id)?;
-        Ok(Answer::Genesis(Some(genesis.start)))
+        Ok(Answer::Genesis(read_genesis(&self.resources.state, &self.paths, &self.id).await?))
     }
 
     async fn create_genesis(&self, start: i64) -> Result<Answer<Arc<Entry>>> {
@@ -337,6 +333,19 @@ fn misuse(e: Misuse) -> Error {
     Error::new(ErrorKind::Usage, format!("the ledger was used out of order: {e}"))
 }
 
+/// Where the ledger starts; `None` if there is none.
+pub(crate) async fn read_genesis(
+    state: &Arc<dyn Store>,
+    paths: &Paths,
+    id: &PartitionId,
+) -> Result<Option<i64>> {
+    let name = paths.genesis();
+    let Some(object) = state.get(&name).await? else { return Ok(None) };
+    let genesis = Genesis::parse(&name, &object.bytes)?;
+    genesis.check(&name, id)?;
+    Ok(Some(genesis.start))
+}
+
 pub(crate) async fn read_entry(
     state: &Arc<dyn Store>,
     paths: &Paths,
@@ -380,7 +389,7 @@ const PAGE: usize = 1000;
 
 /// The last entry from `start` on. A long ledger is not read through: beyond one page the last entry is
 /// searched by doubling the distance.
-async fn find_tip(
+pub(crate) async fn find_tip(
     state: &Arc<dyn Store>,
     paths: &Paths,
     id: &PartitionId,

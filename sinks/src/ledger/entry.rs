@@ -85,6 +85,19 @@ impl Counts {
     }
 }
 
+/// Why an operator wrote an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Note {
+    /// What was done: `skip`.
+    pub kind: String,
+    /// Why, in the operator's words; may be empty.
+    #[serde(default)]
+    pub reason: String,
+    /// Who, as `user@host`.
+    #[serde(default)]
+    pub by: String,
+}
+
 /// One entry of a ledger: a range of offsets, and everything needed to publish what came of it.
 ///
 /// Its first offset is in the object's name alone.
@@ -118,6 +131,10 @@ pub struct Entry {
     /// A digest of the schemas that the files were written with, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_digest: Option<String>,
+    /// Set if an operator wrote the entry, not a pipeline. The format's version is still 1: a reader that does not
+    /// know the field sees a range that left nothing, which is what it is to the protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
     /// When it was sealed, RFC 3339 in UTC. By the writer's clock; nothing depends on it.
     pub created_at: String,
 }
@@ -137,6 +154,7 @@ impl Entry {
             counts: Counts::default(),
             transform_digest: None,
             schema_digest: None,
+            note: None,
             created_at: now(),
         }
     }
@@ -259,7 +277,9 @@ impl Genesis {
             ErrorKind::WrongLedger,
             format!(
                 "the ledger at {name} belongs to pipeline {:?}, cluster {:?}, topic {} ({}), partition {}, not to pipeline \
-                 {:?}, cluster {:?}, topic {} ({}), partition {}; give every pipeline a state prefix of its own",
+                 {:?}, cluster {:?}, topic {} ({}), partition {}; nothing was read or written, and what is published \
+                 stays. Going on would mix the offsets of both: put the pipeline's name back if it was changed, else \
+                 give it a folder or prefix of its own",
                 self.pipeline,
                 self.cluster,
                 self.topic,
@@ -283,14 +303,14 @@ fn now() -> String {
     jiff::Timestamp::now().to_string()
 }
 
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::new(ErrorKind::Encode, "cannot write a ledger object as json").with_source(e))?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-fn corrupt(name: &str, what: &str) -> Error {
+pub(crate) fn corrupt(name: &str, what: &str) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format!("ledger object {name} cannot be read as {what}; restore it from a copy"),
@@ -298,7 +318,7 @@ fn corrupt(name: &str, what: &str) -> Error {
 }
 
 /// Looks at the version alone, so that a newer format gets a clear answer whatever else has changed.
-fn check_version(name: &str, bytes: &[u8]) -> Result<()> {
+pub(crate) fn check_version(name: &str, bytes: &[u8]) -> Result<()> {
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
@@ -309,8 +329,9 @@ fn check_version(name: &str, bytes: &[u8]) -> Result<()> {
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
-                "ledger object {name} has format version {format_version}, this program reads up to {FORMAT_VERSION}; run \
-                 the version that wrote it, or a newer one"
+                "ledger object {name} has format version {format_version}, this program reads up to {FORMAT_VERSION}; \
+                 nothing was read or written, and what is published stays. Run the version that wrote it, or a newer \
+                 one: `gristmill --version` tells yours"
             ),
         ));
     }

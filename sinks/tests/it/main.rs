@@ -13,4 +13,5 @@ mod gcs;
 mod memory;
 mod model;
 mod random_runs;
+mod repair;
 mod topic;

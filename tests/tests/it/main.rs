@@ -1,6 +1,7 @@
 //! End-to-end tests against a real Apache Kafka.
 
 mod exactly_once;
+mod exits;
 mod readers;
 mod sdk;
 mod sdk_failures;

@@ -13,7 +13,7 @@ use rdkafka::message::{Headers, Message};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
@@ -22,7 +22,7 @@ fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     Some((status, text))
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
 }
 

@@ -1,0 +1,115 @@
+//! `gristmill ledger repair`.
+
+use gristmill_sinks::{FindingKind, LedgerReport, Remedy};
+
+use super::Place;
+use super::change::Change;
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Go on without files of the newest entry that were lost before they were published.
+    #[arg(long)]
+    accept_missing: bool,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
+    let checked = gristmill_pipeline::check(&args.place.file)?;
+    let config = gristmill_pipeline::ledger_to_change(&checked).await?;
+    let mut reports = Vec::new();
+    for ledger in args.place.ledgers(&config).await? {
+        reports.push(gristmill_sinks::verify_ledger(&config, ledger).await.map_err(Exit::failed)?);
+    }
+    let mut plan = Vec::new();
+    let mut left = 0;
+    for report in &reports {
+        plan.extend(mended(report, args.accept_missing));
+        left += tell_the_rest(report, args.accept_missing, &checked.file_word());
+    }
+    if plan.is_empty() {
+        println!("there is nothing that can be repaired from the ledgers alone");
+    } else {
+        let act = async || {
+            let mut changes = Vec::new();
+            for report in &reports {
+                let done = gristmill_sinks::repair(&config, report, args.accept_missing).await;
+                let done = done.map_err(Exit::failed)?;
+                let name = name(report);
+                changes.extend(done.published.iter().map(|file| format!("{name}: published {file}")));
+                if done.swept > 0 {
+                    changes
+                        .push(format!("{name}: deleted {} staged objects that no entry names", done.swept));
+                }
+            }
+            Ok(changes)
+        };
+        args.change.carry_out(&config, "repair", plan, act).await?;
+    }
+    match left {
+        0 => Ok(()),
+        n => Err(Exit::difference(format!("{n} findings cannot be repaired from the ledgers alone"))),
+    }
+}
+
+fn name(report: &LedgerReport) -> String {
+    format!("{}-{}", report.ledger.id.topic, report.ledger.id.partition)
+}
+
+fn is_held_up(report: &LedgerReport, accept_missing: bool) -> bool {
+    !accept_missing && report.findings.iter().any(|f| f.kind == FindingKind::LostFile)
+}
+
+/// A sentence for each finding that a repair mends.
+fn mended(report: &LedgerReport, accept_missing: bool) -> Vec<String> {
+    let name = name(report);
+    let sentence = |finding: &gristmill_sinks::Finding| match finding.kind.remedy() {
+        Remedy::Publish => Some(format!("{name}: publish {} from its staged place", finding.object)),
+        Remedy::Settle if is_held_up(report, accept_missing) => None,
+        Remedy::Settle => Some(format!("{name}: publish {} of the newest entry", finding.object)),
+        Remedy::Sweep => Some(format!("{name}: delete {}, which no entry names", finding.object)),
+        _ if accept_missing && finding.kind == FindingKind::LostFile => {
+            Some(format!("{name}: go on without {}, which {}", finding.object, finding.text))
+        }
+        _ => None,
+    };
+    report.findings.iter().filter_map(sentence).collect()
+}
+
+/// Prints what a repair leaves, and what helps instead. Gives how much of it is a problem.
+fn tell_the_rest(report: &LedgerReport, accept_missing: bool, file: &str) -> usize {
+    let name = name(report);
+    let mut problems = 0;
+    for finding in &report.findings {
+        let accepted = accept_missing && finding.kind == FindingKind::LostFile;
+        match finding.kind.remedy() {
+            Remedy::Settle if is_held_up(report, accept_missing) => {
+                println!("{name}: {} is not published before the lost files are accepted", finding.object);
+            }
+            Remedy::Replay => {
+                println!("{name}: {} {}", finding.object, finding.text);
+                if let Some((from, to)) = finding.offsets {
+                    let id = &report.ledger.id;
+                    println!(
+                        "  to have it written again elsewhere, from the topic: `gristmill replay {file} --topic {} \
+                         --partition {} --from {from} --to {to} --into NAME`",
+                        id.topic, id.partition
+                    );
+                }
+                if finding.kind == FindingKind::LostFile && !accept_missing {
+                    println!("  to go on without it: add --accept-missing");
+                }
+                problems += usize::from(finding.kind.is_problem() && !accepted);
+            }
+            Remedy::Restore => {
+                println!("{name}: {} {}; restore it from a copy", finding.object, finding.text);
+                problems += 1;
+            }
+            _ => {}
+        }
+    }
+    problems
+}

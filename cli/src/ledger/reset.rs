@@ -1,0 +1,53 @@
+//! `gristmill ledger reset`.
+
+use gristmill_pipeline::{Group, Reset};
+
+use super::Place;
+use super::change::Change;
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
+    let checked = gristmill_pipeline::check(&args.place.file)?;
+    let config = gristmill_pipeline::ledger_to_change(&checked).await?;
+    let group = Group::of(&checked)?;
+    let resets = group.resets(&config, args.place.topic.as_deref(), args.place.partition).await?;
+    if resets.is_empty() {
+        println!("the group's offsets are what the ledgers say; there is nothing to reset");
+        return Ok(());
+    }
+    let plan = resets.iter().map(sentence).collect();
+    let act = async || {
+        for ledger in resets.iter().filter_map(|r| r.ledger.as_ref()) {
+            // A committed offset of ours says that everything below it is published.
+            gristmill_sinks::settle(&config, ledger, false).await.map_err(Exit::failed)?;
+        }
+        group.reset(&resets).await?;
+        Ok(resets.iter().map(sentence).collect())
+    };
+    args.change.carry_out(&config, "reset", plan, act).await
+}
+
+fn sentence(reset: &Reset) -> String {
+    let Reset { topic, partition, from, to, .. } = reset;
+    match &reset.ledger {
+        Some(_) => {
+            let whose =
+                if reset.ours { "committed by this pipeline" } else { "not committed by this pipeline" };
+            format!(
+                "{topic}-{partition}: set the group's offset from {from} ({whose}) to {to}, where the ledger ends"
+            )
+        }
+        None => format!(
+            "{topic}-{partition}: there is no ledger; keep the group's offset {from}, and begin a new ledger there at the \
+             next start"
+        ),
+    }
+}

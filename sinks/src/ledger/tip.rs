@@ -1,0 +1,95 @@
+use std::sync::Arc;
+
+use super::driver::{find_tip, read_genesis};
+use super::entry::{Entry, FileEntry};
+use crate::config::SinkConfig;
+use crate::error::Result;
+use crate::names::{PartitionId, Paths};
+
+/// How far a ledger has come, by a look that creates, publishes and settles nothing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LedgerEnd {
+    /// Where the ledger starts.
+    pub start: i64,
+    /// Where the next entry will start. Everything below is sealed; the newest entry may have to be published yet.
+    pub next: i64,
+    /// The newest entry.
+    pub tip: Option<Arc<Entry>>,
+}
+
+/// Looks up where the ledger of a partition ends; `None` if there is no ledger.
+///
+/// # Errors
+/// `WrongLedger`, `Corrupt`, `UnsupportedVersion`, and those of the state store.
+pub async fn ledger_end(config: &SinkConfig, id: &PartitionId) -> Result<Option<LedgerEnd>> {
+    id.validate()?;
+    let (state, state_prefix) = config.state();
+    let paths = Paths::new(state_prefix, id);
+    let Some(start) = read_genesis(state, &paths, id).await? else { return Ok(None) };
+    let tip = find_tip(state, &paths, id, start).await?;
+    let next = tip.as_ref().map_or(start, |entry| entry.next);
+    Ok(Some(LedgerEnd { start, next, tip }))
+}
+
+/// Files of a ledger's newest entry that are neither staged nor in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MissingFiles {
+    /// Never published, and lost. Files are published in order, and one before these still waits for it.
+    pub lost: Vec<FileEntry>,
+    /// Published and deleted since, or lost before: nothing in the stores tells which.
+    pub gone: Vec<FileEntry>,
+}
+
+impl MissingFiles {
+    /// Whether every file is staged or in place.
+    pub fn is_empty(&self) -> bool {
+        self.lost.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// The files of the newest entry that are still staged: the next owner of the partition publishes them.
+///
+/// # Errors
+/// Those of the object store.
+pub async fn waiting_files(config: &SinkConfig, entry: &Entry) -> Result<Vec<FileEntry>> {
+    let mut waiting = Vec::new();
+    for file in &entry.files {
+        if config.0.resources.objects.stat(&file.staged).await?.is_some() {
+            waiting.push(file.clone());
+        }
+    }
+    Ok(waiting)
+}
+
+/// Looks for files of the newest entry that are gone from both of their places. Changes nothing, but may read every
+/// file of the entry once.
+///
+/// # Errors
+/// Those of the object store.
+pub async fn missing_files(config: &SinkConfig, entry: &Entry) -> Result<MissingFiles> {
+    let objects = &config.0.resources.objects;
+    let mut missing = Vec::new();
+    for (i, file) in entry.files.iter().enumerate() {
+        // In this order: whoever publishes it meanwhile moves it from the one to the other.
+        if objects.stat(&file.staged).await?.is_none() && objects.stat(&file.final_name).await?.is_none() {
+            missing.push(i);
+        }
+    }
+    let mut found = MissingFiles::default();
+    let Some(last) = missing.last().copied() else { return Ok(found) };
+    // Only now: a file that still waits after another was found missing has not been overtaken by its publishing.
+    let mut first_staged = entry.files.len();
+    for (i, file) in entry.files[..last].iter().enumerate() {
+        if objects.stat(&file.staged).await?.is_some() {
+            first_staged = i;
+            break;
+        }
+    }
+    for i in missing {
+        let file = entry.files[i].clone();
+        if i > first_staged { found.lost.push(file) } else { found.gone.push(file) }
+    }
+    Ok(found)
+}

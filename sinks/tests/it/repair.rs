@@ -1,0 +1,252 @@
+//! What operators may do to a ledger, beside pipelines that run and after everything else has gone wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gristmill_sinks::{
+    Checkpoint, ErrorKind, Failpoint, Failpoints, FindingKind, FolderStore, LedgerRef, Note, Operation,
+    PartitionSink, Published, Remedy, SinkConfig, Skip, Store, ledger_end, list_ledgers, missing_files,
+    operations, read_entries, repair, settle, skip, verify, verify_ledger,
+};
+use tempfile::{TempDir, tempdir};
+
+use crate::memory::MemoryStore;
+use crate::topic::{assert_exactly_once, config, feed, partition, read_back, rows_of};
+
+fn note() -> Note {
+    Note { kind: "skip".into(), reason: "a poisoned range".into(), by: "ada@example".into() }
+}
+
+async fn ledger(config: &SinkConfig) -> LedgerRef {
+    list_ledgers(config).await.unwrap().remove(0)
+}
+
+async fn publish(sink: &mut PartitionSink) -> Published {
+    match sink.checkpoint().await.unwrap() {
+        Checkpoint::Published(entry) => entry,
+        other => panic!("not published: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_skip_seals_the_range_with_who_and_why_and_the_next_start_goes_on_behind_it() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let (mut sink, _) = PartitionSink::open(config.clone(), partition(), 0).await.unwrap();
+    feed(&mut sink, 0, 20).await.unwrap();
+    publish(&mut sink).await;
+    drop(sink);
+    let ledger = ledger(&config).await;
+    assert_eq!(skip(&config, &ledger, 30, &note()).await.unwrap(), Skip::Sealed { first: 20, next: 30 });
+    let error = skip(&config, &ledger, 30, &note()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("ends at offset 30"), "{error}");
+
+    let entries = read_entries(&config, &ledger, 20, 10).await.unwrap();
+    assert_eq!((entries.len(), entries[0].next, entries[0].note.clone()), (1, 30, Some(note())));
+    assert!(entries[0].files.is_empty() && entries[0].rejects.is_none());
+    let (mut sink, next) = PartitionSink::open(config.clone(), partition(), 0).await.unwrap();
+    assert_eq!(next, 30);
+    feed(&mut sink, 30, 40).await.unwrap();
+    publish(&mut sink).await;
+    let expected = (0..20).chain(30..40).map(|o| u64::from(rows_of(o))).sum::<u64>();
+    assert_eq!(read_back(&store, "lake").await.len() as u64, expected);
+    let report = verify(&config).await.unwrap();
+    assert!(report.is_sound() && report.ledgers[0].findings.is_empty(), "{report:?}");
+    assert_eq!((report.ledgers[0].skips, report.ledgers[0].skipped_offsets), (1, 10));
+}
+
+#[tokio::test]
+async fn a_skip_beside_a_running_pipeline_takes_its_open_range_from_it() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let (mut sink, _) = PartitionSink::open(config.clone(), partition(), 0).await.unwrap();
+    feed(&mut sink, 0, 50).await.unwrap();
+    let ledger = ledger(&config).await;
+    assert_eq!(skip(&config, &ledger, 30, &note()).await.unwrap(), Skip::Sealed { first: 0, next: 30 });
+    assert_eq!(sink.checkpoint().await.unwrap(), Checkpoint::Adopted { next: 30 });
+    feed(&mut sink, 30, 50).await.unwrap();
+    publish(&mut sink).await;
+    assert!(read_back(&store, "lake").await.keys().all(|(offset, _)| *offset >= 30));
+    assert!(verify(&config).await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn a_skip_publishes_the_newest_entry_and_its_dead_letters_first() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let dying = config(&store).failpoints(Failpoints::in_process(Failpoint::AfterSeal, 1)).build().unwrap();
+    let (mut sink, _) = PartitionSink::open(dying, partition(), 0).await.unwrap();
+    feed(&mut sink, 0, 20).await.unwrap();
+    assert_eq!(sink.checkpoint().await.unwrap_err().kind(), ErrorKind::Injected);
+    drop(sink);
+    assert!(read_back(&store, "lake").await.is_empty() && read_back(&store, "dead").await.is_empty());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let ledger = ledger(&config).await;
+    assert_eq!(skip(&config, &ledger, 25, &note()).await.unwrap(), Skip::Sealed { first: 20, next: 25 });
+    assert_exactly_once(&store, 20).await;
+}
+
+/// A folder whose newest entry, offsets 20 to 39, is sealed and not published.
+async fn pending() -> (TempDir, Arc<dyn Store>, SinkConfig) {
+    let folder = tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
+    let dying = config(&store).failpoints(Failpoints::in_process(Failpoint::AfterSeal, 2)).build().unwrap();
+    let (mut sink, _) = PartitionSink::open(dying, partition(), 0).await.unwrap();
+    feed(&mut sink, 0, 20).await.unwrap();
+    publish(&mut sink).await;
+    feed(&mut sink, 20, 40).await.unwrap();
+    assert_eq!(sink.checkpoint().await.unwrap_err().kind(), ErrorKind::Injected);
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    (folder, store, config)
+}
+
+fn path(folder: &TempDir, name: &str) -> PathBuf {
+    folder.path().join(name)
+}
+
+#[tokio::test]
+async fn repair_publishes_what_waits_and_sweeps_what_nobody_names() {
+    let (folder, store, config) = pending().await;
+    // An older entry whose file somebody has put back to its staged place, and an orphan.
+    let ledger = ledger(&config).await;
+    let entries = read_entries(&config, &ledger, 0, 10).await.unwrap();
+    let older = &entries[0].files[0];
+    fs::rename(path(&folder, &older.final_name), path(&folder, &older.staged)).unwrap();
+    let orphan = path(&folder, &older.staged).with_file_name("00000000000000000000+somebody+000");
+    fs::write(&orphan, "x").unwrap();
+
+    let report = verify_ledger(&config, ledger.clone()).await.unwrap();
+    let count = |kind| report.findings.iter().filter(|f| f.kind == kind).count();
+    assert_eq!((count(FindingKind::NotPublished), count(FindingKind::Orphan)), (1, 1), "{report:?}");
+    assert_eq!(count(FindingKind::Pending), entries[1].files.len());
+    let done = repair(&config, &report, false).await.unwrap();
+    assert_eq!((done.published.len(), done.settled, done.swept), (1 + entries[1].files.len(), true, 1));
+    assert!(!orphan.exists());
+    assert_exactly_once(&store, 40).await;
+    let report = verify_ledger(&config, ledger).await.unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert_eq!(repair(&config, &report, false).await.unwrap(), Default::default());
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_behind_one_that_waits_is_provably_lost() {
+    let (folder, store, config) = pending().await;
+    let tip = ledger_end(&config, &partition()).await.unwrap().unwrap().tip.unwrap();
+    assert!(missing_files(&config, &tip).await.unwrap().is_empty());
+    assert!(tip.files.len() >= 3, "{:?}", tip.files);
+    fs::remove_file(path(&folder, &tip.files[1].staged)).unwrap();
+    let missing = missing_files(&config, &tip).await.unwrap();
+    assert_eq!((&missing.lost[..], &missing.gone[..]), (&tip.files[1..2], &[][..]));
+
+    let ledger = ledger(&config).await;
+    let report = verify_ledger(&config, ledger.clone()).await.unwrap();
+    assert!(!verify(&config).await.unwrap().is_sound());
+    let lost = report.findings.iter().find(|f| f.kind == FindingKind::LostFile).unwrap();
+    assert_eq!((lost.object.as_str(), lost.offsets), (tip.files[1].final_name.as_str(), Some((20, 40))));
+    assert_eq!(lost.kind.remedy(), Remedy::Replay);
+    // Nobody goes over it by accident.
+    for error in [
+        settle(&config, &ledger, false).await.unwrap_err(),
+        skip(&config, &ledger, 50, &note()).await.unwrap_err(),
+        repair(&config, &report, false).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Changed);
+        assert!(error.to_string().contains(&tip.files[1].final_name), "{error}");
+    }
+    assert!(path(&folder, &tip.files[0].staged).exists());
+    assert!(repair(&config, &report, true).await.unwrap().settled);
+    let rows: u64 = tip.files.iter().map(|f| f.rows).sum::<u64>() - tip.files[1].rows;
+    let found = read_back(&store, "lake").await.into_keys().filter(|(offset, _)| *offset >= 20).count();
+    assert_eq!(found as u64, rows);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_before_one_that_waits_may_have_been_published_and_deleted() {
+    let (folder, _, config) = pending().await;
+    let tip = ledger_end(&config, &partition()).await.unwrap().unwrap().tip.unwrap();
+    fs::remove_file(path(&folder, &tip.files[0].staged)).unwrap();
+    let missing = missing_files(&config, &tip).await.unwrap();
+    assert_eq!((&missing.lost[..], &missing.gone[..]), (&[][..], &tip.files[..1]));
+    assert_eq!(settle(&config, &ledger(&config).await, false).await.unwrap(), 40);
+}
+
+#[tokio::test]
+async fn findings_that_only_the_topic_can_mend_say_which_offsets_to_read_again() {
+    let folder = tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let (mut sink, _) = PartitionSink::open(config.clone(), partition(), 0).await.unwrap();
+    let mut files = Vec::new();
+    for at in [0, 20, 40] {
+        feed(&mut sink, at, at + 20).await.unwrap();
+        files.push(publish(&mut sink).await.files[0].final_name.clone());
+    }
+    fs::write(path(&folder, &files[0]), "changed").unwrap();
+    fs::remove_file(path(&folder, &files[2])).unwrap();
+    let ledger = ledger(&config).await;
+    fs::remove_file(path(&folder, &ledger.path).join("00000000000000000020.json")).unwrap();
+    let report = verify_ledger(&config, ledger).await.unwrap();
+    let mut found: Vec<_> = report.findings.iter().map(|f| (f.offsets, f.kind, f.kind.remedy())).collect();
+    found.sort_by_key(|f| f.0);
+    assert_eq!(
+        found,
+        [
+            (Some((0, 20)), FindingKind::ChangedFile, Remedy::Replay),
+            (Some((20, 40)), FindingKind::Gap, Remedy::Replay),
+            (Some((40, 60)), FindingKind::MissingFile, Remedy::Replay),
+        ]
+    );
+    assert_eq!(repair(&config, &report, true).await.unwrap(), Default::default());
+}
+
+#[tokio::test]
+async fn a_look_at_a_ledger_leaves_no_trace() {
+    let folder = tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    assert!(ledger_end(&config, &partition()).await.unwrap().is_none());
+    assert!(!folder.path().join("lake").exists());
+    let (sink, _) = PartitionSink::open(config.clone(), partition(), 7).await.unwrap();
+    drop(sink);
+    let end = ledger_end(&config, &partition()).await.unwrap().unwrap();
+    assert_eq!((end.start, end.next, end.tip), (7, 7, None));
+}
+
+#[tokio::test]
+async fn the_trail_tells_what_was_meant_and_what_came_of_it_in_order() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let (sink, _) = PartitionSink::open(config.clone(), partition(), 0).await.unwrap();
+    drop(sink);
+    let mut written = Vec::new();
+    for i in 0..3 {
+        let plan = vec![format!("plan {i}")];
+        let mut operation = Operation::new("skip", "ada@example", "gristmill ledger skip", "because", plan);
+        operation.at = format!("2026-01-02T03:04:05.{i:03}Z");
+        operation.begin(&config).await.unwrap();
+        if i != 1 {
+            let error = (i == 2).then(|| "no room".to_owned());
+            operation.end(&config, vec![format!("change {i}")], error).await.unwrap();
+        }
+        written.push(operation);
+    }
+    let found = operations(&config).await.unwrap();
+    assert_eq!(found.iter().map(|l| &l.operation).collect::<Vec<_>>(), written.iter().collect::<Vec<_>>());
+    let outcomes: Vec<_> =
+        found.iter().map(|l| l.outcome.as_ref().map(|o| (&o.changes[..], o.error.as_deref()))).collect();
+    assert_eq!(
+        outcomes,
+        [
+            Some((&["change 0".to_owned()][..], None)),
+            None,
+            Some((&["change 2".to_owned()][..], Some("no room"))),
+        ]
+    );
+    // It is no ledger, and nothing that a reader or the check would take for data.
+    assert_eq!(list_ledgers(&config).await.unwrap().len(), 1);
+    assert_eq!(verify(&config).await.unwrap().foreign_count, 0);
+    let names = store.list("lake/_gristmill/operations/", None, 10).await.unwrap();
+    let stem = Path::new(&names[0].name).file_name().unwrap().to_str().unwrap();
+    assert!(stem.starts_with("20260102T030405000Z-"), "{stem}");
+}
