@@ -167,7 +167,11 @@ impl ConsumerConfig {
         self.share() / 4
     }
 
-    pub(super) fn to_conf(&self) -> Conf {
+    pub(crate) fn lookup_timeout(&self) -> Duration {
+        self.lookup_timeout
+    }
+
+    pub(crate) fn to_conf(&self) -> Conf {
         let mut conf = Conf::default();
         // What a person may replace comes first.
         conf.set("fetch.queue.backoff.ms", "10")
