@@ -11,6 +11,7 @@ use gristmill_smt::{Applied, Level};
 use crate::error::Error;
 use crate::metrics::{GuestLabels, Metrics};
 use crate::prepare;
+use crate::replay::Replay;
 use crate::stages::StagePlan;
 
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Option<SchemaRegistry>,
     /// The cluster tells no topic ids.
     pub(crate) names_for_ids: bool,
+    /// The range that is replayed; none for a live pipeline.
+    pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) unknown_schemas: Mutex<HashSet<u32>>,
     pub(crate) codes: Mutex<HashSet<String>>,

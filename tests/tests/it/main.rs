@@ -1,6 +1,7 @@
 //! End-to-end tests against a real Apache Kafka.
 
 mod exactly_once;
+mod replay;
 mod sdk;
 mod sdk_failures;
 mod sdk_rebalance;
