@@ -6,9 +6,10 @@ mod repair;
 mod reset;
 mod skip;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use gristmill_sinks::{LedgerRef, Rejects, SinkConfig};
+use gristmill_pipeline::ReplayName;
+use gristmill_sinks::{Counts, LedgerRef, PartitionId, Rejects, SinkConfig};
 
 use crate::exit::Exit;
 
@@ -30,12 +31,18 @@ pub(crate) enum Command {
         /// Show the files of each range too.
         #[arg(long)]
         files: bool,
+        /// The ledger of this replay instead of the pipeline's own.
+        #[arg(long, value_name = "NAME")]
+        replay: Option<ReplayName>,
     },
     /// Check that ranges follow each other without gap or overlap, and that every file is there, whole and
     /// unchanged. Reads every file once and changes nothing; exits with 3 if something is wrong.
     Verify {
         /// The pipeline file.
         file: PathBuf,
+        /// The ledger and files of this replay instead of the pipeline's own.
+        #[arg(long, value_name = "NAME")]
+        replay: Option<ReplayName>,
     },
     /// Give up a range of a partition, from where its ledger ends up to an offset: what retention has taken, or what
     /// is not wanted. Shows what it would do unless `--yes` is there. Safe beside a running pipeline.
@@ -89,13 +96,13 @@ impl Command {
 pub(crate) fn run(command: &Command) -> Result<(), Exit> {
     let runtime = crate::tokio_runtime()?;
     match command {
-        Command::Ls { file, topic, partition, files } => {
-            let config = gristmill_pipeline::ledger_of(&gristmill_pipeline::check(file)?)?;
+        Command::Ls { file, topic, partition, files, replay } => {
+            let config = open(file, replay.as_ref())?;
             let chosen = Chosen { topic: topic.as_deref(), partition: *partition, files: *files };
             runtime.block_on(list(&config, &chosen)).map_err(Exit::failed)
         }
-        Command::Verify { file } => {
-            let config = gristmill_pipeline::ledger_of(&gristmill_pipeline::check(file)?)?;
+        Command::Verify { file, replay } => {
+            let config = open(file, replay.as_ref())?;
             runtime.block_on(verify(&config))
         }
         Command::Skip(args) => runtime.block_on(skip::run(args)),
@@ -103,6 +110,34 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
         Command::Repair(args) => runtime.block_on(repair::run(args)),
         Command::Log { file } => runtime.block_on(log::run(file)),
     }
+}
+
+fn open(file: &Path, replay: Option<&ReplayName>) -> Result<SinkConfig, Exit> {
+    let mut checked = gristmill_pipeline::check(file)?;
+    if let Some(name) = replay {
+        checked = checked.replay(name)?;
+    }
+    Ok(gristmill_pipeline::ledger_of(&checked)?)
+}
+
+/// What became of the records of each partition, summed over its entries.
+pub(crate) async fn counts(config: &SinkConfig) -> gristmill_sinks::Result<Vec<(PartitionId, Counts)>> {
+    let mut sums = Vec::new();
+    for ledger in gristmill_sinks::list_ledgers(config).await? {
+        let (mut sum, mut from) = (Counts::default(), ledger.start);
+        loop {
+            let entries = gristmill_sinks::read_entries(config, &ledger, from, PAGE).await?;
+            for entry in &entries {
+                sum.add(&entry.counts);
+                from = entry.next;
+            }
+            if entries.len() < PAGE {
+                break;
+            }
+        }
+        sums.push((ledger.id, sum));
+    }
+    Ok(sums)
 }
 
 struct Chosen<'a> {
@@ -168,7 +203,7 @@ async fn list(config: &SinkConfig, chosen: &Chosen<'_>) -> gristmill_sinks::Resu
     Ok(())
 }
 
-async fn verify(config: &SinkConfig) -> Result<(), Exit> {
+pub(crate) async fn verify(config: &SinkConfig) -> Result<(), Exit> {
     let report = gristmill_sinks::verify(config).await.map_err(Exit::failed)?;
     if report.ledgers.is_empty() {
         println!("no partition has a ledger yet: there is nothing to verify");

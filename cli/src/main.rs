@@ -4,6 +4,7 @@ mod demo;
 mod exit;
 mod ledger;
 mod pipeline;
+mod replay;
 mod run;
 mod transform;
 
@@ -34,8 +35,8 @@ Exit codes:
   1  failed while running; the message says what to do, and the next start goes on where the ledger ends
   2  a mistake in the command line or in a file
   3  a check found a difference: tests, fixtures, ledger, or the demo's sums
-  4  stopped on a signal, but an open checkpoint did not finish in time; nothing is lost, those records
-     are read again at the next start";
+  4  stopped on a signal, but an open checkpoint did not finish in time, or a replay before its end; nothing
+     is lost, the next start goes on where the ledger ends";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
@@ -47,6 +48,8 @@ enum LogFormat {
 enum Command {
     /// Run a pipeline until SIGTERM or Ctrl-C.
     Run(run::Args),
+    /// Run a bounded range of the topics once more, into a folder beside the live pipeline's.
+    Replay(replay::Args),
     /// Check, test and describe pipeline files.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
@@ -63,7 +66,7 @@ enum Command {
 impl Command {
     fn talks_to_kafka(&self) -> bool {
         match self {
-            Command::Run(_) | Command::Demo(_) => true,
+            Command::Run(_) | Command::Replay(_) | Command::Demo(_) => true,
             Command::Ledger(command) => command.changes_ledgers(),
             _ => false,
         }
@@ -75,7 +78,13 @@ fn main() -> std::process::ExitCode {
     if !cli.command.talks_to_kafka() {
         end_with_the_reader();
     }
-    let result = log(cli.log_format, matches!(cli.command, Command::Run(_)));
+    let running = match cli.command {
+        Command::Run(_) => true,
+        // On a terminal it shows a bar instead.
+        Command::Replay(_) => !std::io::stderr().is_terminal(),
+        _ => false,
+    };
+    let result = log(cli.log_format, running);
     match result.and_then(|()| execute(&cli.command)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(exit) => {
@@ -90,6 +99,7 @@ fn main() -> std::process::ExitCode {
 fn execute(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Pipeline(command) => pipeline::run(command),
         Command::Ledger(command) => ledger::run(command),
         Command::Transform(command) => transform::run(command),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gristmill_pipeline::{Ended, Pipeline};
+use gristmill_pipeline::{Ended, Pipeline, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -23,6 +23,16 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.file)?;
+    warn_of_failpoints();
+    let runtime = crate::tokio_runtime()?;
+    let ended = runtime.block_on(async { until_stopped(Pipeline::prepare(checked).await?).await })?;
+    match ended {
+        Ended::Finished => Ok(()),
+        Ended::Dropped => Err(dropped()),
+    }
+}
+
+pub(crate) fn warn_of_failpoints() {
     if let Ok(failpoint) = std::env::var(gristmill_sinks::FAILPOINT_VARIABLE) {
         tracing::warn!(
             failpoint,
@@ -30,38 +40,39 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
             gristmill_sinks::FAILPOINT_VARIABLE
         );
     }
-    let runtime = crate::tokio_runtime()?;
-    let ended = runtime.block_on(async {
-        let pipeline = Pipeline::prepare(checked).await?;
-        let (stop, stopped) = watch::channel(gristmill_pipeline::Stop::No);
-        let mut terminate = signal(SignalKind::terminate()).map_err(Exit::failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Exit::failed)?;
-        let signals = tokio::spawn(async move {
-            for order in [gristmill_pipeline::Stop::Finish, gristmill_pipeline::Stop::Drop] {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                tracing::info!(
-                    "stopping: {}",
-                    match order {
-                        gristmill_pipeline::Stop::Finish => "finishing the open checkpoints",
-                        _ => "dropping the open checkpoints",
-                    }
-                );
-                if stop.send(order).is_err() {
-                    return;
-                }
+}
+
+pub(crate) fn dropped() -> Exit {
+    Exit::dropped(
+        "stopped before an open checkpoint was finished; nothing is lost, its records are read again at the next start",
+    )
+}
+
+/// Runs a pipeline until it ends, or until signals end it: the first finishes the open checkpoints, the second
+/// drops them.
+pub(crate) async fn until_stopped(pipeline: Pipeline) -> Result<Ended, Exit> {
+    let (stop, stopped) = watch::channel(Stop::No);
+    let mut terminate = signal(SignalKind::terminate()).map_err(Exit::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Exit::failed)?;
+    let signals = tokio::spawn(async move {
+        for order in [Stop::Finish, Stop::Drop] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
-        });
-        let ended = pipeline.run(stopped).await;
-        signals.abort();
-        Ok::<_, Exit>(ended?)
-    })?;
-    match ended {
-        Ended::Finished => Ok(()),
-        Ended::Dropped => Err(Exit::dropped(
-            "stopped before an open checkpoint was finished; nothing is lost, its records are read again at the next start",
-        )),
-    }
+            tracing::info!(
+                "stopping: {}",
+                match order {
+                    Stop::Finish => "finishing the open checkpoints",
+                    _ => "dropping the open checkpoints",
+                }
+            );
+            if stop.send(order).is_err() {
+                return;
+            }
+        }
+    });
+    let ended = pipeline.run(stopped).await;
+    signals.abort();
+    Ok(ended?)
 }

@@ -83,6 +83,12 @@ impl Error {
         Error::with(ErrorKind::Status, format!("cannot serve metrics on {address}"), error)
     }
 
+    /// Says what the error means instead of what failed.
+    pub(crate) fn because(mut self, what: &str) -> Self {
+        self.message = what.to_owned();
+        self
+    }
+
     /// Puts the partition in front of the message.
     pub(crate) fn of_partition(mut self, topic: &str, partition: i32) -> Self {
         self.message = format!("{topic}-{partition}: {}", self.message);

@@ -53,16 +53,53 @@ async fn work(
         topic_id,
         partition: assigned.partition,
     };
-    let start = shared.start_of(&assigned, &id).await?;
+    let range = match &shared.replay {
+        None => None,
+        Some(replay) => match replay.range(&assigned.topic, assigned.partition, topic_id)? {
+            Some(range) => Some(range),
+            // Assigned with its topic, and not part of the replay.
+            None => return Ok(()),
+        },
+    };
+    let start = match range {
+        Some(range) => range.first,
+        None => shared.start_of(&assigned, &id).await?,
+    };
     let mark = group_offset::mark(&id);
     let (sink, next) = PartitionSink::open(shared.sink.clone(), id, start).await.map_err(Error::sink)?;
     sweep(&shared, sink.id());
+    if let Some(range) = range.filter(|range| next < range.first) {
+        let text = format!(
+            "the ledger goes on at offset {next}, before the replay's range, which begins at {}: its folder was changed by hand; replay under another name",
+            range.first
+        );
+        return Err(Error::new(ErrorKind::Sink, text));
+    }
+    if let Some(range) = range.filter(|range| next >= range.end) {
+        // Not begun: retention may have taken the end since it was reached.
+        return finish(&shared, &assigned.topic, assigned.partition, range.end).await;
+    }
     let stages = shared.plan.open(&assigned.topic, assigned.partition)?;
-    let stream = assigned.commit_metadata(mark).begin(begin_at(next));
-    let mut worker =
-        Worker { shared, sink, stages, stream, topic_id, last: None, counted: LedgerCounters::default() };
+    let assigned = assigned.commit_metadata(mark);
+    let stream = match range {
+        None => assigned.begin(begin_at(next)),
+        // Never the earliest there is: that may have moved into the range.
+        Some(range) => assigned.begin(BeginAt::Offset(next)).until(range.end),
+    };
+    let end = range.map(|range| range.end);
+    let counted = LedgerCounters::default();
+    let mut worker = Worker { shared, sink, stages, stream, topic_id, end, last: None, counted };
     worker.count_recovery();
+    worker.came_to();
     loop {
+        if worker.is_at_end() {
+            worker.checkpoint().await?;
+            // Another owner may have sealed less than this one had read.
+            if worker.is_at_end() {
+                let next = worker.sink.first();
+                return finish(&worker.shared, worker.stream.topic(), worker.stream.partition(), next).await;
+            }
+        }
         tokio::select! {
             biased;
             changed = orders.changed() => {
@@ -83,6 +120,15 @@ async fn work(
         if worker.sink.due(Instant::now()) {
             worker.checkpoint().await?;
         }
+    }
+}
+
+/// Ends a partition of a replay: its range is published.
+async fn finish(shared: &Shared, topic: &str, partition: i32, next: i64) -> Result<(), Error> {
+    tracing::info!(%topic, partition, next, "finished the partition's range");
+    match &shared.replay {
+        Some(replay) => replay.finish(topic, partition).await,
+        None => Ok(()),
     }
 }
 
@@ -112,6 +158,8 @@ struct Worker {
     stages: Stages,
     stream: PartitionStream,
     topic_id: [u8; 16],
+    /// Where the replay of this partition ends; a live pipeline's never does.
+    end: Option<i64>,
     /// The last delivery that the open checkpoint holds.
     last: Option<Token>,
     /// What of the ledger's counters is in the metrics already.
@@ -145,7 +193,19 @@ impl Worker {
         }
         self.sink.advance(next, leader_epoch).map_err(Error::sink)?;
         self.last = Some(token);
+        self.came_to();
         Ok(())
+    }
+
+    /// Whether everything of a replay's range was read.
+    fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.sink.position() >= end)
+    }
+
+    fn came_to(&self) {
+        if let Some(replay) = &self.shared.replay {
+            replay.came_to(self.stream.topic(), self.stream.partition(), self.sink.position());
+        }
     }
 
     /// Gives rows and rejects to the sink.
@@ -183,7 +243,11 @@ impl Worker {
         if self.sink.position() > self.sink.first() {
             self.topic_is_the_same().await?;
         }
-        let outcome = self.sink.checkpoint().await.map_err(Error::sink)?;
+        let outcome = match self.is_at_end() {
+            true => self.sink.checkpoint_last().await,
+            false => self.sink.checkpoint().await,
+        };
+        let outcome = outcome.map_err(Error::sink)?;
         self.count_recovery();
         match outcome {
             Checkpoint::Published(published) => {

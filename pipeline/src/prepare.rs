@@ -19,6 +19,7 @@ use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
 use crate::quantity::ByteSize;
+use crate::replay::{Replay, ReplayRequest};
 use crate::stages::{DecoderPlan, StagePlan};
 
 /// The largest component that is read, in bytes.
@@ -39,6 +40,8 @@ pub(crate) struct Prepared {
     pub(crate) names_for_ids: bool,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) shutdown: Duration,
+    /// The range that is replayed; none for a live pipeline.
+    pub(crate) replay: Option<Arc<Replay>>,
 }
 
 pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Prepared, Error> {
@@ -58,7 +61,18 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
         names_for_ids,
         listen: file.http.as_ref().map(|http| http.listen.parse().expect("checked")),
         shutdown: file.shutdown_timeout.duration(),
+        replay: None,
     })
+}
+
+pub(crate) async fn prepare_replay(checked: &Checked, request: &ReplayRequest) -> Result<Prepared, Error> {
+    let aside = request.apply(checked)?;
+    let topics = aside.pipeline.source.kafka.topics.clone();
+    let mut prepared = prepare(aside, false).await?;
+    let (name, servers) = (&prepared.name, &prepared.bootstrap_servers);
+    let replay = Replay::begin(request, name, &topics, &prepared.consumer, servers, &prepared.sink).await?;
+    prepared.replay = Some(Arc::new(replay));
+    Ok(prepared)
 }
 
 /// Transform and decoder: all that `pipeline test` needs.

@@ -1,6 +1,7 @@
 //! A running pipeline: one consumer, one worker a partition.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::partition::{self, Order};
 use crate::prepare::{self, Prepared};
+use crate::replay::{self, ReplayProgress, ReplayRequest};
 use crate::shared::Shared;
 use crate::status::{Readiness, StatusServer};
 
@@ -74,6 +76,26 @@ impl Pipeline {
         Pipeline { prepared, metrics }
     }
 
+    /// As [`Pipeline::prepare`], for a bounded range once more, beside the live pipeline: with an id, a group, a
+    /// folder and a ledger of its own ([`Checked::replay`]). The bounds become offsets here, at the first start;
+    /// a later start has the same ones.
+    ///
+    /// **Guarantee.** As of [`Pipeline`], for the records of the range and no other. Running it ends with
+    /// [`Ended::Finished`] when everything of the range is published; [`ReplayProgress::is_complete`] tells that
+    /// from a stop.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::prepare`]; [`ErrorKind::Config`] too if the place is taken, the range has no record, or
+    /// the replay was started with other bounds; [`ErrorKind::Source`].
+    pub async fn prepare_replay(checked: &Checked, request: &ReplayRequest) -> Result<Pipeline, Error> {
+        Ok(Pipeline { prepared: prepare::prepare_replay(checked, request).await?, metrics: Arc::default() })
+    }
+
+    /// How far a replay has come; `None` for a live pipeline.
+    pub fn replay_progress(&self) -> Option<ReplayProgress> {
+        self.prepared.replay.clone().map(ReplayProgress)
+    }
+
     /// The pipeline's counters.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
@@ -88,6 +110,10 @@ impl Pipeline {
     /// The first error of any partition; the others are then stopped as on [`Stop::Drop`].
     pub async fn run(self, mut stop: watch::Receiver<Stop>) -> Result<Ended, Error> {
         let Pipeline { prepared, metrics } = self;
+        if prepared.replay.as_ref().is_some_and(|replay| replay.is_complete()) {
+            return Ok(Ended::Finished);
+        }
+        let mut complete = pin!(replay::complete(prepared.replay.clone()));
         let readiness = Arc::new(Readiness::default());
         let server = match prepared.listen {
             Some(address) => {
@@ -113,6 +139,7 @@ impl Pipeline {
             has_dead_letters: prepared.has_dead_letters,
             registry: prepared.registry,
             names_for_ids: prepared.names_for_ids,
+            replay: prepared.replay,
             metrics,
             unknown_schemas: Mutex::default(),
             codes: Mutex::default(),
@@ -142,7 +169,7 @@ impl Pipeline {
                     Some(ConsumerEvent::Error(error))
                         if error.is_fatal() || (!error.is_retryable() && (error.partition().is_some() || workers.running.is_empty())) =>
                     {
-                        break Err(Error::source(error));
+                        break Err(if shared.replay.is_some() { replay::unreadable(error) } else { Error::source(error) });
                     }
                     Some(ConsumerEvent::Error(error)) => tracing::warn!(%error, "Kafka"),
                     Some(_) => {}
@@ -162,6 +189,7 @@ impl Pipeline {
                         break Ok(Ended::Finished);
                     }
                 }
+                finished = &mut complete => break finished.map(|()| Ended::Finished),
                 changed = stop.changed() => {
                     let order = if changed.is_ok() { *stop.borrow() } else { Stop::Drop };
                     match order {

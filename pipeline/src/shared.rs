@@ -14,6 +14,7 @@ use crate::exits::{self, Place};
 use crate::group_offset::{Author, Span, Verdict, judge};
 use crate::metrics::{GuestLabels, Metrics};
 use crate::prepare;
+use crate::replay::Replay;
 use crate::stages::StagePlan;
 
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Option<SchemaRegistry>,
     /// The cluster tells no topic ids.
     pub(crate) names_for_ids: bool,
+    /// The range that is replayed; none for a live pipeline.
+    pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) unknown_schemas: Mutex<HashSet<u32>>,
     pub(crate) codes: Mutex<HashSet<String>>,

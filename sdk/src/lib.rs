@@ -47,6 +47,7 @@ mod offsets;
 mod producer;
 mod properties;
 mod schema_registry;
+mod topics;
 
 pub use consumer::{
     AssignedPartition, Assignor, BeginAt, Consumer, ConsumerConfig, ConsumerConfigBuilder, ConsumerEvent,
@@ -67,3 +68,4 @@ pub use schema_registry::{
     ReferencedSchema, RegisteredId, RegistryConfig, RegistryConfigBuilder, RegistryError, RegistryErrorKind,
     Schema, SchemaReference, SchemaRegistry, SchemaType,
 };
+pub use topics::{Extent, Topics};

@@ -126,6 +126,11 @@ impl SinkConfig {
     pub fn state(&self) -> (&Arc<dyn Store>, &str) {
         (&self.0.resources.state, &self.0.state_prefix)
     }
+
+    /// The store and prefix of the final files.
+    pub fn objects(&self) -> (&Arc<dyn Store>, &str) {
+        (&self.0.resources.objects, &self.0.prefix)
+    }
 }
 
 /// Builds a [`SinkConfig`].

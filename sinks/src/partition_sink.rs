@@ -233,12 +233,25 @@ impl PartitionSink {
     /// `Usage` if rows were appended beyond the last `advance`; `Torn`; `OutcomeUnknown` and `Unavailable` after
     /// the configured retries; `DestinationTaken`; the errors of stores and dead-letter sink.
     pub async fn checkpoint(&mut self) -> Result<Checkpoint> {
+        self.close_entry(false).await
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), for the last entry of a range that has an end: it is made also if
+    /// it is young and left neither files nor rejects, so that the ledger reaches the position in any case.
+    ///
+    /// # Errors
+    /// As for [`checkpoint`](Self::checkpoint).
+    pub async fn checkpoint_last(&mut self) -> Result<Checkpoint> {
+        self.close_entry(true).await
+    }
+
+    async fn close_entry(&mut self, even_empty: bool) -> Result<Checkpoint> {
         if self.proposed.is_none() {
             self.check_usable()?;
             self.open.check_complete()?;
             let open = &self.open;
             let young = self.age(Instant::now()) < self.settings.rotation.age;
-            if open.position == open.first || (!open.has_content() && young) {
+            if open.position == open.first || (!open.has_content() && young && !even_empty) {
                 return Ok(Checkpoint::Nothing);
             }
             let entry = Arc::new(self.stage().await?);

@@ -51,17 +51,29 @@ impl Pipeline {
 
     /// Starts `gristmill run`; `failpoint` as in `GRISTMILL_FAILPOINT`.
     pub fn start(&self, failpoint: Option<&str>) -> Running {
+        self.start_command("run", &[], failpoint)
+    }
+
+    /// Starts `gristmill replay` with these options.
+    pub fn replay(&self, options: &[&str], failpoint: Option<&str>) -> Running {
+        self.start_command("replay", options, failpoint)
+    }
+
+    fn start_command(&self, name: &str, options: &[&str], failpoint: Option<&str>) -> Running {
         let number = self.started.get();
         self.started.set(number + 1);
         let log = self.folder.join(format!("run-{number}.log"));
+        let log_file = File::create(&log).expect("the folder is ours");
         let mut command = Command::new(gristmill());
         command
-            .arg("run")
+            .arg(name)
             .arg(self.file())
+            .args(options)
             .env("GRISTMILL_LOG", "info,gristmill_pipeline=debug")
             .env_remove("GRISTMILL_FAILPOINT")
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("the folder is ours"));
+            .stdin(Stdio::null())
+            .stdout(log_file.try_clone().expect("a second handle"))
+            .stderr(log_file);
         if let Some(failpoint) = failpoint {
             command.env("GRISTMILL_FAILPOINT", failpoint);
         }
@@ -115,12 +127,21 @@ impl Pipeline {
 
     /// What an independent reader finds: one [`Found`] for each row and dead letter.
     pub fn read_back(&self) -> Vec<Found> {
+        self.read_folders("rows", "dead_letters")
+    }
+
+    /// The same of a replay of that name.
+    pub fn read_replay(&self, name: &str) -> Vec<Found> {
+        self.read_folders(name, &format!("dead_letters-{name}"))
+    }
+
+    fn read_folders(&self, rows: &str, dead_letters: &str) -> Vec<Found> {
         let python = std::env::var("GRISTMILL_PYTHON").unwrap_or_else(|_| "python3".into());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_rows.py");
         let mut command = Command::new(python);
-        command.arg(script).arg(self.folder.join("rows"));
-        if self.folder.join("dead_letters").exists() {
-            command.arg(self.folder.join("dead_letters"));
+        command.arg(script).arg(self.folder.join(rows));
+        if self.folder.join(dead_letters).exists() {
+            command.arg(self.folder.join(dead_letters));
         }
         let output = command.output().expect("python starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -183,7 +204,7 @@ pub fn assert_exactly_once(expected: &BTreeMap<String, (String, String)>, found:
     assert!(differences.is_empty(), "{} differences: {shown:#?}\n{logs}", differences.len());
 }
 
-/// A running `gristmill run`; killed when dropped.
+/// A running `gristmill run` or `replay`; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -244,6 +265,11 @@ impl Running {
     /// SIGSTOP.
     pub fn freeze(&self) {
         self.signal(libc::SIGSTOP);
+    }
+
+    /// SIGTERM, without waiting for anything.
+    pub fn ask_to_stop(&self) {
+        self.signal(libc::SIGTERM);
     }
 
     /// SIGCONT.

@@ -31,6 +31,17 @@ impl RealKafka {
             .collect()
     }
 
+    /// The first offset of each partition whose record is not older than the time, in milliseconds.
+    pub fn offsets_at(&self, topic: &str, partitions: i32, time: i64) -> Vec<i64> {
+        let watcher = self.watcher("watcher");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Offset(time)).expect("a valid time");
+        }
+        let found = watcher.offsets_for_times(list, WAIT).expect("the cluster answers");
+        found.elements().iter().map(|e| e.offset().to_raw().unwrap_or(-1)).collect()
+    }
+
     /// What a group has committed for each partition; -1 for nothing.
     pub fn committed_offsets(&self, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
         let mut list = TopicPartitionList::new();

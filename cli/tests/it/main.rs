@@ -22,9 +22,23 @@ fn example(path: &str) -> String {
 fn help_names_every_command_and_every_exit_code() {
     let (code, text) = gristmill(&["--help"]);
     assert_eq!(code, Some(0));
-    for word in ["run", "pipeline", "ledger", "transform", "demo", "Exit codes", "GRISTMILL_LOG"] {
+    for word in ["run", "replay", "pipeline", "ledger", "transform", "demo", "Exit codes", "GRISTMILL_LOG"] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
+}
+
+#[test]
+fn help_of_replay_shows_how_a_range_is_written_and_what_goes_where() {
+    let (code, text) = gristmill(&["replay", "--help"]);
+    assert_eq!(code, Some(0));
+    for word in
+        ["--from 2026-11-24 --to 2026-11-25 --into again", "24h", "dead_letters-again", "same\ncommand again"]
+    {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    let (code, text) = gristmill(&["replay", "nowhere.yaml", "--from", "noon", "--into", "again"]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("`noon` is neither a time with its zone (2026-11-24T10:00:00Z)"), "{text}");
 }
 
 #[test]

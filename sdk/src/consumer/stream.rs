@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gristmill_records::RawBatch;
+use gristmill_records::{NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use tokio::sync::Notify;
 
 use super::shared::{Command, Shared};
@@ -83,6 +83,8 @@ impl AssignedPartition {
             topic_id: self.topic_id,
             group_offset: self.group_offset,
             group_start: self.group_start,
+            end: None,
+            ended: false,
             channel: self.channel,
             shared: self.shared,
         };
@@ -102,6 +104,10 @@ pub struct PartitionStream {
     topic_id: Option<[u8; 16]>,
     group_offset: Option<i64>,
     group_start: GroupStart,
+    /// Nothing from this offset on is delivered.
+    end: Option<i64>,
+    /// The delivery that reaches `end` was given.
+    ended: bool,
     channel: Arc<Channel>,
     shared: Arc<Shared>,
 }
@@ -148,6 +154,15 @@ impl PartitionStream {
         self.topic_id
     }
 
+    /// Sets an end: no record at or behind offset `end` is delivered, and no position beyond it. The delivery
+    /// whose `next` is `end` is the last; after it [`next`](Self::next) waits until the partition goes. That end
+    /// is also reached where the log has no record before it: by a record behind it, or at the log's own end.
+    #[must_use]
+    pub fn until(mut self, end: i64) -> Self {
+        self.end = Some(end);
+        self
+    }
+
     /// The next records, or `None` for ever once the partition was revoked or lost or the consumer closed.
     ///
     /// Cancel safe: a delivery is taken only when this returns it.
@@ -160,6 +175,11 @@ impl PartitionStream {
                     if wants_more {
                         self.shared.ring();
                     }
+                    if self.ended {
+                        continue;
+                    }
+                    let item = item.until(self.end);
+                    self.ended = self.end == Some(item.next);
                     let first = item.batch.first_offset().unwrap_or(item.next);
                     let token = self.shared.offsets().deliver(&self.at, self.epoch, first, item.next)?;
                     return Some(Delivery { batch: item.batch, next: item.next, token });
@@ -188,6 +208,7 @@ impl PartitionStream {
             return false;
         }
         self.epoch = epoch;
+        self.ended = false;
         self.start(to);
         true
     }
@@ -252,6 +273,30 @@ struct ChannelState {
 pub(super) struct Item {
     pub(super) batch: RawBatch,
     pub(super) next: i64,
+}
+
+impl Item {
+    /// What of the item lies before `end`.
+    fn until(self, end: Option<i64>) -> Item {
+        match end {
+            Some(end) if self.next > end => Item { batch: before(&self.batch, end), next: end },
+            _ => self,
+        }
+    }
+}
+
+/// A copy of the records below `end`. Once a partition: sharing the arenas would not pay.
+fn before(batch: &RawBatch, end: i64) -> RawBatch {
+    let mut kept = RawBatchBuilder::new(batch.topic().clone(), batch.partition()).topic_id(batch.topic_id());
+    for record in batch.iter().take_while(|record| record.offset() < end) {
+        let timestamp = record.timestamp().unwrap_or(NO_TIMESTAMP);
+        kept.push(record.offset(), timestamp, record.key(), record.value(), record.headers())
+            .expect("part of a batch is no larger, and in order");
+    }
+    if let Some(epoch) = batch.leader_epoch() {
+        kept.set_leader_epoch(epoch);
+    }
+    kept.build()
 }
 
 enum Popped {
@@ -338,5 +383,42 @@ impl Channel {
         state.items.clear();
         drop(state);
         self.filled.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gristmill_records::Header;
+
+    use super::*;
+
+    fn item() -> Item {
+        let mut builder = RawBatchBuilder::new("t", 3).topic_id(Some([7; 16]));
+        let header = [Header { name: b"h", value: Some(b"v") }];
+        builder.push(10, 1, Some(b"key"), Some(b"ten"), header).unwrap();
+        builder.push(12, NO_TIMESTAMP, None, None, []).unwrap();
+        builder.push(15, 3, Some(b""), Some(b"fifteen"), header).unwrap();
+        builder.set_leader_epoch(4);
+        Item { batch: builder.build(), next: 20 }
+    }
+
+    #[test]
+    fn an_end_cuts_off_exactly_what_lies_at_or_behind_it() {
+        for (end, kept) in [(5, 0), (10, 0), (11, 1), (12, 1), (13, 2), (15, 2), (16, 3), (19, 3)] {
+            let part = item().until(Some(end));
+            assert_eq!((part.batch.len(), part.next), (kept, end), "until {end}");
+            for (a, b) in part.batch.iter().zip(item().batch.iter()) {
+                assert_eq!((a.offset(), a.timestamp()), (b.offset(), b.timestamp()));
+                assert_eq!((a.key(), a.value()), (b.key(), b.value()));
+                assert!(a.headers().eq(b.headers()), "headers of {}", a.offset());
+            }
+            let batch = &part.batch;
+            assert_eq!((&**batch.topic(), batch.partition(), batch.topic_id()), ("t", 3, Some([7; 16])));
+            assert_eq!(batch.leader_epoch(), Some(4));
+        }
+        for end in [None, Some(20), Some(99)] {
+            let whole = item().until(end);
+            assert_eq!((whole.batch.len(), whole.next), (3, 20));
+        }
     }
 }

@@ -44,6 +44,24 @@ impl Client {
             .map(|()| (low, high))
     }
 
+    /// The first offset of each partition whose record is as late as the time in milliseconds that stands in
+    /// the list as its offset; negative where there is none.
+    pub(crate) fn offsets_for_times(&self, list: &Partitions, wait: Duration) -> Result<Vec<PartitionEntry>> {
+        let operation = "find the offsets of a time";
+        // SAFETY: both pointers are valid for the call.
+        let code = Code::from(unsafe {
+            sys::rd_kafka_offsets_for_times(self.as_ptr(), list.as_ptr(), millis(wait))
+        });
+        check(code, operation)?;
+        let entries = list.entries();
+        match entries.iter().find(|e| !e.code.is_ok()) {
+            Some(e) => Err(error_from(e.code, operation, e.code.describe())
+                .with_topic(e.topic.clone())
+                .with_partition(e.partition)),
+            None => Ok(entries),
+        }
+    }
+
     /// Number of partitions of a topic.
     pub(crate) fn partition_count(&self, topic: &str, wait: Duration) -> Result<i32> {
         let operation = "read the topic's metadata";

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gristmill::{
-    Assignor, BeginAt, Consumer, ConsumerEvent, ErrorKind, GroupProtocol, MockCluster, MockRequest,
-    PartitionStream,
+    Assignor, BeginAt, Consumer, ConsumerEvent, ErrorKind, Extent, GroupProtocol, MockCluster, MockRequest,
+    PartitionStream, Topics,
 };
 
 use crate::consumer::{PATIENCE, begin_all, cluster, config, fill, fill_with, next};
@@ -188,4 +188,40 @@ async fn a_cooperative_member_goes_on_after_an_offset_that_is_not_there() {
 async fn an_eager_member_goes_on_after_an_offset_that_is_not_there() {
     let protocol = GroupProtocol::Classic(Assignor::Range);
     goes_on_after_an_offset_that_is_not_there("range-eager", protocol).await;
+}
+
+#[tokio::test]
+async fn a_stream_with_an_end_gives_everything_before_it_and_nothing_behind_it() {
+    let cluster = cluster();
+    cluster.create_topic("bounded", 1).expect("a topic");
+    fill(&cluster, "bounded", 1, 5_000);
+    let consumer = Consumer::start(config(&cluster, "bounded").build().expect("valid")).expect("started");
+    let stream = begin_all(&consumer, 1, BeginAt::Offset(1_100)).await.remove(0);
+    let mut stream = stream.until(3_333);
+    for _ in 0..2 {
+        let mut expected = 1_100;
+        while expected < 3_333 {
+            let delivery = next(&mut stream).await;
+            for record in delivery.batch.iter() {
+                assert_eq!(record.offset(), expected);
+                expected += 1;
+            }
+            assert_eq!(delivery.next, expected, "a token completes no more than was given");
+        }
+        let more = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
+        assert!(more.is_err(), "nothing comes behind the end: {more:?}");
+        assert!(stream.seek(BeginAt::Offset(1_100)), "and a seek reads up to it again");
+    }
+    consumer.close(PATIENCE).await.expect("closed");
+}
+
+#[tokio::test]
+async fn topics_are_described_without_joining_a_group() {
+    let cluster = cluster();
+    cluster.create_topic("described", 2).expect("a topic");
+    fill(&cluster, "described", 2, 11);
+    let topics = Topics::connect(&config(&cluster, "described").build().expect("valid")).expect("a client");
+    let extents = topics.extents("described").await.expect("an answer");
+    assert_eq!(extents, [Extent { earliest: 0, end: 6 }, Extent { earliest: 0, end: 5 }]);
+    assert!(!topics.cluster_id().await.expect("an answer").is_empty());
 }

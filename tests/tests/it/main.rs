@@ -3,6 +3,7 @@
 mod exactly_once;
 mod exits;
 mod readers;
+mod replay;
 mod sdk;
 mod sdk_failures;
 mod sdk_rebalance;
