@@ -15,14 +15,14 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Shows the plan; with `--yes` acts, and writes down before and after what is done. `act` gives a sentence for
-    /// each change.
-    pub(crate) async fn carry_out<F: Future<Output = Result<Vec<String>, Exit>>>(
+    /// Shows the plan; with `--yes` acts, and writes down before and after what is done. `act` adds a sentence for each
+    /// change, also of those before it fails.
+    pub(crate) async fn carry_out(
         &self,
         config: &SinkConfig,
         kind: &str,
         plan: Vec<String>,
-        act: impl FnOnce() -> F,
+        act: impl AsyncFnOnce(&mut Vec<String>) -> Result<(), Exit>,
     ) -> Result<(), Exit> {
         for line in &plan {
             println!("{} {line}", if self.yes { "doing:" } else { "would:" });
@@ -33,18 +33,16 @@ impl Change {
         }
         let operation = Operation::new(kind, &operator(), &command_line(), &self.reason, plan);
         operation.begin(config).await.map_err(Exit::failed)?;
-        let outcome = act().await;
-        let (changes, error) = match &outcome {
-            Ok(changes) => (changes.clone(), None),
-            Err(exit) => (Vec::new(), Some(exit.message.clone())),
-        };
+        let mut changes = Vec::new();
+        let outcome = act(&mut changes).await;
+        for change in &changes {
+            println!("done: {change}");
+        }
+        let error = outcome.as_ref().err().map(|exit| exit.message.clone());
         if let Err(error) = operation.end(config, changes, error).await {
             eprintln!("warning: how it ended could not be written to the trail: {error}");
         }
-        for change in outcome? {
-            println!("done: {change}");
-        }
-        Ok(())
+        outcome
     }
 }
 

@@ -33,8 +33,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     if plan.is_empty() {
         println!("there is nothing that can be repaired from the ledgers alone");
     } else {
-        let act = async || {
-            let mut changes = Vec::new();
+        let act = async |changes: &mut Vec<String>| {
             for report in &reports {
                 let done = gristmill_sinks::repair(&config, report, args.accept_missing).await;
                 let done = done.map_err(Exit::failed)?;
@@ -45,7 +44,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
                         .push(format!("{name}: deleted {} staged objects that no entry names", done.swept));
                 }
             }
-            Ok(changes)
+            Ok(())
         };
         args.change.carry_out(&config, "repair", plan, act).await?;
     }

@@ -24,13 +24,14 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
         return Ok(());
     }
     let plan = resets.iter().map(sentence).collect();
-    let act = async || {
+    let act = async |changes: &mut Vec<String>| {
         for ledger in resets.iter().filter_map(|r| r.ledger.as_ref()) {
             // A committed offset of ours says that everything below it is published.
             gristmill_sinks::settle(&config, ledger, false).await.map_err(Exit::failed)?;
         }
         group.reset(&resets).await?;
-        Ok(resets.iter().map(sentence).collect())
+        changes.extend(resets.iter().map(sentence));
+        Ok(())
     };
     args.change.carry_out(&config, "reset", plan, act).await
 }

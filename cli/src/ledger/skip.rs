@@ -68,14 +68,17 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
         end.next, args.to
     );
     let note = Note { kind: "skip".into(), reason: args.change.reason.clone(), by: operator() };
-    let act = async || match gristmill_sinks::skip(&config, &ledger, args.to, &note).await {
-        Ok(Skip::Sealed { first, next }) => {
-            Ok(vec![format!("{name}: gave up {}; the ledger goes on at {next}", offsets(first, next))])
+    let act = async |changes: &mut Vec<String>| match gristmill_sinks::skip(&config, &ledger, args.to, &note)
+        .await
+        .map_err(Exit::failed)?
+    {
+        Skip::Sealed { first, next } => {
+            changes.push(format!("{name}: gave up {}; the ledger goes on at {next}", offsets(first, next)));
+            Ok(())
         }
-        Ok(Skip::Passed { next }) => Err(Exit::failed(format!(
+        Skip::Passed { next } => Err(Exit::failed(format!(
             "{name}: a running pipeline has come to offset {next} meanwhile; nothing was given up"
         ))),
-        Err(error) => Err(Exit::failed(error)),
     };
     args.change.carry_out(&config, "skip", plan, act).await
 }

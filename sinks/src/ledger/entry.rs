@@ -166,7 +166,8 @@ impl Entry {
     /// `UnsupportedVersion` if a newer version wrote it; `Corrupt` if it is not an entry or contradicts its
     /// name.
     pub fn parse(name: &str, first: i64, bytes: &[u8]) -> Result<Self> {
-        check_version(name, bytes)?;
+        // An entry is sealed only after those before it are published.
+        check_version(name, bytes, Some(first))?;
         let mut entry: Entry =
             serde_json::from_slice(bytes).map_err(|e| corrupt(name, "an entry").with_source(e))?;
         if first < 0 || entry.next <= first {
@@ -256,7 +257,7 @@ impl Genesis {
     /// # Errors
     /// As [`Entry::parse`].
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
-        check_version(name, bytes)?;
+        check_version(name, bytes, None)?;
         let genesis: Genesis =
             serde_json::from_slice(bytes).map_err(|e| corrupt(name, "a genesis").with_source(e))?;
         if genesis.start < 0 {
@@ -317,8 +318,9 @@ pub(crate) fn corrupt(name: &str, what: &str) -> Error {
     )
 }
 
-/// Looks at the version alone, so that a newer format gets a clear answer whatever else has changed.
-pub(crate) fn check_version(name: &str, bytes: &[u8]) -> Result<()> {
+/// Looks at the version alone, so that a newer format gets a clear answer whatever else has changed. Below `safe`
+/// everything is published.
+pub(crate) fn check_version(name: &str, bytes: &[u8], safe: Option<i64>) -> Result<()> {
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
@@ -326,11 +328,14 @@ pub(crate) fn check_version(name: &str, bytes: &[u8]) -> Result<()> {
     let Version { format_version } =
         serde_json::from_slice(bytes).map_err(|e| corrupt(name, "a ledger object").with_source(e))?;
     if format_version == 0 || format_version > FORMAT_VERSION {
+        let safe = safe.map_or("what is published stays".to_owned(), |offset| {
+            format!("everything below offset {offset} is published and safe")
+        });
         return Err(Error::new(
             ErrorKind::UnsupportedVersion,
             format!(
                 "ledger object {name} has format version {format_version}, this program reads up to {FORMAT_VERSION}; \
-                 nothing was read or written, and what is published stays. Run the version that wrote it, or a newer \
+                 nothing was read or written, and {safe}. Run the version that wrote it, or a newer \
                  one: `gristmill --version` tells yours"
             ),
         ));
@@ -379,6 +384,8 @@ mod tests {
         let error = Entry::parse("e", 0, br#"{"format_version": 2, "everything": "else"}"#).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
         assert!(error.to_string().contains("reads up to 1"), "{error}");
+        let error = Entry::parse("e", 7, br#"{"format_version": 2}"#).unwrap_err();
+        assert!(error.to_string().contains("everything below offset 7 is published and safe"), "{error}");
     }
 
     #[test]

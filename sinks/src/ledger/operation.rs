@@ -133,7 +133,7 @@ pub async fn operations(config: &SinkConfig) -> Result<Vec<LoggedOperation>> {
         for listed in &page {
             let name = &listed.name;
             let Some(object) = state.get(name).await? else { continue };
-            check_version(name, &object.bytes)?;
+            check_version(name, &object.bytes, None)?;
             let unreadable = |what, e: serde_json::Error| -> Error { corrupt(name, what).with_source(e) };
             // The outcome sorts right behind its operation.
             if name.ends_with(".outcome.json") {

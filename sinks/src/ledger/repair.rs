@@ -88,7 +88,7 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
         return Err(Error::new(
             ErrorKind::Changed,
             format!(
-                "{} of offsets {} to {} was lost before it was published; repair the ledger with --accept-missing first",
+                "{} of offsets {} to {} was lost before it was published; accept that first: `gristmill ledger repair --accept-missing`",
                 file.final_name,
                 tip.first,
                 tip.next - 1
