@@ -113,6 +113,9 @@ pub use ledger::audit::{
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Rejects};
+pub use ledger::reconcile::{
+    AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, audit,
+};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
 pub use open_entry::{RejectedRecord, RowCoord};
 pub use partition_sink::{Checkpoint, PartitionSink, Published};

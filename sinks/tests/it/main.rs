@@ -1,5 +1,6 @@
 //! The sink against real folders, and the protocol against a model checker.
 
+mod audit;
 mod directories;
 mod exactly_once;
 mod files;
