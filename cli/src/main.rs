@@ -1,5 +1,6 @@
 //! The command `gristmill`.
 
+mod audit;
 mod demo;
 mod exit;
 mod ledger;
@@ -34,7 +35,7 @@ Exit codes:
   0  done, or stopped on a signal with every open checkpoint finished
   1  failed while running; the message says what to do, and the next start goes on where the ledger ends
   2  a mistake in the command line or in a file
-  3  a check found a difference: tests, fixtures, ledger, or the demo's sums
+  3  a check found a difference: tests, fixtures, ledger, audit, or the demo's sums
   4  stopped on a signal, but an open checkpoint did not finish in time, or a replay before its end; nothing
      is lost, the next start goes on where the ledger ends";
 
@@ -56,6 +57,8 @@ enum Command {
     /// Look at the ledger, and mend it: which ranges of a topic are published, in which files.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Account for every offset that was published, and compare the books with the files.
+    Audit(audit::Args),
     /// Build and test transforms.
     #[command(subcommand)]
     Transform(transform::Command),
@@ -102,6 +105,7 @@ fn execute(command: &Command) -> Result<(), Exit> {
         Command::Replay(args) => replay::run(args),
         Command::Pipeline(command) => pipeline::run(command),
         Command::Ledger(command) => ledger::run(command),
+        Command::Audit(args) => audit::run(args),
         Command::Transform(command) => transform::run(command),
         Command::Demo(args) => demo::run(args),
     }

@@ -86,7 +86,8 @@ struct ExpectedDeadLetter {
     /// The record's place among the case's records, from 0.
     offset: i64,
     /// The reject's code; where the value does not decode `DECODE_MALFORMED`, `DECODE_MISMATCH`,
-    /// `DECODE_NULL_VALUE`, `DECODE_UNKNOWN_SCHEMA` or `DECODE_INCOMPATIBLE_SCHEMA`.
+    /// `DECODE_NULL_VALUE`, `DECODE_UNKNOWN_SCHEMA` or `DECODE_INCOMPATIBLE_SCHEMA`; where a row has no directory
+    /// `DIRECTORY_VALUE`.
     code: String,
     /// Text that the message has to contain.
     #[serde(default)]

@@ -122,6 +122,9 @@ pub use ledger::audit::{
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};
 pub use ledger::operation::{LoggedOperation, Operation, Outcome, operations};
+pub use ledger::reconcile::{
+    AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, audit,
+};
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
 pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};

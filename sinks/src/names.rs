@@ -162,6 +162,27 @@ pub(crate) fn final_name(
     join(prefix, &format!("{folder}/{file}"))
 }
 
+/// What the name of a file says, without its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FinalName<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) incarnation: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) first: i64,
+}
+
+/// Reads what [`final_name`] wrote after the last slash.
+pub(crate) fn parse_final_name(file: &str) -> Option<FinalName<'_>> {
+    let (stem, _extension) = file.rsplit_once('.')?;
+    let parts: Vec<&str> = stem.split('+').collect();
+    let (topic, incarnation, partition, first, _seq) = match parts[..] {
+        [topic, incarnation, partition, first, seq] => (topic, incarnation, partition, first, seq),
+        [topic, _output, incarnation, partition, first, seq] => (topic, incarnation, partition, first, seq),
+        _ => return None,
+    };
+    Some(FinalName { topic, incarnation, partition: partition.parse().ok()?, first: parse_first(first)? })
+}
+
 /// Checks the name of a transform's output: 1 to 64 ASCII letters, digits, `-` and `_`, so that it can stand
 /// in a file name.
 ///
@@ -205,7 +226,11 @@ mod tests {
         assert_eq!(parse_topic_id(&id().topic_id_text()), Some(id().topic_id));
         let name = final_name("lake", &id(), "main", "dt=2024-01-02", 42, 3, "parquet");
         assert_eq!(name, "lake/orders/dt=2024-01-02/orders+fbffbf01+00007+00000000000000000042+003.parquet");
+        let expected = FinalName { topic: "orders", incarnation: "fbffbf01", partition: 7, first: 42 };
+        assert_eq!(parse_final_name(name.rsplit('/').next().unwrap()), Some(expected));
+        assert_eq!(parse_final_name("copy.parquet"), None);
         let name = final_name("", &id(), "refunds", "", 0, 0, "jsonl");
+        assert_eq!(parse_final_name(name.rsplit('/').next().unwrap()).map(|n| n.first), Some(0));
         assert_eq!(name, "orders+refunds/orders+refunds+fbffbf01+00007+00000000000000000000+000.jsonl");
     }
 

@@ -270,3 +270,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn seconds_that_have_no_milliseconds_are_refused_at_their_record() {
+    let spec = r#"{"at": "timestamp_s"}"#;
+    let most = i64::MAX / 1000;
+    let decoded = decode(
+        &mut decoder(spec, JsonOptions::default()),
+        &[
+            &format!("{{\"at\": {most}}}"),
+            &format!("{{\"at\": {}}}", most + 1),
+            &format!("{{\"at\": -{most}}}"),
+        ],
+    );
+    assert_eq!(decoded.rows, [0, 2]);
+    assert_eq!(decoded.undecodable[0].cause, Cause::Mismatch);
+}

@@ -123,3 +123,26 @@ cases:
     .unwrap();
     assert!(report.passed(), "{report}");
 }
+
+#[test]
+fn directories_that_do_not_fit_the_columns_of_an_avro_schema_are_told_before_the_first_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = r#"{"type":"record","name":"r","fields":[{"name":"country","type":"string"},{"name":"price","type":"double"}]}"#;
+    std::fs::write(folder.path().join("r.avsc"), schema).unwrap();
+    let pipeline = |directories: &str| {
+        PIPELINE
+            .replace("format: json", "format: avro\n  schema_file: r.avsc")
+            .replace("  fields: {order_id: string not null, amount: 'decimal(10,2)', at: timestamp_ms}\n", "")
+            .replace("{folder: rows}", &format!("{{folder: rows, directories: '{directories}'}}"))
+            + "schema_registry: {url: 'http://127.0.0.1:1'}\n"
+    };
+    let cases = "cases: [{name: nothing, records: [], expect: {}}]\n";
+    let said =
+        |directories| run_pipeline(folder.path(), &pipeline(directories), cases).unwrap_err().to_string();
+    assert_eq!(
+        said("c={contry}"),
+        "sink.files.directories: there is no column `contry`; did you mean `country`?"
+    );
+    assert!(said("c={price}").contains("`price` is of type Float64"));
+    assert!(run_pipeline(folder.path(), &pipeline("country={country}"), cases).unwrap().passed());
+}

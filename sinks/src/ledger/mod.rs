@@ -1,7 +1,10 @@
 pub(crate) mod audit;
 pub(crate) mod driver;
 pub(crate) mod entry;
+mod foreign;
 pub(crate) mod machine;
 pub(crate) mod operation;
+mod places;
+pub(crate) mod reconcile;
 pub(crate) mod repair;
 pub(crate) mod tip;

@@ -1,5 +1,6 @@
 //! The sink against real folders, and the protocol against a model checker.
 
+mod audit;
 mod budget;
 mod credentials;
 mod directories;

@@ -1,5 +1,6 @@
 //! End-to-end tests against a real Apache Kafka.
 
+mod audit;
 mod exactly_once;
 mod exits;
 mod readers;
