@@ -1,6 +1,5 @@
 //! The command `gristmill` as a process that tests start, kill, freeze and read the log of.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -77,20 +76,16 @@ impl Pipeline {
         (output.status.code(), text)
     }
 
-    /// How often `text` stands in the logs of all runs.
-    pub fn count_in_logs(&self, text: &str) -> usize {
-        (0..self.started.get())
-            .map(|i| std::fs::read_to_string(self.folder.join(format!("run-{i}.log"))).unwrap_or_default())
-            .map(|log| log.matches(text).count())
-            .sum()
+    /// The log of a run, counted from 0.
+    pub fn log(&self, run: usize) -> String {
+        std::fs::read_to_string(self.folder.join(format!("run-{run}.log"))).unwrap_or_default()
     }
 
     /// The end of every log, for the message of a failed test.
     pub fn logs(&self) -> String {
         (0..self.started.get())
             .map(|i| {
-                let log =
-                    std::fs::read_to_string(self.folder.join(format!("run-{i}.log"))).unwrap_or_default();
+                let log = self.log(i);
                 let lines: Vec<&str> = log.lines().collect();
                 format!("--- run {i}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n"))
             })
@@ -99,17 +94,25 @@ impl Pipeline {
 
     /// What an independent reader finds: one [`Found`] for each row and dead letter.
     pub fn read_back(&self) -> Vec<Found> {
-        let python = std::env::var("GRISTMILL_PYTHON").unwrap_or_else(|_| "python3".into());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_rows.py");
-        let mut command = Command::new(python);
-        command.arg(script).arg(self.folder.join("rows"));
-        if self.folder.join("dead_letters").exists() {
-            command.arg(self.folder.join("dead_letters"));
-        }
-        let output = command.output().expect("python starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text").lines().map(Found::parse).collect()
+        read_rows(&self.folder)
     }
+}
+
+/// What an independent reader finds in `rows` and `dead_letters` in a folder.
+///
+/// # Panics
+/// If the reader cannot read a file.
+pub fn read_rows(folder: &Path) -> Vec<Found> {
+    let python = std::env::var("GRISTMILL_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_rows.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(folder.join("rows"));
+    if folder.join("dead_letters").exists() {
+        command.arg(folder.join("dead_letters"));
+    }
+    let output = command.output().expect("python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(Found::parse).collect()
 }
 
 /// A row or dead letter as the independent reader prints it.
@@ -134,39 +137,6 @@ impl Found {
     }
 }
 
-/// Fails unless `found` is what `expected` says, each exactly once and each place used once.
-///
-/// # Panics
-/// With the first differences.
-pub fn assert_exactly_once(expected: &BTreeMap<String, (String, String)>, found: &[Found], logs: &str) {
-    let mut differences = Vec::new();
-    let mut places = BTreeMap::new();
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for f in found {
-        if let Some(other) = places.insert(f.place, f) {
-            differences.push(format!("two at one place: {f:?} and {other:?}"));
-        }
-        let id = f.what.rsplit(' ').next().unwrap_or_default();
-        *seen.entry(id).or_default() += 1;
-        match expected.get(id) {
-            None => differences.push(format!("not expected: {f:?}")),
-            Some((output, what)) if (output, what) != (&f.output, &f.what) => {
-                differences.push(format!("expected {output} {what}, found {f:?}"));
-            }
-            Some(_) => {}
-        }
-    }
-    for (id, want) in expected {
-        match seen.get(id.as_str()) {
-            None => differences.push(format!("lost: {id} {want:?}")),
-            Some(1) => {}
-            Some(n) => differences.push(format!("{n} times: {id}")),
-        }
-    }
-    let shown = &differences[..differences.len().min(20)];
-    assert!(differences.is_empty(), "{} differences: {shown:#?}\n{logs}", differences.len());
-}
-
 /// A running `gristmill run`; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -182,13 +152,25 @@ impl Running {
 
     /// Waits until `text` stands in its log.
     pub fn wait_for(&mut self, text: &str, deadline: Duration) {
+        self.wait_for_after(0, text, deadline);
+    }
+
+    /// Waits until `text` stands in its log after so many bytes.
+    pub fn wait_for_after(&mut self, mark: usize, text: &str, deadline: Duration) {
         let start = Instant::now();
-        while !self.log().contains(text) {
+        while !self.log().get(mark..).is_some_and(|log| log.contains(text)) {
             let ended = self.child.try_wait().expect("it is our child");
-            assert!(ended.is_none(), "it ended ({ended:?}) without {text:?}:\n{}", self.log());
-            assert!(start.elapsed() < deadline, "no {text:?} within {deadline:?}:\n{}", self.log());
+            assert!(ended.is_none(), "it ended ({ended:?}) without {text:?}:\n{}", self.tail());
+            assert!(start.elapsed() < deadline, "no {text:?} within {deadline:?}:\n{}", self.tail());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The end of its log: a long one helps nobody.
+    pub(crate) fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
     /// Waits until it ends by itself.
@@ -198,7 +180,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(start.elapsed() < deadline, "it did not end within {deadline:?}:\n{}", self.log());
+            assert!(start.elapsed() < deadline, "it did not end within {deadline:?}:\n{}", self.tail());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -206,7 +188,7 @@ impl Running {
     /// Waits until its failpoint has killed it.
     pub fn wait_for_kill(&mut self, deadline: Duration) {
         let status = self.wait(deadline);
-        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended otherwise ({status}):\n{}", self.log());
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended otherwise ({status}):\n{}", self.tail());
     }
 
     /// Waits until it has stopped itself (SIGSTOP).
@@ -225,13 +207,25 @@ impl Running {
         assert_eq!(sent, 0, "the process is there");
     }
 
+    /// SIGSTOP.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
     /// SIGCONT.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
 
+    /// Fails if it has ended by itself.
+    pub fn assert_alive(&mut self) {
+        let ended = self.child.try_wait().expect("it is our child");
+        assert!(ended.is_none(), "it ended by itself ({ended:?}):\n{}", self.tail());
+    }
+
     /// SIGKILL, and waits for the end.
     pub fn kill(mut self) {
+        self.assert_alive();
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }

@@ -1,6 +1,6 @@
 //! End-to-end tests against a real Apache Kafka.
 
-mod exactly_once;
+mod faults;
 mod sdk;
 mod sdk_failures;
 mod sdk_rebalance;
