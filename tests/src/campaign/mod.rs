@@ -49,6 +49,8 @@ pub struct Scenario {
     pub encoding: Encoding,
     /// The pipeline file's `transforms`, `decode` and what they need.
     pub stages: String,
+    /// `parquet` or `jsonl`.
+    pub format: String,
     /// Rows at which files are closed.
     pub rotate_rows: u64,
     /// Whether the topic begins with orders of which compaction has taken some.
@@ -57,7 +59,7 @@ pub struct Scenario {
 
 impl Scenario {
     fn pipeline_file(&self, bootstrap: &str, place: &dyn Place) -> String {
-        let Scenario { name, protocol, stages, rotate_rows, .. } = self;
+        let Scenario { name, protocol, stages, format, rotate_rows, .. } = self;
         // With KIP-848 the broker sets the session's timeout.
         let session = match protocol.as_str() {
             "consumer" => "",
@@ -65,8 +67,8 @@ impl Scenario {
         };
         format!(
             "name: {name}\nsource:\n  kafka:\n    bootstrap_servers: '{bootstrap}'\n    topics: [{name}]\n    \
-             group_protocol: {protocol}\n{session}{stages}sink:\n  files:\n    {}\n    directories: \
-             dt=%Y-%m-%d/hour=%H\n    rotate: {{rows: {rotate_rows}, age: 1s}}\ndead_letters:\n  {}\n",
+             group_protocol: {protocol}\n{session}{stages}sink:\n  files:\n    {}\n    format: {format}\n    \
+             directories: dt=%Y-%m-%d/hour=%H\n    rotate: {{rows: {rotate_rows}, age: 1s}}\ndead_letters:\n  {}\n",
             place.sink(),
             place.dead_letters()
         )
