@@ -84,8 +84,11 @@ mod dead_letter;
 mod directory;
 mod error;
 mod failpoint;
+#[cfg(feature = "fake-gcs")]
+pub mod fake_gcs;
 mod folder;
 mod format;
+mod gcs;
 mod ledger;
 mod names;
 mod open_entry;
@@ -100,8 +103,11 @@ pub use dead_letter::{
 pub use directory::{DirectoryTemplate, NULL_DIRECTORY, OUT_OF_RANGE_DIRECTORY, escape_directory_value};
 pub use error::{Error, ErrorKind, Result};
 pub use failpoint::{FAILPOINT_VARIABLE, Failpoint, Failpoints};
+#[cfg(feature = "fake-gcs")]
+pub use fake_gcs::FakeGcs;
 pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
+pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
     Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, known_topic_ids, list_ledgers,
     read_entries, sweep_orphans, verify,

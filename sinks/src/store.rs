@@ -95,6 +95,11 @@ pub trait StagedWrite: Send + fmt::Debug {
     /// Not cancel safe: whether a dropped future left the object behind is unknown. Staged names are
     /// unique, so what is left behind is an orphan and nothing worse.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Staged>>;
+
+    /// Bytes of memory that wait to be sent. Default: none, for stores that pass on what they get.
+    fn buffered(&self) -> usize {
+        0
+    }
 }
 
 /// A flat store of immutable objects: what the ledger needs as state store, and a sink as object store.
