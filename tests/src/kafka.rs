@@ -267,7 +267,7 @@ fn format_storage(libs: &Path, home: &Path) -> Result<(), String> {
 }
 
 /// Ports that are free now, all different.
-fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> =
         (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port is free")).collect();
     listeners.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()

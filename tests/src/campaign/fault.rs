@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use gristmill_sinks::fake_gcs::Effect;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -36,6 +37,50 @@ impl Failpoint {
     }
 }
 
+/// How a store misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreFault {
+    /// It takes its time.
+    Slow,
+    /// It refuses with this status.
+    Refuses(u16),
+    /// It does what it is asked for, and the reply is dropped or says that it failed.
+    LosesReplies,
+    /// It closes connections, also in the middle of an upload.
+    Resets,
+    /// It closes the connection, and does what it was asked for later.
+    IsLate,
+}
+
+impl StoreFault {
+    /// All of them.
+    pub const ALL: [StoreFault; 8] = [
+        StoreFault::Slow,
+        StoreFault::Refuses(408),
+        StoreFault::Refuses(429),
+        StoreFault::Refuses(500),
+        StoreFault::Refuses(503),
+        StoreFault::LosesReplies,
+        StoreFault::Resets,
+        StoreFault::IsLate,
+    ];
+
+    /// What may happen to a request.
+    pub fn effects(self) -> Vec<Effect> {
+        let ms = Duration::from_millis;
+        match self {
+            StoreFault::Slow => vec![Effect::Delay(ms(200)), Effect::Delay(ms(3_000))],
+            StoreFault::Refuses(status @ (429 | 503)) => {
+                vec![Effect::Status(status), Effect::Throttle { status, retry_after: ms(1_000) }]
+            }
+            StoreFault::Refuses(status) => vec![Effect::Status(status)],
+            StoreFault::LosesReplies => vec![Effect::DropReply, Effect::StatusAfter(503)],
+            StoreFault::Resets => vec![Effect::CutBody, Effect::Reset],
+            StoreFault::IsLate => vec![Effect::Late(ms(300)), Effect::Late(ms(5_000))],
+        }
+    }
+}
+
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
@@ -58,6 +103,8 @@ pub enum Fault {
     KillBroker(usize),
     /// SIGSTOP to a broker, until every partition has gone on without it.
     FreezeBroker(usize),
+    /// One request of the store in six suffers this, until every partition has gone on in spite of it.
+    Store(StoreFault),
 }
 
 impl Fault {
@@ -73,11 +120,16 @@ impl Fault {
             Fault::Terminate => Kind::Terminated,
             Fault::KillBroker(_) => Kind::BrokerKilled,
             Fault::FreezeBroker(_) => Kind::BrokerFrozen,
+            Fault::Store(fault) => Kind::Store(fault),
         }
     }
 
-    /// A fault at random; of brokers only where a cluster outlives the loss of one.
-    pub fn draw(random: &mut SmallRng, nodes: usize) -> Fault {
+    /// A fault at random; of brokers only where a cluster outlives the loss of one, of the store only where it
+    /// can be made to misbehave.
+    pub fn draw(random: &mut SmallRng, nodes: usize, store: bool) -> Fault {
+        if store && random.random_ratio(1, 3) {
+            return Fault::Store(StoreFault::ALL[random.random_range(0..StoreFault::ALL.len())]);
+        }
         let failpoint = Failpoint::ALL[random.random_range(0..Failpoint::ALL.len())];
         let nth = random.random_range(1..8);
         match random.random_range(0..100) {
@@ -138,6 +190,8 @@ pub enum Kind {
     BrokerKilled,
     /// See [`Fault::FreezeBroker`].
     BrokerFrozen,
+    /// See [`Fault::Store`].
+    Store(StoreFault),
 }
 
 impl fmt::Display for Kind {
@@ -152,6 +206,11 @@ impl fmt::Display for Kind {
             Kind::Terminated => "terminated",
             Kind::BrokerKilled => "broker killed",
             Kind::BrokerFrozen => "broker frozen",
+            Kind::Store(StoreFault::Refuses(status)) => return f.pad(&format!("store answers {status}")),
+            Kind::Store(StoreFault::Slow) => "store is slow",
+            Kind::Store(StoreFault::LosesReplies) => "store loses replies",
+            Kind::Store(StoreFault::Resets) => "store resets connections",
+            Kind::Store(StoreFault::IsLate) => "store does it later",
         };
         f.pad(text)
     }
@@ -174,14 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn brokers_are_left_alone_where_there_is_one() {
+    fn brokers_and_stores_are_left_alone_where_they_cannot_be_spared() {
         let mut random = SmallRng::seed_from_u64(1);
         for _ in 0..1_000 {
-            let kind = Fault::draw(&mut random, 1).kind();
-            assert!(!matches!(kind, Kind::BrokerKilled | Kind::BrokerFrozen));
+            let kind = Fault::draw(&mut random, 1, false).kind();
+            assert!(!matches!(kind, Kind::BrokerKilled | Kind::BrokerFrozen | Kind::Store(_)));
         }
         let drawn: std::collections::BTreeSet<Kind> =
-            (0..1_000).map(|_| Fault::draw(&mut random, 3).kind()).collect();
+            (0..1_000).map(|_| Fault::draw(&mut random, 3, true).kind()).collect();
+        assert!(StoreFault::ALL.iter().all(|fault| drawn.contains(&Kind::Store(*fault))), "{drawn:?}");
         assert!(drawn.contains(&Kind::BrokerKilled) && drawn.contains(&Kind::FrozenAtRandom), "{drawn:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! A [`Scenario`] says what flows where, a [`Place`] is where files land, a [`Fault`] is one thing that goes
 //! wrong. [`Campaign::inject`] does them one after the other, and [`Campaign::finish`] compares.
 
+mod bucket;
 mod fault;
 mod feeder;
 mod place;
@@ -15,9 +16,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gristmill_sinks::fake_gcs::{Effect, Faults};
 use tempfile::TempDir;
 
-pub use fault::{Failpoint, Fault, Kind};
+pub use bucket::{FakeBucket, ServerBucket};
+pub use fault::{Failpoint, Fault, Kind, StoreFault};
 pub use place::{Folder, Listed, Place, hidden};
 pub use report::{Line, Recovery, Report, Tally};
 
@@ -32,6 +35,9 @@ pub const PARTITIONS: i32 = 6;
 
 /// A run joins its group only once the broker has given up the one before it, and a broker may be away.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The share of a store's requests that suffer something whatever else goes wrong.
+const NOISE: f64 = 0.01;
 
 /// What the log says of each entry.
 const PUBLISHED: &str = "published partition=";
@@ -99,6 +105,10 @@ pub struct Campaign<'a> {
     wanted: u64,
     compacted: u64,
     started: Instant,
+    /// How often the store was made to misbehave.
+    disturbances: u64,
+    /// Requests that suffered what they were counted for.
+    counted: u64,
     home: TempDir,
 }
 
@@ -123,7 +133,7 @@ impl<'a> Campaign<'a> {
         let compacted = if scenario.compacted { leave_gaps(kafka, name, &mut source) } else { 0 };
         let home = tempfile::tempdir().expect("a temporary folder can be made");
         let pipeline = Pipeline::new(home.path(), &scenario.pipeline_file(&bootstrap, &*place));
-        Campaign {
+        let campaign = Campaign {
             kafka,
             feeder: Feeder::start(source),
             watch: Watch::start(place.clone(), name),
@@ -136,9 +146,15 @@ impl<'a> Campaign<'a> {
             wanted: 0,
             compacted,
             started,
+            disturbances: 0,
+            counted: 0,
             home,
             scenario,
+        };
+        if let Some(faults) = campaign.place.store_faults() {
+            campaign.calm(faults);
         }
+        campaign
     }
 
     /// Has that many more orders produced as fast as can be, aborted ones not counted.
@@ -207,6 +223,12 @@ impl<'a> Campaign<'a> {
                 self.wait_for_every_partition(&mut run, None);
                 self.running = Some(run);
             }
+            Fault::Store(fault) => {
+                let mut run = self.running();
+                self.wait_for_an_entry(&mut run);
+                self.misbehave(&mut run, fault);
+                self.running = Some(run);
+            }
             Fault::FreezeBroker(id) => {
                 let mut run = self.running();
                 self.wait_for_an_entry(&mut run);
@@ -218,6 +240,35 @@ impl<'a> Campaign<'a> {
             }
         }
         self.count(kind);
+    }
+
+    /// Has the store do that until every partition has gone on in spite of it.
+    fn misbehave(&mut self, run: &mut Running, fault: StoreFault) {
+        let place = self.place.clone();
+        let faults = place.store_faults().expect("it is planned only where the store has faults");
+        let before = suffered(faults);
+        let kind = Kind::Store(fault);
+        self.disturbances += 1;
+        faults.random(self.scenario.seed ^ self.disturbances, 1.0 / 6.0, &fault.effects());
+        self.wait_for_every_partition(run, Some(kind));
+        let started = Instant::now();
+        while suffered(faults) < before + 5 {
+            run.assert_alive();
+            assert!(started.elapsed() < PATIENCE, "{kind}: too few requests:\n{}", run.tail());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let times = suffered(faults) - before;
+        self.calm(faults);
+        self.counted += times;
+        self.lines.entry(kind).or_default().suffered += times;
+        // What is late may come now.
+        self.wait_for_every_partition(run, None);
+    }
+
+    /// Nothing but the odd fault of any kind.
+    fn calm(&self, faults: &Faults) {
+        let all: Vec<Effect> = StoreFault::ALL.into_iter().flat_map(StoreFault::effects).collect();
+        faults.random(self.scenario.seed ^ !self.disturbances, NOISE, &all);
     }
 
     /// Another process takes the partitions of a frozen one, which then goes on as if nothing had happened.
@@ -260,6 +311,10 @@ impl<'a> Campaign<'a> {
         }
         assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", self.pipeline.logs());
         let watched = self.watch.finish();
+        let noise = self.place.store_faults().map_or(0, |faults| {
+            faults.clear();
+            suffered(faults) - self.counted
+        });
         assert!(watched.problems.is_empty(), "a reader saw: {:#?}", watched.problems);
 
         let copy = self.home.path().join("copy");
@@ -303,6 +358,7 @@ impl<'a> Campaign<'a> {
             faults: self.lines,
             ways: fed.ways,
             tally,
+            noise,
             took: self.started.elapsed(),
         }
     }
@@ -348,6 +404,11 @@ impl<'a> Campaign<'a> {
             line.longest = line.longest.max(Some(since.elapsed()));
         }
     }
+}
+
+/// How many requests of the store have suffered anything.
+fn suffered(faults: &Faults) -> u64 {
+    faults.injected().values().sum()
 }
 
 /// Compaction as soon as there is anything to take.

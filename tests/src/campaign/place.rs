@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gristmill_sinks::fake_gcs::Faults;
 use tempfile::TempDir;
 
 /// A data file or a file of dead letters, as a listing shows it.
@@ -48,6 +49,11 @@ pub trait Place: Debug + Send + Sync {
             std::fs::write(path, bytes)?;
         }
         Ok(into.to_owned())
+    }
+
+    /// The store's faults, where they can be switched on.
+    fn store_faults(&self) -> Option<&Faults> {
+        None
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Line {
     pub recoveries: BTreeMap<Recovery, u64>,
     /// The longest time from the fault until every partition went on, where that is measured.
     pub longest: Option<Duration>,
+    /// How many requests of the store suffered it.
+    pub suffered: u64,
 }
 
 impl Line {
@@ -99,6 +101,8 @@ pub struct Report {
     pub ways: BTreeMap<&'static str, u64>,
     /// What was found.
     pub tally: Tally,
+    /// Requests of the store that suffered something besides, while other faults were injected.
+    pub noise: u64,
     /// From the first order to the last comparison.
     pub took: Duration,
 }
@@ -138,6 +142,9 @@ impl fmt::Display for Report {
         for (kind, line) in &self.faults {
             let mut effects: Vec<String> =
                 line.recoveries.iter().map(|(recovery, n)| format!("{n} {}", recovery.name())).collect();
+            if line.suffered > 0 {
+                effects.push(format!("{} requests suffered", line.suffered));
+            }
             if let Some(longest) = line.longest {
                 let text =
                     format!("every partition went on, at the latest after {:.1} s", longest.as_secs_f64());
@@ -148,6 +155,9 @@ impl fmt::Display for Report {
         }
         let ways: Vec<String> = self.ways.iter().map(|(way, n)| format!("{n} {way}")).collect();
         let t = &self.tally;
+        if self.noise > 0 {
+            writeln!(f, "  besides, {} requests of the store suffered something all the time", self.noise)?;
+        }
         writeln!(f, "  produced: {}", ways.join(", "))?;
         writeln!(f, "  in the topic: {} visible, {} taken by compaction", t.visible, t.compacted)?;
         writeln!(
@@ -174,14 +184,18 @@ mod tests {
 
     #[test]
     fn a_fault_without_its_effect_is_missed() {
-        let line =
-            |times, n| Line { times, recoveries: BTreeMap::from([(Recovery::Recognised, n)]), longest: None };
+        let line = |times, n| Line {
+            times,
+            recoveries: BTreeMap::from([(Recovery::Recognised, n)]),
+            ..Line::default()
+        };
         let report = |line| Report {
             name: "t".to_owned(),
             seed: 1,
             faults: BTreeMap::from([(Kind::ReplyLost, line)]),
             ways: BTreeMap::new(),
             tally: Tally::default(),
+            noise: 0,
             took: Duration::ZERO,
         };
         assert_eq!(report(line(2, 2)).missing(), Vec::<String>::new());

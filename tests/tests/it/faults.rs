@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gristmill::EmbeddedRegistry;
-use gristmill_tests::campaign::{Campaign, Fault, Folder, Kind, Place, Recovery, Report, Scenario};
+use gristmill_tests::campaign::{
+    Campaign, FakeBucket, Fault, Folder, Kind, Place, Recovery, Report, Scenario, ServerBucket, StoreFault,
+};
 use gristmill_tests::orders::{AVRO_SCHEMA, Encoding};
 use gristmill_tests::{RealKafka, say, seed, shared_kafka, unique};
 use rand::rngs::SmallRng;
@@ -134,6 +136,35 @@ fn orders_arrive_exactly_once_while_brokers_die_and_hang() {
     assert!([Kind::BrokerKilled, Kind::BrokerFrozen].iter().all(|kind| report.faults.contains_key(kind)));
 }
 
+#[test]
+fn orders_arrive_in_a_bucket_exactly_once_whatever_the_store_does() {
+    let seed = seed();
+    let Some(kafka) = shared_kafka() else { return };
+    let scenario =
+        Scenario { rotate_rows: 600, compacted: false, ..json_orders("bucket-orders", "cooperative", seed) };
+    let mut random = SmallRng::seed_from_u64(seed ^ 2);
+    let mut plan = Fault::plan(&mut random, 3);
+    plan.extend(StoreFault::ALL.map(Fault::Store));
+    plan.shuffle(&mut random);
+    let campaign = Campaign::start(kafka, Arc::new(FakeBucket::default()), scenario);
+    let report = carry_out(campaign, &plan, 60_000);
+    assert!(report.noise > 0);
+}
+
+#[test]
+fn orders_arrive_exactly_once_in_an_independent_emulator() {
+    let seed = seed();
+    let Some(kafka) = shared_kafka() else { return };
+    let Some(bucket) = ServerBucket::start() else { return };
+    let scenario = Scenario {
+        rotate_rows: 600,
+        compacted: false,
+        ..json_orders("emulator-orders", "cooperative", seed)
+    };
+    let plan = Fault::plan(&mut SmallRng::seed_from_u64(seed ^ 2), 2);
+    carry_out(Campaign::start(kafka, Arc::new(bucket), scenario), &plan, 30_000);
+}
+
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_owned())
 }
@@ -151,13 +182,16 @@ fn soak() {
     let mut random = SmallRng::seed_from_u64(seed);
     let place: Arc<dyn Place> = match place.as_str() {
         "folder" => Arc::new(Folder::default()),
-        other => panic!("there is no place {other}: folder"),
+        "fake-gcs" => Arc::new(FakeBucket::default()),
+        "fake-gcs-server" => Arc::new(ServerBucket::start().expect("the program is there")),
+        other => panic!("there is no place {other}: it is folder, fake-gcs or fake-gcs-server"),
     };
+    let faulty = place.store_faults().is_some();
     let scenario = Scenario { compacted: false, ..json_orders(&unique("soak"), &protocol, seed) };
     let mut campaign = Campaign::start(&kafka, place, scenario);
     while Instant::now() < end {
         campaign.feed(20_000);
-        campaign.inject(Fault::draw(&mut random, kafka.node_count()));
+        campaign.inject(Fault::draw(&mut random, kafka.node_count(), faulty));
     }
     let report = campaign.finish();
     say(&report);
