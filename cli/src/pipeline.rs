@@ -7,10 +7,14 @@ use crate::exit::Exit;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Check a pipeline file: every mistake of form at once, with its line; then whether the transform loads and
-    /// takes its configuration. Nothing is contacted or written.
+    /// takes its configuration. Nothing is contacted or written, unless `--online` asks the buckets.
     Check {
         /// The pipeline file.
         file: PathBuf,
+        /// Also ask Cloud Storage whether the buckets are there, what the credentials may do, and which of the
+        /// buckets' settings would harm or cost. Nothing is written.
+        #[arg(long)]
+        online: bool,
     },
     /// Run records through the file's transform and decoder; compare rows and dead letters.
     Test {
@@ -26,9 +30,20 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command) -> Result<(), Exit> {
     match command {
-        Command::Check { file } => {
+        Command::Check { file, online } => {
             let checked = gristmill_pipeline::check(file)?;
             gristmill_pipeline::check_components(&checked)?;
+            if *online {
+                let lines = crate::tokio_runtime()?.block_on(gristmill_pipeline::check_buckets(&checked))?;
+                for (is_problem, text) in &lines {
+                    println!("{}: {text}", if *is_problem { "problem" } else { "note" });
+                }
+                if lines.iter().any(|(is_problem, _)| *is_problem) {
+                    return Err(Exit::difference(
+                        "the buckets are not fit for this pipeline; nothing was changed",
+                    ));
+                }
+            }
             println!("{}: the pipeline `{}` is fine", file.display(), checked.pipeline.name);
             Ok(())
         }

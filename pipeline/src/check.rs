@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow_schema::{DataType, Fields, Schema};
+use gristmill_sinks::{DirectoryMistake, DirectoryTemplate};
 use serde_json::Value;
 
-use crate::document::{Document, Problems, escape};
-use crate::file::{Format, GroupProtocol, PipelineFile};
+use crate::document::{Document, Problems, escape, nearest};
+use crate::file::{Format, Gcs, GcsCredentials, GroupProtocol, PipelineFile};
 use crate::secret::Reference;
 
 /// A checked pipeline file.
@@ -169,25 +171,53 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     for (i, step) in p.transforms.iter().enumerate() {
         must_exist(checked, &format!("/transforms/{i}/wasm"), &step.wasm, report);
     }
+    match (&p.sink.files.folder, &p.sink.files.gcs) {
+        (None, None) => {
+            report("/sink/files", "name where the files go: a `folder`, or `gcs` with a `bucket`".into())
+        }
+        (Some(_), Some(_)) => {
+            report("/sink/files/gcs", "`folder` and `gcs` exclude each other; keep one".into())
+        }
+        _ => {}
+    }
+    if let Some(gcs) = &p.sink.files.gcs {
+        bucket(checked, "/sink/files/gcs", gcs, report);
+    }
     if let Some(dead) = &p.dead_letters {
-        match (&dead.folder, &dead.topic) {
-            (None, None) => report("/dead_letters", "name a `folder` or a `topic`".into()),
-            (Some(_), Some(_)) => {
-                report("/dead_letters/topic", "`folder` and `topic` exclude each other; keep one".into())
+        if let Some(gcs) = &dead.gcs {
+            bucket(checked, "/dead_letters/gcs", gcs, report);
+        }
+        let named =
+            [("folder", dead.folder.is_some()), ("gcs", dead.gcs.is_some()), ("topic", dead.topic.is_some())];
+        let named: Vec<_> = named.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+        match named.as_slice() {
+            [] => report("/dead_letters", "name a `folder`, a place in `gcs` or a `topic`".into()),
+            [first, second, ..] => report(
+                &format!("/dead_letters/{second}"),
+                format!("`{first}` and `{second}` exclude each other; keep one"),
+            ),
+            [place] => {
+                let rows = (p.sink.files.folder.is_some() || p.sink.files.gcs.is_some())
+                    .then(|| p.sink.files.place());
+                if let (Some(letters), Some(rows)) = (dead.place(), rows)
+                    && letters.is_same(checked, &rows)
+                {
+                    report(
+                        &format!("/dead_letters/{place}"),
+                        "is where the rows go: who reads them would find dead letters; name another".into(),
+                    );
+                }
+                if let Some(topic) = &dead.topic
+                    && p.source.kafka.topics.contains(topic)
+                {
+                    report(
+                        "/dead_letters/topic",
+                        format!(
+                            "`{topic}` is read by this pipeline: its dead letters would come back for ever"
+                        ),
+                    );
+                }
             }
-            (Some(folder), None) if checked.path(folder) == checked.path(&p.sink.files.folder) => {
-                report(
-                    "/dead_letters/folder",
-                    "is the sink's folder: who reads the rows would find dead letters; name another".into(),
-                );
-            }
-            (None, Some(topic)) if p.source.kafka.topics.contains(topic) => {
-                report(
-                    "/dead_letters/topic",
-                    format!("`{topic}` is read by this pipeline: its dead letters would come back for ever"),
-                );
-            }
-            _ => {}
         }
     }
     let mut topics = p.source.kafka.topics.iter().enumerate().collect::<Vec<_>>();
@@ -241,11 +271,77 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             format!("`{}` is not an address and port, such as `127.0.0.1:9600`", http.listen),
         );
     }
-    if let Some(template) = &p.sink.files.directories
-        && let Err(error) = gristmill_sinks::DirectoryTemplate::parse(template)
-    {
-        report("/sink/files/directories", error.to_string());
+    if let Some(template) = &p.sink.files.directories {
+        let pointer = "/sink/files/directories";
+        // Avro's columns are known only at the start, see `prepare`.
+        let columns = match decode.format {
+            Format::Json => decode.fields.as_ref().and_then(|fields| fields.arrow_schema().ok()),
+            Format::Bytes => Some(gristmill_codec::RawDecoder::bytes().schema()),
+            Format::Avro => None,
+        };
+        match DirectoryTemplate::parse(template) {
+            Err(error) => report(pointer, error.to_string()),
+            Ok(template) => {
+                for mistake in columns.iter().flat_map(|columns| directory_mistakes(&template, columns)) {
+                    report(pointer, mistake);
+                }
+            }
+        }
     }
+}
+
+/// What a schema cannot say of a place in Cloud Storage.
+fn bucket(checked: &Checked, pointer: &str, gcs: &Gcs, report: &mut dyn FnMut(&str, String)) {
+    for (name, bucket) in [("bucket", Some(&gcs.bucket)), ("staging_bucket", gcs.staging_bucket.as_ref())] {
+        let Some(bucket) = bucket else { continue };
+        if let Err(error) = gristmill_sinks::GcsConfig::builder(bucket).build() {
+            report(&format!("{pointer}/{name}"), error.to_string());
+        }
+    }
+    if let Some(endpoint) = &gcs.endpoint
+        && let Err(error) = gristmill_sinks::GcsConfig::builder("bucket").endpoint(endpoint).build()
+    {
+        report(&format!("{pointer}/endpoint"), error.to_string());
+    }
+    let prefix = gcs.prefix.as_deref().unwrap_or("").trim_matches('/');
+    if !prefix.is_empty()
+        && let Err(error) = gristmill_sinks::validate_name(prefix)
+    {
+        report(&format!("{pointer}/prefix"), error.to_string());
+    }
+    if gcs.credentials_file.is_some() && gcs.credentials == GcsCredentials::Anonymous {
+        let text = "`credentials_file` and `credentials: anonymous` exclude each other; keep one";
+        report(&format!("{pointer}/credentials_file"), text.into());
+    }
+    for (name, file) in [("credentials_file", &gcs.credentials_file), ("ca_file", &gcs.ca_file)] {
+        if let Some(file) = file {
+            must_exist(checked, &format!("{pointer}/{name}"), file, report);
+        }
+    }
+}
+
+/// What keeps the columns and the directories apart, with the name that was probably meant.
+pub(crate) fn directory_mistakes(template: &DirectoryTemplate, columns: &Schema) -> Vec<String> {
+    let explain = |mistake: DirectoryMistake| match mistake.missing {
+        None => mistake.text,
+        Some(field) => {
+            let known = paths(columns.fields(), "");
+            match nearest(&field, known.iter().map(String::as_str)) {
+                Some(meant) => format!("{}; did you mean `{meant}`?", mistake.text),
+                None => format!("{}; the columns are {}", mistake.text, known.join(", ")),
+            }
+        }
+    };
+    template.mistakes(columns).into_iter().map(explain).collect()
+}
+
+/// The paths of all fields that are not structs.
+fn paths(fields: &Fields, parent: &str) -> Vec<String> {
+    let paths = fields.iter().flat_map(|field| match field.data_type() {
+        DataType::Struct(inner) => paths(inner, &format!("{parent}{}.", field.name())),
+        _ => vec![format!("{parent}{}", field.name())],
+    });
+    paths.collect()
 }
 
 /// Which pipeline field says what a librdkafka property would say.

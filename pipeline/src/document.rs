@@ -398,7 +398,7 @@ fn one_of(value: &Value, options: &[&str]) -> String {
 }
 
 /// The known name that was probably meant, if one is near.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), k), k))
         .filter(|(distance, k)| *distance <= 1 + k.len() / 4)

@@ -197,25 +197,75 @@ pub enum Format {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sink {
-    /// Files in a folder.
+    /// Files in a folder or in Google Cloud Storage.
     pub files: Files,
 }
 
-/// Files in a folder, written exactly once by the ledger's protocol.
+/// Files, written exactly once by the ledger's protocol: in a `folder` or in a bucket (`gcs`). Staged files and the
+/// ledger lie in `_gristmill` in it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
-    /// The folder, relative to this file. Staged files and the ledger lie in `_gristmill` in it.
-    pub folder: PathBuf,
+    /// A folder, relative to this file.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+    /// A bucket of Google Cloud Storage.
+    #[serde(default)]
+    pub gcs: Option<Gcs>,
     /// The files' format.
     #[serde(default)]
     pub format: FileFormat,
-    /// Directories by record time in UTC, such as `dt=%Y-%m-%d/hour=%H`; none by default.
+    /// Directories by columns and by record time in UTC, such as `country={country}/dt=%Y-%m-%d`; none by
+    /// default. `{a.b}` is a field inside a column: a string, an integer, a boolean or a date. Null becomes
+    /// `__HIVE_DEFAULT_PARTITION__`. The column of `country={country}` is left out of the files, since the path
+    /// holds it and many readers refuse to find it twice. A row whose value no path can give back (an empty
+    /// string, or more than 128 bytes) is a dead letter with the code `DIRECTORY_VALUE`.
     #[serde(default)]
     pub directories: Option<String>,
     /// When files are closed and become visible.
     #[serde(default)]
     pub rotate: Rotate,
+}
+
+/// A place in Google Cloud Storage.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gcs {
+    /// The bucket's name, without `gs://`.
+    pub bucket: String,
+    /// What the names of all objects start with, such as `lake/orders`; nothing by default.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Another bucket for files that are not published yet. Then each is copied at publishing instead of moved.
+    /// Needed where the bucket has a retention policy.
+    #[serde(default)]
+    pub staging_bucket: Option<String>,
+    /// Who the pipeline acts as, unless `credentials_file` says it.
+    #[serde(default)]
+    pub credentials: GcsCredentials,
+    /// A file, relative to this one, of the types `external_account` (workload identity federation),
+    /// `impersonated_service_account`, `service_account` or `authorized_user`. It is read again when it changes.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+    /// Another address than Google's: a private endpoint, or an emulator such as `http://127.0.0.1:4443`. The
+    /// environment's HTTPS_PROXY and NO_PROXY are heeded.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// A PEM file, relative to this one, with certificates of authorities to trust besides the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Who a pipeline acts as at Google Cloud.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GcsCredentials {
+    /// Application Default Credentials: GOOGLE_APPLICATION_CREDENTIALS, else what `gcloud` wrote, else the
+    /// metadata server (GKE, Compute Engine, Cloud Run).
+    #[default]
+    Default,
+    /// None, for emulators.
+    Anonymous,
 }
 
 /// The format of files.
@@ -251,13 +301,16 @@ impl Default for Rotate {
     }
 }
 
-/// Where rejected and undecodable records go: to a folder or to a topic.
+/// Where rejected and undecodable records go: to a folder, to a bucket or to a topic.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetters {
     /// A folder for JSON-lines files, relative to this file.
     #[serde(default)]
     pub folder: Option<PathBuf>,
+    /// A place in Google Cloud Storage for JSON-lines files.
+    #[serde(default)]
+    pub gcs: Option<Gcs>,
     /// A topic of the same cluster. Records there carry Kafka Connect's context headers.
     #[serde(default)]
     pub topic: Option<String>,

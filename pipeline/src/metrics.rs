@@ -1,7 +1,9 @@
 //! What a running pipeline counts, and its text form for Prometheus.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
+use gristmill_sinks::GcsStore;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,6 +24,11 @@ pub struct RejectLabels {
 pub struct GuestLabels {
     /// The name that the transform gave.
     pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: &'static str,
 }
 
 type Seconds = Counter<f64, AtomicU64>;
@@ -63,6 +70,47 @@ pub struct Metrics {
     pub guest: Family<GuestLabels, Counter>,
     /// Partitions that this process reads.
     pub partitions: Gauge,
+    /// The sink's store, if it is a bucket: it counts its requests itself.
+    pub(crate) gcs: OnceLock<GcsStore>,
+}
+
+/// What the sink's bucket was asked, as it stands now.
+fn register_gcs(r: &mut Registry, gcs: &GcsStore) {
+    let counted = gcs.counters();
+    let counter = |n: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(n);
+        counter
+    };
+    let requests = Family::<ClassLabels, Counter>::default();
+    for (class, n) in [("a", counted.class_a), ("b", counted.class_b), ("free", counted.free)] {
+        requests.get_or_create(&ClassLabels { class }).inc_by(n);
+    }
+    r.register("gcs_requests", "Requests to Cloud Storage by price class", requests);
+    let bytes = [
+        ("gcs_sent", "Bytes sent to Cloud Storage", counted.bytes_sent),
+        ("gcs_received", "Bytes received from Cloud Storage", counted.bytes_received),
+    ];
+    for (name, help, n) in bytes {
+        r.register_with_unit(name, help, Unit::Bytes, counter(n));
+    }
+    r.register("gcs_retries", "Requests to Cloud Storage that were sent again", counter(counted.retries));
+    r.register(
+        "gcs_throttled",
+        "Answers of Cloud Storage that said too many requests",
+        counter(counted.throttled),
+    );
+    r.register("gcs_renewed", "Tokens renewed after Cloud Storage refused one", counter(counted.renewed));
+    if let Some(age) = gcs.key_age() {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(age.as_secs_f64());
+        r.register_with_unit(
+            "gcs_key_age",
+            "Age of the file with the service account's key",
+            Unit::Seconds,
+            gauge,
+        );
+    }
 }
 
 impl Metrics {
@@ -107,6 +155,9 @@ impl Metrics {
         );
         r.register("guest", "Counters that the transform keeps", self.guest.clone());
         r.register("partitions", "Partitions that this process reads", self.partitions.clone());
+        if let Some(gcs) = self.gcs.get() {
+            register_gcs(&mut r, gcs);
+        }
         r
     }
 

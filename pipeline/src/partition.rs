@@ -151,7 +151,11 @@ impl Worker {
             self.sink.append(&part.output, &part.rows, &part.coords).await.map_err(Error::sink)?;
         }
         for reject in processed.rejects {
-            let stage = if reject.stage == Stage::Transform { "transform" } else { "decode" };
+            let stage = match reject.stage {
+                Stage::Transform => "transform",
+                Stage::Write => "write",
+                _ => "decode",
+            };
             let labels = RejectLabels { stage, code: self.shared.bounded_code(&reject.code) };
             metrics.records_rejected.get_or_create(&labels).inc();
             if !self.shared.has_dead_letters {

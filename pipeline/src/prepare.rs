@@ -10,12 +10,11 @@ use gristmill::{
     SchemaRegistry, SchemaType, TopicIds,
 };
 use gristmill_sinks::{
-    DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, ParquetOptions, Rotation, SinkConfig,
-    Store,
+    DeadLetterSink, DirectoryTemplate, FileDeadLetters, GcsStore, ParquetOptions, Rotation, SinkConfig,
 };
 use gristmill_smt::{Limits, Runtime, RuntimeConfig, Stream, Transform};
 
-use crate::check::Checked;
+use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
@@ -24,9 +23,6 @@ use crate::stages::{DecoderPlan, StagePlan};
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 256 << 20;
 
-/// A half-written file of that age, whose writer is gone, is nobody's.
-const STALE: Duration = Duration::from_secs(60);
-
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) name: String,
@@ -34,6 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) consumer: ConsumerConfig,
     pub(crate) plan: StagePlan,
     pub(crate) sink: SinkConfig,
+    /// The sink's store, if it is a bucket.
+    pub(crate) gcs: Option<GcsStore>,
     pub(crate) has_dead_letters: bool,
     pub(crate) registry: Option<SchemaRegistry>,
     pub(crate) names_for_ids: bool,
@@ -44,11 +42,13 @@ pub(crate) struct Prepared {
 pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Prepared, Error> {
     let (plan, registry) = plan(&checked).await?;
     let file = &checked.pipeline;
+    let (sink, gcs) = sink(&checked, &plan).await?;
     Ok(Prepared {
         name: file.name.clone(),
         bootstrap_servers: file.source.kafka.bootstrap_servers.clone(),
         consumer: consumer(&checked, names_for_ids)?,
-        sink: sink(&checked, &plan)?,
+        sink,
+        gcs,
         plan,
         has_dead_letters: file.dead_letters.is_some(),
         registry,
@@ -63,7 +63,19 @@ pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaR
     let registry = registry(checked)?;
     let transform = tokio::task::block_in_place(|| transform(checked))?;
     let decoder = decoder(checked, registry.as_ref()).await?;
-    Ok((StagePlan { transform, decoder, kafka_columns: checked.pipeline.decode.kafka_columns }, registry))
+    let directories = directories(checked, &decoder)?;
+    let kafka_columns = checked.pipeline.decode.kafka_columns;
+    Ok((StagePlan { transform, decoder, kafka_columns, directories }, registry))
+}
+
+fn directories(checked: &Checked, decoder: &DecoderPlan) -> Result<Option<DirectoryTemplate>, Error> {
+    let Some(template) = &checked.pipeline.sink.files.directories else { return Ok(None) };
+    let template = DirectoryTemplate::parse(template).map_err(Error::sink)?;
+    let mistakes = directory_mistakes(&template, &decoder.open()?.schema());
+    if mistakes.is_empty() {
+        return Ok(Some(template));
+    }
+    Err(Error::config(format!("sink.files.directories: {}", mistakes.join("; "))))
 }
 
 /// What a checked file cannot say of itself, without contacting anything: whether the component loads and takes its
@@ -240,10 +252,14 @@ fn consumer(checked: &Checked, names_for_ids: bool) -> Result<ConsumerConfig, Er
     config.build().map_err(|e| Error::config(e.to_string()))
 }
 
-fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
+async fn sink(checked: &Checked, plan: &StagePlan) -> Result<(SinkConfig, Option<GcsStore>), Error> {
     let file = &checked.pipeline;
     let files = &file.sink.files;
-    let mut config = SinkConfig::builder(store(checked, &files.folder)?)
+    let place = files.place();
+    let opened = place.open(checked)?;
+    opened.probe().await?;
+    let mut config = SinkConfig::builder(opened.store)
+        .prefix(place.prefix())
         .format(match files.format {
             FileFormat::Parquet => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
             FileFormat::Jsonl => gristmill_sinks::Format::JsonLines,
@@ -253,8 +269,8 @@ fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
             rows: files.rotate.rows,
             age: files.rotate.age.duration(),
         });
-    if let Some(template) = &files.directories {
-        config = config.directories(DirectoryTemplate::parse(template).map_err(Error::sink)?);
+    if let Some(template) = &plan.directories {
+        config = config.directories(template.clone());
     }
     if let Some((transform, _)) = &plan.transform {
         config = config.transform_digest(transform.digest());
@@ -264,16 +280,18 @@ fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
             Payload::Full => gristmill_sinks::Payload::Full,
             Payload::Omitted => gristmill_sinks::Payload::Omitted,
         });
-        let sink: Arc<dyn DeadLetterSink> = match (&dead.folder, &dead.topic) {
-            (Some(folder), _) => {
-                Arc::new(FileDeadLetters::new(store(checked, folder)?, "").map_err(Error::sink)?)
+        let sink: Arc<dyn DeadLetterSink> = match (dead.place(), &dead.topic) {
+            (Some(place), _) => {
+                let opened = place.open(checked)?;
+                opened.probe().await?;
+                Arc::new(FileDeadLetters::new(opened.store, place.prefix()).map_err(Error::sink)?)
             }
             (None, Some(topic)) => Arc::new(TopicDeadLetters::new(topic.clone(), producer(checked)?)),
             (None, None) => unreachable!("checked"),
         };
         config = config.dead_letters(sink);
     }
-    config.build().map_err(Error::sink)
+    Ok((config.build().map_err(Error::sink)?, opened.gcs))
 }
 
 /// Where a pipeline's ledger lies, to look at it. Nothing is created.
@@ -281,28 +299,9 @@ fn sink(checked: &Checked, plan: &StagePlan) -> Result<SinkConfig, Error> {
 /// # Errors
 /// [`ErrorKind::Config`] if the sink's folder is not there.
 pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
-    let folder = checked.path(&checked.pipeline.sink.files.folder);
-    if !folder.is_dir() {
-        let text =
-            format!("there is no folder {}: the pipeline has not written anything yet", folder.display());
-        return Err(Error::config(text));
-    }
-    let store = FolderStore::open(&folder).map_err(Error::sink)?;
-    SinkConfig::builder(Arc::new(store)).build().map_err(Error::sink)
-}
-
-/// The store of a folder of the file. What killed processes left half-written is deleted beside the work.
-fn store(checked: &Checked, folder: &Path) -> Result<Arc<dyn Store>, Error> {
-    let store = FolderStore::open(checked.path(folder)).map_err(Error::sink)?;
-    let tidy = store.clone();
-    tokio::spawn(async move {
-        match tidy.remove_stale_temporaries(STALE).await {
-            Ok(0) => {}
-            Ok(files) => tracing::info!(files, "deleted what a killed process left half-written"),
-            Err(error) => tracing::warn!(%error, "half-written files of a killed process are left"),
-        }
-    });
-    Ok(Arc::new(store))
+    let place = checked.pipeline.sink.files.place();
+    let opened = place.look(checked)?;
+    SinkConfig::builder(opened.store).prefix(place.prefix()).build().map_err(Error::sink)
 }
 
 /// For dead letters; it has the consumer's security.

@@ -54,7 +54,7 @@ impl Pipeline {
     /// # Errors
     /// [`ErrorKind::Config`], [`ErrorKind::Transform`], [`ErrorKind::SchemaRegistry`], [`ErrorKind::Sink`].
     pub async fn prepare(checked: Checked) -> Result<Pipeline, Error> {
-        Ok(Pipeline { prepared: prepare::prepare(checked, false).await?, metrics: Arc::default() })
+        Ok(Pipeline::of(prepare::prepare(checked, false).await?))
     }
 
     /// As [`Pipeline::prepare`], for a cluster that tells no topic ids, such as librdkafka's mock cluster: the
@@ -63,7 +63,15 @@ impl Pipeline {
     /// # Errors
     /// As for [`Pipeline::prepare`].
     pub async fn prepare_without_topic_ids(checked: Checked) -> Result<Pipeline, Error> {
-        Ok(Pipeline { prepared: prepare::prepare(checked, true).await?, metrics: Arc::default() })
+        Ok(Pipeline::of(prepare::prepare(checked, true).await?))
+    }
+
+    fn of(mut prepared: Prepared) -> Pipeline {
+        let metrics = Arc::<Metrics>::default();
+        if let Some(gcs) = prepared.gcs.take() {
+            let _ = metrics.gcs.set(gcs);
+        }
+        Pipeline { prepared, metrics }
     }
 
     /// The pipeline's counters.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, RecordBatch, TimestampMillisecondArray,
+};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use gristmill_codec::{AvroDecoder, Decoder, JsonDecoder, JsonOptions, RawDecoder};
 use gristmill_records::RawBatch;
-use gristmill_sinks::{MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
+use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
 use gristmill_smt::{Applied, Instance, Stream, Transform};
 
 use crate::error::Error;
@@ -40,6 +43,7 @@ pub(crate) struct StagePlan {
     pub(crate) transform: Option<(Transform, Arc<serde_json::Value>)>,
     pub(crate) decoder: DecoderPlan,
     pub(crate) kafka_columns: bool,
+    pub(crate) directories: Option<DirectoryTemplate>,
 }
 
 impl StagePlan {
@@ -62,6 +66,7 @@ impl StagePlan {
             instance,
             decoder: self.decoder.open()?,
             kafka_columns: self.kafka_columns,
+            directories: self.directories.clone(),
             outputs: self.outputs(),
         })
     }
@@ -73,6 +78,7 @@ pub(crate) struct Stages {
     instance: Option<Instance>,
     decoder: Decoder,
     kafka_columns: bool,
+    directories: Option<DirectoryTemplate>,
     outputs: Vec<String>,
 }
 
@@ -170,12 +176,23 @@ impl Stages {
             if decoded.rows.is_empty() {
                 continue;
             }
-            let kept: Vec<&Leaving<'_>> = decoded.rows.iter().map(|i| &leaving[*i as usize]).collect();
-            let rows = if self.kafka_columns {
-                with_kafka_columns(decoded.batch, batch, &kept)?
-            } else {
-                decoded.batch
-            };
+            let mut kept: Vec<&Leaving<'_>> = decoded.rows.iter().map(|i| &leaving[*i as usize]).collect();
+            let mut rows = decoded.batch;
+            if let Some(template) = &self.directories {
+                let unfit = template.unfit(&rows).map_err(Error::sink)?;
+                for (row, why) in &unfit {
+                    let record = kept[*row];
+                    let code = "DIRECTORY_VALUE";
+                    processed.rejects.push(rejected(batch, record.row, record.sub, Stage::Write, code, why));
+                }
+                rows = without(rows, &mut kept, &unfit)?;
+                if kept.is_empty() {
+                    continue;
+                }
+            }
+            if self.kafka_columns {
+                rows = with_kafka_columns(rows, batch, &kept)?;
+            }
             let coords = kept
                 .iter()
                 .map(|r| RowCoord { offset: r.offset, sub: r.sub, timestamp: r.timestamp })
@@ -221,6 +238,22 @@ impl Transformed {
                 .collect(),
         }
     }
+}
+
+/// Takes out the rows that have no directory.
+fn without(
+    rows: RecordBatch,
+    kept: &mut Vec<&Leaving<'_>>,
+    unfit: &[(usize, String)],
+) -> Result<RecordBatch, Error> {
+    if unfit.is_empty() {
+        return Ok(rows);
+    }
+    let mut fits = vec![true; kept.len()];
+    unfit.iter().for_each(|(row, _)| fits[*row] = false);
+    let mut of_row = fits.iter();
+    kept.retain(|_| *of_row.next().expect("one for each row"));
+    filter_record_batch(&rows, &BooleanArray::from(fits)).map_err(Error::arrow)
 }
 
 /// A dead letter carries the record as it came from Kafka, not what a transform made of it.

@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoints;
 use crate::format::{Format, ParquetOptions};
 use crate::ledger::driver::{Resources, Retry};
-use crate::names::join;
-use crate::store::{Store, validate_name};
+use crate::names::{MAX_OUTPUT_BYTES, PartitionId, final_name, join};
+use crate::store::{MAX_NAME_BYTES, Store, validate_name};
 
 /// The folder of the state, below the prefix of the final files, unless another is given.
 pub const DEFAULT_STATE_PREFIX: &str = "_gristmill";
@@ -75,6 +75,28 @@ pub(crate) struct SinkSettings {
     pub(crate) limits: SinkLimits,
     pub(crate) payload: Payload,
     pub(crate) transform_digest: Option<String>,
+}
+
+impl SinkSettings {
+    /// Refuses directories that some value could make too long for a name: found out with the record at hand,
+    /// that would stop the partition for ever.
+    pub(crate) fn check_names(&self, id: &PartitionId) -> Result<()> {
+        let Some(template) = self.directories.as_ref().filter(|t| t.fields().next().is_some()) else {
+            return Ok(());
+        };
+        let output = "x".repeat(MAX_OUTPUT_BYTES);
+        let name = final_name(&self.prefix, id, &output, &template.longest(), i64::MAX, 1_000_000, "parquet");
+        if name.len() <= MAX_NAME_BYTES {
+            return Ok(());
+        }
+        let text = format!(
+            "names of files of topic {} could have {} bytes with these directories, {MAX_NAME_BYTES} are the most; use \
+             fewer fields in the directory template",
+            id.topic,
+            name.len()
+        );
+        Err(Error::new(ErrorKind::InvalidConfig, text))
+    }
 }
 
 impl SinkConfig {
@@ -154,7 +176,7 @@ impl SinkConfigBuilder {
         self
     }
 
-    /// Directories by record time. Default: none.
+    /// Directories by record time and by columns. Default: none.
     pub fn directories(mut self, template: DirectoryTemplate) -> Self {
         self.directories = Some(template);
         self

@@ -1,12 +1,16 @@
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_json::LineDelimitedWriter;
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, DataType, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -31,6 +35,13 @@ impl Format {
 }
 
 /// How Parquet files are written.
+///
+/// Any reader gets every type without settings: lists and maps have the names of the specification, seconds,
+/// which Parquet has no type for, become milliseconds, and each column has statistics by page.
+///
+/// The footer says what a file is, under keys that begin with `gristmill.`: `version`, `pipeline`, `cluster`,
+/// `topic`, `topic_id`, `partition`, `output`, `entry` (the first offset of the ledger entry), `first_offset`
+/// and `last_offset` (of the file's own rows), `rows`, `schema_digest`, `transform_digest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParquetOptions {
     /// The zstd level, 1 to 22.
@@ -49,7 +60,7 @@ impl Default for ParquetOptions {
 
 /// Encodes one file. Encoded bytes are taken out as they come.
 pub(crate) enum Encoder {
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Parquet { writer: Box<ArrowWriter<Vec<u8>>>, schema: SchemaRef },
     JsonLines(LineDelimitedWriter<Vec<u8>>),
 }
 
@@ -62,17 +73,25 @@ impl Encoder {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(level))
                     .set_max_row_group_bytes(Some(options.row_group_bytes))
-                    .set_created_by(concat!("gristmill ", env!("CARGO_PKG_VERSION")).to_owned())
+                    .set_statistics_enabled(EnabledStatistics::Page)
+                    .set_coerce_types(true)
+                    // The form that readers know to take apart.
+                    .set_created_by(concat!("gristmill version ", env!("CARGO_PKG_VERSION")).to_owned())
                     .build();
-                let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(encode)?;
-                Ok(Encoder::Parquet(Box::new(writer)))
+                let schema = in_parquet(&schema);
+                let writer =
+                    ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(encode)?;
+                Ok(Encoder::Parquet { writer: Box::new(writer), schema })
             }
         }
     }
 
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         match self {
-            Encoder::Parquet(writer) => writer.write(rows).map_err(encode),
+            Encoder::Parquet { writer, schema } => {
+                let rows = converted(rows, schema).map_err(encode)?;
+                writer.write(rows.as_ref()).map_err(encode)
+            }
             Encoder::JsonLines(writer) => writer.write(rows).map_err(encode),
         }
     }
@@ -80,7 +99,7 @@ impl Encoder {
     /// Bytes that wait inside: in an open row group, or encoded and not taken yet.
     pub(crate) fn buffered(&self) -> usize {
         match self {
-            Encoder::Parquet(writer) => writer.memory_size() + writer.inner().len(),
+            Encoder::Parquet { writer, .. } => writer.memory_size() + writer.inner().len(),
             Encoder::JsonLines(writer) => writer.get_ref().len(),
         }
     }
@@ -88,7 +107,7 @@ impl Encoder {
     /// About how many bytes the file would have if it were closed now.
     pub(crate) fn size(&self, taken: u64) -> u64 {
         match self {
-            Encoder::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
+            Encoder::Parquet { writer, .. } => (writer.bytes_written() + writer.in_progress_size()) as u64,
             Encoder::JsonLines(writer) => taken + writer.get_ref().len() as u64,
         }
     }
@@ -96,7 +115,7 @@ impl Encoder {
     /// Closes the open row group, so that all its memory can be taken out.
     pub(crate) fn flush(&mut self) -> Result<()> {
         match self {
-            Encoder::Parquet(writer) => writer.flush().map_err(encode),
+            Encoder::Parquet { writer, .. } => writer.flush().map_err(encode),
             Encoder::JsonLines(_) => Ok(()),
         }
     }
@@ -104,22 +123,71 @@ impl Encoder {
     /// The encoded bytes so far, if they are at least `least`.
     pub(crate) fn take(&mut self, least: usize) -> Option<Bytes> {
         let out = match self {
-            Encoder::Parquet(writer) => writer.inner_mut(),
+            Encoder::Parquet { writer, .. } => writer.inner_mut(),
             Encoder::JsonLines(writer) => writer.get_mut(),
         };
         (!out.is_empty() && out.len() >= least).then(|| std::mem::take(out).into())
     }
 
-    /// The rest of the file.
-    pub(crate) fn finish(self) -> Result<Bytes> {
+    /// The rest of the file. `facts` are what it says of itself, in formats that have a place for it.
+    pub(crate) fn finish(self, facts: &[(&'static str, String)]) -> Result<Bytes> {
         match self {
-            Encoder::Parquet(writer) => Ok(writer.into_inner().map_err(encode)?.into()),
+            Encoder::Parquet { mut writer, .. } => {
+                for (key, value) in facts {
+                    writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
+                }
+                Ok(writer.into_inner().map_err(encode)?.into())
+            }
             Encoder::JsonLines(mut writer) => {
                 writer.finish().map_err(encode)?;
                 Ok(writer.into_inner().into())
             }
         }
     }
+}
+
+/// The schema with milliseconds for seconds: Parquet has no type for those, and a reader would see numbers.
+fn in_parquet(schema: &SchemaRef) -> SchemaRef {
+    fn field(of: &FieldRef) -> FieldRef {
+        let data_type = data_type(of.data_type());
+        if data_type == *of.data_type() {
+            return of.clone();
+        }
+        Arc::new(of.as_ref().clone().with_data_type(data_type))
+    }
+    fn data_type(of: &DataType) -> DataType {
+        match of {
+            DataType::Timestamp(TimeUnit::Second, zone) => {
+                DataType::Timestamp(TimeUnit::Millisecond, zone.clone())
+            }
+            DataType::Time32(TimeUnit::Second) => DataType::Time32(TimeUnit::Millisecond),
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+            DataType::List(item) => DataType::List(field(item)),
+            DataType::LargeList(item) => DataType::LargeList(field(item)),
+            DataType::FixedSizeList(item, size) => DataType::FixedSizeList(field(item), *size),
+            DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+            other => other.clone(),
+        }
+    }
+    let fields: Fields = schema.fields().iter().map(field).collect();
+    if fields == *schema.fields() {
+        return schema.clone();
+    }
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// The rows with the types of `schema`. Never a null for a value that does not fit.
+fn converted<'a>(
+    rows: &'a RecordBatch,
+    schema: &SchemaRef,
+) -> std::result::Result<Cow<'a, RecordBatch>, ArrowError> {
+    if rows.schema_ref().fields() == schema.fields() {
+        return Ok(Cow::Borrowed(rows));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = rows.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast_with_options(column, field.data_type(), &options));
+    Ok(Cow::Owned(RecordBatch::try_new(schema.clone(), columns.collect::<std::result::Result<_, _>>()?)?))
 }
 
 impl fmt::Debug for Encoder {

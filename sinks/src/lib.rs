@@ -82,6 +82,7 @@ mod config;
 pub mod conformance;
 mod dead_letter;
 mod directory;
+mod directory_column;
 mod error;
 mod failpoint;
 #[cfg(feature = "fake-gcs")]
@@ -100,7 +101,11 @@ pub use dead_letter::{
     Blob, DeadLetter, DeadLetterContext, DeadLetterSink, FileDeadLetters, Payload, RejectedPayload, Stage,
     dead_letter_headers,
 };
-pub use directory::{DirectoryTemplate, NULL_DIRECTORY, OUT_OF_RANGE_DIRECTORY, escape_directory_value};
+pub use directory::{
+    DirectoryTemplate, MAX_DIRECTORY_VALUE_BYTES, NULL_DIRECTORY, OUT_OF_RANGE_DIRECTORY,
+    escape_directory_value,
+};
+pub use directory_column::DirectoryMistake;
 pub use error::{Error, ErrorKind, Result};
 pub use failpoint::{FAILPOINT_VARIABLE, Failpoint, Failpoints};
 #[cfg(feature = "fake-gcs")]

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub const MAIN_OUTPUT: &str = "main";
 
 /// The longest output name in bytes, so that file names fit in 255 bytes with the longest topic name.
-const MAX_OUTPUT_BYTES: usize = 64;
+pub(crate) const MAX_OUTPUT_BYTES: usize = 64;
 
 /// Which ledger: one partition of one incarnation of a topic, as one pipeline sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use arrow_array::{RecordBatch, UInt64Array};
@@ -23,6 +23,31 @@ const PART_BYTES: usize = 1 << 20;
 const MAX_CODES: usize = 64;
 const MAX_CODE_BYTES: usize = 128;
 const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// Rows as they go into files, and which of them go into which directory.
+#[derive(Debug)]
+pub(crate) struct Divided {
+    rows: RecordBatch,
+    /// Never empty.
+    directories: Vec<(String, Vec<u64>)>,
+}
+
+impl SinkSettings {
+    /// Finds the directory of each row, and takes out the columns that directories hold. Writes nothing.
+    pub(crate) fn divide(&self, rows: &RecordBatch, coords: &[RowCoord]) -> Result<Divided> {
+        let Some(template) = &self.directories else {
+            return Ok(Divided { rows: rows.clone(), directories: vec![(String::new(), Vec::new())] });
+        };
+        let directories = template.divide(rows, coords)?;
+        let rows = match template.columns_of_files(rows.schema_ref()) {
+            None => rows.clone(),
+            Some(left) => rows.project(&left).map_err(|e| {
+                Error::new(ErrorKind::Encode, "columns cannot be left out of the files").with_source(e)
+            })?,
+        };
+        Ok(Divided { rows, directories })
+    }
+}
 
 /// Where a row came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +118,8 @@ struct OpenFile {
     upload: Box<dyn StagedWrite>,
     sent: u64,
     rows: u64,
+    /// The least and the greatest offset of its rows.
+    offsets: Option<(i64, i64)>,
     used: u64,
 }
 
@@ -126,6 +153,11 @@ impl OpenEntry {
         !self.files.is_empty() || !self.staged.is_empty() || !self.rejects.is_empty()
     }
 
+    /// Bytes that wait in the open files.
+    pub(crate) fn buffered(&self) -> usize {
+        self.files.iter().map(|f| f.encoder.buffered()).sum()
+    }
+
     /// Bytes of all files, as far as they are encoded, and of the rejects.
     pub(crate) fn bytes(&self) -> u64 {
         let open: u64 = self.files.iter().map(|f| f.encoder.size(f.sent)).sum();
@@ -138,12 +170,7 @@ impl OpenEntry {
     }
 
     pub(crate) fn schema_digest(&self) -> Option<String> {
-        let mut hash = Sha256::new();
-        for schema in &self.schemas {
-            hash.update(schema.as_bytes());
-            hash.update([0]);
-        }
-        (!self.schemas.is_empty()).then(|| hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        (!self.schemas.is_empty()).then(|| digest(self.schemas.iter()))
     }
 
     /// Refuses an offset that an earlier delivery has covered: it would be in the files twice.
@@ -218,37 +245,32 @@ impl OpenEntry {
         Ok(())
     }
 
-    /// Appends rows to the files of their output and directories. A failure leaves the entry unusable.
+    /// Appends rows to the files of their output and directories, as [`SinkSettings::divide`] says. A failure
+    /// leaves the entry unusable.
     pub(crate) async fn append(
         &mut self,
         to: &Target<'_>,
         output: &str,
-        rows: &RecordBatch,
+        divided: &Divided,
         coords: &[RowCoord],
     ) -> Result<()> {
         self.touch();
         self.newest = self.newest.max(coords.iter().map(|c| c.offset).max());
-        self.note_schema(output, rows);
-        self.counts.written += rows.num_rows() as u64;
-        let Some(template) = &to.settings.directories else {
-            return self.write(to, output, "", rows).await;
+        self.note_schema(output, &divided.rows);
+        self.counts.written += divided.rows.num_rows() as u64;
+        let [(directory, _)] = &divided.directories[..] else {
+            for (directory, members) in &divided.directories {
+                let offsets = members.iter().map(|row| coords[*row as usize].offset);
+                let group =
+                    take_record_batch(&divided.rows, &UInt64Array::from(members.clone())).map_err(|e| {
+                        Error::new(ErrorKind::Encode, "rows cannot be divided by their directories")
+                            .with_source(e)
+                    })?;
+                self.write(to, output, directory, &group, offsets).await?;
+            }
+            return Ok(());
         };
-        let first = template.bucket(coords[0].timestamp);
-        if coords.iter().all(|c| template.bucket(c.timestamp) == first) {
-            return self.write(to, output, &template.directory(coords[0].timestamp), rows).await;
-        }
-        let mut groups = BTreeMap::<_, Vec<u64>>::new();
-        for (row, coord) in coords.iter().enumerate() {
-            groups.entry(template.bucket(coord.timestamp)).or_default().push(row as u64);
-        }
-        for members in groups.into_values() {
-            let directory = template.directory(coords[members[0] as usize].timestamp);
-            let group = take_record_batch(rows, &UInt64Array::from(members)).map_err(|e| {
-                Error::new(ErrorKind::Encode, "rows cannot be divided by their directories").with_source(e)
-            })?;
-            self.write(to, output, &directory, &group).await?;
-        }
-        Ok(())
+        self.write(to, output, directory, &divided.rows, coords.iter().map(|c| c.offset)).await
     }
 
     async fn write(
@@ -257,14 +279,16 @@ impl OpenEntry {
         output: &str,
         directory: &str,
         rows: &RecordBatch,
+        offsets: impl Iterator<Item = i64>,
     ) -> Result<()> {
         let file = self.file(to, output, directory, rows.schema_ref()).await?;
         file.encoder.write(rows)?;
         file.rows += rows.num_rows() as u64;
+        file.note_offsets(offsets);
         file.send(PART_BYTES).await?;
         // Memory: what row groups hold counts too.
         let limit = to.settings.limits.buffered_bytes;
-        let mut buffered: usize = self.files.iter().map(|f| f.encoder.buffered()).sum();
+        let mut buffered = self.buffered();
         while buffered > limit {
             let Some(fullest) = self.files.iter_mut().max_by_key(|f| f.encoder.buffered()) else { break };
             let before = fullest.encoder.buffered();
@@ -315,6 +339,7 @@ impl OpenEntry {
                     upload,
                     sent: 0,
                     rows: 0,
+                    offsets: None,
                     used: 0,
                 });
                 self.files.len() - 1
@@ -325,8 +350,9 @@ impl OpenEntry {
     }
 
     async fn close(&mut self, to: &Target<'_>, file: OpenFile) -> Result<()> {
+        let facts = self.facts(to, &file);
         let OpenFile { output, directory, seq, encoder, mut upload, rows, .. } = file;
-        upload.append(encoder.finish()?).await?;
+        upload.append(encoder.finish(&facts)?).await?;
         let staged = upload.finish().await?;
         let extension = to.settings.format.extension();
         let final_name =
@@ -344,6 +370,31 @@ impl OpenEntry {
         Ok(())
     }
 
+    /// What a file says of itself, so far as its format has a place for it.
+    fn facts(&self, to: &Target<'_>, file: &OpenFile) -> Vec<(&'static str, String)> {
+        let (id, settings) = (to.id, to.settings);
+        let mut facts = vec![
+            ("gristmill.version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("gristmill.pipeline", id.pipeline.clone()),
+            ("gristmill.cluster", id.cluster.clone()),
+            ("gristmill.topic", id.topic.clone()),
+            ("gristmill.topic_id", id.topic_id_text()),
+            ("gristmill.partition", id.partition.to_string()),
+            ("gristmill.output", file.output.clone()),
+            ("gristmill.entry", self.first.to_string()),
+            ("gristmill.rows", file.rows.to_string()),
+            ("gristmill.schema_digest", digest([schema_text(&file.output, &file.schema)].iter())),
+        ];
+        if let Some((first, last)) = file.offsets {
+            facts.push(("gristmill.first_offset", first.to_string()));
+            facts.push(("gristmill.last_offset", last.to_string()));
+        }
+        if let Some(digest) = &settings.transform_digest {
+            facts.push(("gristmill.transform_digest", digest.clone()));
+        }
+        facts
+    }
+
     /// Closes all files.
     pub(crate) async fn close_all(&mut self, to: &Target<'_>) -> Result<()> {
         while let Some(file) = self.files.pop() {
@@ -359,15 +410,36 @@ impl OpenEntry {
         if self.files.iter().any(|f| f.output == output && f.schema.fields() == schema.fields()) {
             return;
         }
-        let mut text = format!("{output}\n");
-        for field in schema.fields() {
-            text.push_str(&format!("{} {} {}\n", field.name(), field.data_type(), field.is_nullable()));
-        }
-        self.schemas.insert(text);
+        self.schemas.insert(schema_text(output, schema));
     }
 }
 
+fn schema_text(output: &str, schema: &SchemaRef) -> String {
+    let mut text = format!("{output}\n");
+    for field in schema.fields() {
+        text.push_str(&format!("{} {} {}\n", field.name(), field.data_type(), field.is_nullable()));
+    }
+    text
+}
+
+/// The schema digest of an entry whose files have all one schema is that of each of its files.
+fn digest<'a>(schemas: impl Iterator<Item = &'a String>) -> String {
+    let mut hash = Sha256::new();
+    for schema in schemas {
+        hash.update(schema.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
 impl OpenFile {
+    fn note_offsets(&mut self, offsets: impl Iterator<Item = i64>) {
+        for offset in offsets {
+            let (first, last) = self.offsets.unwrap_or((offset, offset));
+            self.offsets = Some((first.min(offset), last.max(offset)));
+        }
+    }
+
     async fn send(&mut self, least: usize) -> Result<()> {
         if let Some(bytes) = self.encoder.take(least) {
             self.sent += bytes.len() as u64;

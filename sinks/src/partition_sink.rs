@@ -86,8 +86,8 @@ impl PartitionSink {
     /// May be dropped at any time and called again.
     ///
     /// # Errors
-    /// `WrongLedger`, `Corrupt`, `UnsupportedVersion`, `DestinationTaken`, the errors of the stores and of the
-    /// dead-letter sink.
+    /// `InvalidConfig` if directories could make names that are too long; `WrongLedger`, `Corrupt`,
+    /// `UnsupportedVersion`, `DestinationTaken`, the errors of the stores and of the dead-letter sink.
     pub async fn open(config: SinkConfig, id: PartitionId, start_if_new: i64) -> Result<(Self, i64)> {
         id.validate()?;
         if start_if_new < 0 {
@@ -95,6 +95,7 @@ impl PartitionSink {
             return Err(Error::new(ErrorKind::Usage, text));
         }
         let settings = config.0;
+        settings.check_names(&id)?;
         let paths = Paths::new(&settings.state_prefix, &id);
         let mut ledger = Ledger::new(settings.resources.clone(), id.clone(), paths.clone(), start_if_new);
         ledger.drive().await?;
@@ -123,6 +124,12 @@ impl PartitionSink {
         self.ledger.committable()
     }
 
+    /// Bytes that wait in memory in the open files. Between calls never above
+    /// [`SinkLimits::buffered_bytes`](crate::SinkLimits).
+    pub fn buffered_bytes(&self) -> usize {
+        self.open.buffered()
+    }
+
     /// How often something had to be settled, since this sink was opened.
     pub fn counters(&self) -> LedgerCounters {
         self.ledger.counters()
@@ -140,12 +147,14 @@ impl PartitionSink {
     ///
     /// Each (output, directory, schema) is a file of its own.
     ///
-    /// Not cancel safe: after a dropped future or an error other than `Usage` and `InvalidName`, the open
-    /// entry is torn.
+    /// Not cancel safe: after a dropped future or an error other than `Usage`, `InvalidName` and `InvalidConfig`,
+    /// the open entry is torn.
     ///
     /// # Errors
-    /// `Usage` if rows and coordinates do not match or an offset is below the position; `InvalidName` for a
-    /// bad output name; `Encode`; `Torn`; the errors of the store.
+    /// `Usage` if rows and coordinates do not match, an offset is below the position, or a row has no directory
+    /// (ask [`DirectoryTemplate::unfit`](crate::DirectoryTemplate::unfit) first, and reject those);
+    /// `InvalidName` for a bad output name; `InvalidConfig` if the columns do not fit the directories; `Encode`;
+    /// `Torn`; the errors of the store.
     pub async fn append(&mut self, output: &str, rows: &RecordBatch, coords: &[RowCoord]) -> Result<()> {
         self.check_usable()?;
         validate_output(output)?;
@@ -159,9 +168,10 @@ impl PartitionSink {
         if coords.is_empty() {
             return Ok(());
         }
+        let divided = self.settings.divide(rows, coords)?;
         self.torn = true;
         let to = Target { settings: &self.settings, id: &self.id, paths: &self.paths };
-        self.open.append(&to, output, rows, coords).await?;
+        self.open.append(&to, output, &divided, coords).await?;
         self.torn = false;
         Ok(())
     }

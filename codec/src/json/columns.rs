@@ -33,7 +33,14 @@ fn integer<T: TryFrom<i128>>(token: Token<'_>) -> Option<T> {
 
 fn timestamp(token: Token<'_>, unit: TimeUnit) -> Option<i64> {
     match token {
-        Token::Number(text) => exact(text, 0).and_then(|n| n.try_into().ok()),
+        Token::Number(text) => {
+            let number: i64 = exact(text, 0)?.try_into().ok()?;
+            // Seconds are written as milliseconds where a format has no seconds: they have to fit there.
+            if unit == TimeUnit::Second {
+                number.checked_mul(1000)?;
+            }
+            Some(number)
+        }
         Token::Text(text) => timestamp_text(text, unit),
     }
 }

@@ -15,8 +15,12 @@ dead_letters: {folder: dead}
 ";
 
 fn run(folder: &Path, cases: &str) -> Result<TestReport, gristmill_pipeline::Error> {
+    run_pipeline(folder, PIPELINE, cases)
+}
+
+fn run_pipeline(folder: &Path, pipeline: &str, cases: &str) -> Result<TestReport, gristmill_pipeline::Error> {
     let (file, cases_file) = (folder.join("p.yaml"), folder.join("p.test.yaml"));
-    std::fs::write(&file, PIPELINE).unwrap();
+    std::fs::write(&file, pipeline).unwrap();
     std::fs::write(&cases_file, cases).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(test(check(&file).unwrap(), &cases_file))
@@ -94,4 +98,28 @@ fn mistakes_in_the_cases_are_shown_at_their_line() {
     let two = "cases:\n  - name: x\n    records: [{value: a, value_json: 1}]\n    expect: {}\n";
     let error = run(folder.path(), two).unwrap_err().to_string();
     assert!(error.contains("case `x`: record 0: keep one of"), "{error}");
+}
+
+#[test]
+fn a_row_that_no_directory_can_hold_is_a_dead_letter_and_the_others_are_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = PIPELINE.replace("{folder: rows}", "{folder: rows, directories: 'id={order_id}'}");
+    let report = run_pipeline(
+        folder.path(),
+        &pipeline,
+        "\
+cases:
+  - name: an empty id
+    records:
+      - {value_json: {order_id: a}}
+      - {value_json: {order_id: ''}}
+      - {value_json: {order_id: b}}
+    expect:
+      rows: {main: [{order_id: a, _kafka_offset: 0}, {order_id: b, _kafka_offset: 2}]}
+      dead_letters:
+        - {offset: 1, code: DIRECTORY_VALUE, message: '`order_id` is empty'}
+",
+    )
+    .unwrap();
+    assert!(report.passed(), "{report}");
 }

@@ -47,7 +47,7 @@ fn a_right_file_is_read_with_its_defaults() {
     assert_eq!(p.decode.format, Format::Json);
     assert_eq!(p.sink.files.rotate.bytes, ByteSize(1 << 20));
     assert_eq!(p.sink.files.rotate.rows, 1_000_000);
-    assert_eq!(checked.path(&p.sink.files.folder), folder.0.path().join("rows"));
+    assert_eq!(checked.path(p.sink.files.folder.as_ref().unwrap()), folder.0.path().join("rows"));
     let schema = p.decode.fields.as_ref().unwrap().arrow_schema().unwrap();
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["order_id", "customer"], "columns stand in the order of the file");
@@ -157,6 +157,38 @@ fn what_would_hide_or_mix_data_is_refused() {
     ] {
         assert!(mistakes.contains(expected), "{expected}\nis not in\n{mistakes}");
     }
+}
+
+#[test]
+fn directories_and_columns_have_to_fit_together() {
+    let folder = Folder::new();
+    let with = |template: &str| {
+        RIGHT.replace("    folder: rows\n", &format!("    folder: rows\n    directories: '{template}'\n"))
+    };
+    for good in ["name={customer.name}/dt=%Y-%m-%d", "order_id={order_id}", "{customer.name}"] {
+        check(&folder.file(&with(good))).unwrap();
+    }
+    for (template, mistake) in [
+        ("n={customer.nam}/d=%d", "there is no column `customer.nam`; did you mean `customer.name`?"),
+        ("n={price}", "there is no column `price`; the columns are order_id, customer.name"),
+        ("n={customer}", "`customer` is of type Struct"),
+        ("order_id=%Y", "the key `order_id` is the name of a column with another content"),
+        ("n={_kafka_offset}", "there is no column `_kafka_offset`"),
+        ("n=x-{order_id}", "a field in braces must stand alone"),
+    ] {
+        let mistakes = folder.mistakes(&with(template));
+        let expected = format!("p.yaml:14:5: sink.files.directories: {mistake}");
+        let parsed = format!("p.yaml:14:5: sink.files.directories: directory template {template:?}");
+        assert!(
+            mistakes.starts_with(&expected) || mistakes.starts_with(&parsed) && mistakes.contains(mistake),
+            "{mistakes}"
+        );
+        assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+    }
+    let bytes = with("n={value}").replace("format: json", "format: bytes");
+    let bytes = bytes.split("  fields:").next().unwrap().to_owned()
+        + "sink: {files: {folder: rows, directories: 'n={value}'}}\n";
+    assert!(folder.mistakes(&bytes).contains("`value` is of type Binary"));
 }
 
 #[test]

@@ -98,6 +98,9 @@ pub enum Effect {
     /// Of an upload, half of the body is read, what of it is persistable is persisted, and the connection
     /// is closed. Of a download, half of the body is sent.
     CutBody,
+    /// Of a chunk, half is persisted (rounded down to what is persistable), and the reply says so, as Google's
+    /// does at times.
+    PersistPart,
     /// The request is carried out and answered that much later, also if the client does not wait.
     Delay(Duration),
     /// The connection is closed without a reply, and the request is carried out that much later.
@@ -117,6 +120,7 @@ impl Effect {
             Effect::DropReply => "drop reply",
             Effect::Reset => "reset",
             Effect::CutBody => "cut body",
+            Effect::PersistPart => "persist part",
             Effect::Delay(_) => "delay",
             Effect::Late(_) => "late",
             Effect::Corrupt => "corrupt",
@@ -126,6 +130,7 @@ impl Effect {
     fn can_happen_to(&self, op: Op) -> bool {
         match self {
             Effect::CutBody => matches!(op, Op::Insert | Op::ResumableChunk | Op::GetMedia),
+            Effect::PersistPart => op == Op::ResumableChunk,
             Effect::Late(_) => op.mutates(),
             Effect::Corrupt => op == Op::GetMedia,
             _ => true,

@@ -14,14 +14,15 @@
 //! gcs.create_bucket("lake");
 //! println!("point a client, or a process, to {}", gcs.url());
 //!
-//! // The next deletion is carried out, but nobody hears of it; one second later, a lying 503.
+//! // The next deletion is carried out, but nobody hears of it. The third change from now on gets a lying 503.
 //! gcs.faults().next(Op::Delete, Effect::DropReply);
 //! gcs.faults().nth(On::Mutating, 3, Effect::StatusAfter(503));
-//! // Or every tenth request suffers something, the same for the same seed.
+//! // And about every tenth request suffers something, the same for the same seed.
 //! gcs.faults().random(7, 0.1, &[Effect::Reset, Effect::Late(Duration::from_secs(1))]);
 //! assert!(gcs.object_names("lake").is_empty());
 //! ```
 
+mod aws;
 mod copies;
 mod faults;
 mod objects;
@@ -45,6 +46,7 @@ use self::objects::{Bucket, Draft, Place};
 use self::server::Shared;
 
 pub use self::faults::{Effect, Faults, On, Op};
+pub use self::tokens::TokenKind;
 
 /// A Cloud Storage on a port of the loopback interface, on a thread and a runtime of its own.
 ///
@@ -189,10 +191,38 @@ impl FakeGcs {
     }
 
     /// The bearer tokens that are accepted from now on; every other, and none at all, is answered with 401.
-    /// `None` accepts anything, also anonymous callers.
+    /// `None` accepts anything, also anonymous callers, unless issued tokens are required.
     pub fn accept_tokens(&self, tokens: Option<&[&str]>) {
         let tokens = tokens.map(|tokens| tokens.iter().map(|&token| token.to_owned()).collect());
         self.shared.state().tokens.accepted = tokens;
+    }
+
+    /// Whether the object API wants a live token that one of the token services of this server issued (or
+    /// one of [`accept_tokens`](Self::accept_tokens)).
+    ///
+    /// Token services are served under their own paths: `/v1/token` (Google's token exchange),
+    /// `/v1/projects/-/serviceAccounts/{email}:generateAccessToken`, `/token` (OAuth, refresh tokens), the
+    /// metadata server of Google Compute Engine, `/latest/..` (EC2's metadata, version 2) and
+    /// `/v2/credentials/{id}` (ECS). An AWS subject token is verified: its signature, its audience, and for a
+    /// temporary key (`ASIA..`) that its session is live. Of any other access key `X`, as a test may put in
+    /// the environment, the secret is `secret-of-X`.
+    pub fn require_issued_tokens(&self, required: bool) {
+        self.shared.state().tokens.requires_issued = required;
+    }
+
+    /// How long tokens that are issued from now on live, and are said to live; an hour unless set.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        self.shared.state().tokens.lifetime = lifetime;
+    }
+
+    /// From now on no token issued so far is good, whatever lifetime its holder was told.
+    pub fn expire_issued_tokens(&self) {
+        self.shared.state().tokens.expire();
+    }
+
+    /// The tokens of a kind that were issued, in order.
+    pub fn issued_tokens(&self, kind: TokenKind) -> Vec<String> {
+        self.shared.state().tokens.issued(kind)
     }
 
     /// The permissions that every caller has, such as `storage.objects.create`; what needs another is
@@ -234,6 +264,12 @@ impl FakeGcs {
     /// Whether copies look at `ifGenerationMatch` and `ifSourceGenerationMatch`; some emulators do not.
     pub fn honour_rewrite_preconditions(&self, honoured: bool) {
         self.shared.state().rules.honours_rewrite_preconditions = honoured;
+    }
+
+    /// Whether a resumable upload whose precondition does not hold is refused when it begins, and not only
+    /// when it ends.
+    pub fn refuse_uploads_early(&self, early: bool) {
+        self.shared.state().rules.refuses_uploads_early = early;
     }
 
     /// Whether a move or copy whose source is gone AND whose destination is taken is answered with 412

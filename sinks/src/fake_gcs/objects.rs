@@ -37,6 +37,7 @@ pub(super) struct Rules {
     pub(super) serves_move: bool,
     pub(super) honours_rewrite_preconditions: bool,
     pub(super) destination_first: bool,
+    pub(super) refuses_uploads_early: bool,
     pub(super) permissions: Option<BTreeSet<String>>,
 }
 
@@ -85,6 +86,7 @@ impl State {
                 serves_move: true,
                 honours_rewrite_preconditions: true,
                 destination_first: false,
+                refuses_uploads_early: false,
                 permissions: None,
             },
             last_generation: 0,

@@ -144,7 +144,7 @@ impl Reply {
         let length = self.body.len();
         let sent = if cut { self.body.slice(..length / 2) } else { self.body };
         let payload = Payload { length, sent: Some(sent).filter(|s| !s.is_empty()), cut, pause: None };
-        // Only a value that cannot stand in a header fails here, and none is from outside but content types.
+        // Only a value that cannot stand in a header fails here; those from outside were looked at.
         response.body(payload).map_err(|_| Closed)
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
@@ -20,7 +21,10 @@ use super::uploads::ContentRange;
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) op: Op,
-    pub(super) headers: HeaderMap,
+    pub(super) method: Method,
+    /// Undecoded.
+    pub(super) path: String,
+    headers: HeaderMap,
     route: Route,
     query: Query,
 }
@@ -50,7 +54,8 @@ impl Call {
     pub(super) fn read(parts: &Parts) -> Call {
         let query = Query(pairs(parts.uri.query().unwrap_or_default()));
         let (op, route) = classify(parts, &query).unwrap_or_else(|r| (Op::Unknown, Route::Refused(r)));
-        Call { op, headers: parts.headers.clone(), route, query }
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        Call { op, method, path, headers: parts.headers.clone(), route, query }
     }
 
     /// The session and range of a chunk, for what is persisted if it breaks off.
@@ -61,8 +66,13 @@ impl Call {
         }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(super) fn bearer(&self) -> Option<&str> {
+        let (kind, token) = self.header("authorization")?.split_once(' ')?;
+        kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
     }
 
     /// Of a request without `Content-Range`, the body is the whole object.
@@ -92,7 +102,9 @@ fn classify(parts: &Parts, query: &Query) -> Result<(Op, Route), Refusal> {
     }
     let unknown = || Refusal::not_found(format!("this fake does not know {} {path}", parts.method));
     let upload = path.starts_with("/upload/");
-    let below = path.strip_prefix("/upload").unwrap_or(path).strip_prefix("/storage/v1/b/");
+    // Some of Google's clients download from `/download/storage/..`.
+    let rest = path.strip_prefix("/upload").or(path.strip_prefix("/download")).unwrap_or(path);
+    let below = rest.strip_prefix("/storage/v1/b/");
     let segments = below.ok_or_else(unknown)?.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let place = |bucket: &str, name: &str| Place { bucket: bucket.into(), name: name.into() };
@@ -281,9 +293,9 @@ impl State {
                 return Err(refusal.with("content-range", format!("bytes */{size}")));
             }
         };
-        let kind = object.draft.content_type.as_deref().unwrap_or("application/octet-stream");
+        let kind = object.draft.content_type.as_deref().filter(|kind| HeaderValue::from_str(kind).is_ok());
         let mut reply = Reply { status, body, ..Reply::default() }
-            .with("content-type", kind)
+            .with("content-type", kind.unwrap_or("application/octet-stream"))
             .with("x-goog-generation", object.generation.to_string())
             .with("x-goog-metageneration", "1")
             .with("x-goog-hash", format!("crc32c={}", encode_crc32c(object.crc32c)))
@@ -296,14 +308,10 @@ impl State {
     }
 
     fn authorise(&self, call: &Call) -> Result<(), Refusal> {
-        let header = call.header("authorization");
-        let bearer =
-            header.and_then(|h| h.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-        let token = bearer.map(|(_, token)| token.trim());
         // The address of a session is a credential in itself.
         let in_session = matches!(call.route, Route::Session(_));
-        if !(in_session && header.is_none()) {
-            self.tokens.check(token)?;
+        if !(in_session && call.header("authorization").is_none()) {
+            self.tokens.check(call.bearer())?;
         }
         let needed: &[&str] = match call.op {
             Op::Insert | Op::ResumableStart => &["storage.objects.create"],

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
@@ -19,6 +20,7 @@ use super::objects::State;
 use super::reply::{Closed, Payload, Refusal, Reply};
 use super::routes::Call;
 
+/// More connections than these are closed at once.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// What the server and the tests share.
@@ -52,15 +54,16 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: 
             _ = &mut stop => return,
             accepted = listener.accept() => accepted,
         };
-        // A failed accept is the client's loss; too many open files pass when connections end.
         let Ok((stream, _)) = accepted else {
-            tokio::task::yield_now().await;
+            // Too many open files: that passes when connections end.
+            tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let (shared, slots) = (shared.clone(), slots.clone());
+        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        let shared = shared.clone();
         tokio::spawn(async move {
-            let _slot = slots.acquire().await;
+            let _slot = slot;
             let service = service_fn(move |request| handle(shared.clone(), request));
             // An error is a client that went away, or a fault: the connection is closed either way.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -95,12 +98,15 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             return Err(Closed);
         }
     };
+    if let (Some(Effect::PersistPart), Some((id, range))) = (&fault, call.chunk()) {
+        return shared.state().upload_part(id, range, &bytes).into_response(false);
+    }
     let perform = {
         let shared = shared.clone();
         move || shared.state().perform(&call, &bytes, &shared.url)
     };
     match fault {
-        None => perform().into_response(false),
+        None | Some(Effect::PersistPart) => perform().into_response(false),
         Some(Effect::Status(status)) => Refusal::injected(status).reply().into_response(false),
         Some(Effect::Throttle { status, retry_after }) => {
             let seconds = retry_after.as_millis().div_ceil(1000).to_string();

@@ -41,6 +41,7 @@ pub(super) struct Settings {
     pub(super) upload_part_bytes: usize,
     pub(super) request_timeout: Duration,
     pub(super) retry_time: Duration,
+    pub(super) retry_pause: Duration,
     pub(super) probe_prefix: String,
 }
 
@@ -56,6 +57,7 @@ impl GcsConfig {
             upload_part_bytes: 2 << 20,
             request_timeout: Duration::from_secs(60),
             retry_time: Duration::from_secs(120),
+            retry_pause: Duration::from_millis(200),
             probe_prefix: "_gristmill".into(),
         }
     }
@@ -73,6 +75,7 @@ pub struct GcsConfigBuilder {
     upload_part_bytes: usize,
     request_timeout: Duration,
     retry_time: Duration,
+    retry_pause: Duration,
     probe_prefix: String,
 }
 
@@ -118,6 +121,13 @@ impl GcsConfigBuilder {
     /// How long a request that fails in passing is tried again. Default: 120 s.
     pub fn retry_time(mut self, time: Duration) -> Self {
         self.retry_time = time;
+        self
+    }
+
+    /// The pause before the first repetition; it doubles each time up to 15 s, and up to half of it is left out at
+    /// random. Default: 200 ms.
+    pub fn retry_pause(mut self, pause: Duration) -> Self {
+        self.retry_pause = pause;
         self
     }
 
@@ -179,6 +189,7 @@ impl GcsConfigBuilder {
             upload_part_bytes: self.upload_part_bytes,
             request_timeout: self.request_timeout,
             retry_time: self.retry_time,
+            retry_pause: self.retry_pause,
             probe_prefix: self.probe_prefix,
         })))
     }

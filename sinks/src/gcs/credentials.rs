@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use google_cloud_auth::credentials::{
@@ -18,23 +18,29 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often a credentials file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Tokens are not renewed more often than that: what a service refuses again is refused for another reason.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
-
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 pub(super) struct Credentials {
     of: GcsCredentials,
     /// A leaf lock, never held across an await.
-    current: Mutex<Option<Current>>,
+    held: Mutex<Held>,
 }
+
+#[derive(Default)]
+struct Held {
+    current: Option<Current>,
+    epoch: Epoch,
+}
+
+/// Rises whenever the credentials are made anew: tells a token that was refused from one that came after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Epoch(u64);
 
 struct Current {
     source: Source,
     file: Option<(PathBuf, Option<SystemTime>)>,
     is_key: bool,
     looked: Instant,
-    made: Instant,
 }
 
 /// Nothing of the credentials themselves.
@@ -47,7 +53,7 @@ impl fmt::Debug for Credentials {
 impl Credentials {
     pub(super) fn new(of: GcsCredentials) -> Result<Self> {
         install_signer();
-        let credentials = Credentials { of, current: Mutex::new(None) };
+        let credentials = Credentials { of, held: Mutex::default() };
         if let GcsCredentials::File(_) = &credentials.of {
             credentials.source()?;
         }
@@ -58,14 +64,17 @@ impl Credentials {
     ///
     /// # Errors
     /// `Unavailable` if the token service cannot be reached now, `PermissionDenied` if it refuses.
-    pub(super) async fn headers(&self) -> Result<HeaderMap> {
-        let Some(source) = self.source()? else { return Ok(HeaderMap::new()) };
+    pub(super) async fn headers(&self) -> Result<(HeaderMap, Epoch)> {
+        let (source, epoch) = self.source()?;
+        let Some(source) = source else { return Ok((HeaderMap::new(), epoch)) };
         match source.headers(Default::default()).await {
-            Ok(CacheableResource::New { data, .. }) => Ok(data),
+            Ok(CacheableResource::New { data, .. }) => Ok((data, epoch)),
             Ok(CacheableResource::NotModified) => {
                 Err(Error::new(ErrorKind::Unavailable, "google-cloud-auth gave no token; asking again"))
             }
             Err(e) => {
+                // It keeps a failure for good: the next token is asked for anew.
+                self.renew(epoch);
                 let (kind, hint) = match e.is_transient() {
                     true => (ErrorKind::Unavailable, ""),
                     false => (
@@ -73,76 +82,69 @@ impl Credentials {
                         "; check `credentials_file` and the roles of whom it names",
                     ),
                 };
-                // Its next token is asked for anew: what it has cached is the failure.
-                self.forget();
                 Err(Error::new(kind, format!("no token for Cloud Storage{hint}")).with_source(e))
             }
         }
     }
 
-    /// Makes the next request ask for a new token; `false` if one was asked for just now, or there are none.
-    pub(super) fn renew(&self) -> bool {
+    /// Sees to it that the next request has another token than those of `epoch`; `false` if there are no tokens.
+    pub(super) fn renew(&self, epoch: Epoch) -> bool {
         if self.of == GcsCredentials::Anonymous {
             return false;
         }
-        let mut current = self.lock();
-        match &*current {
-            Some(c) if c.made.elapsed() < RENEW_EVERY => false,
-            _ => {
-                *current = None;
-                true
-            }
+        let mut held = self.lock();
+        // Another request may have been faster.
+        if held.epoch == epoch {
+            held.current = None;
         }
+        true
     }
 
     /// Age of the file with a service account's key.
     pub(super) fn key_age(&self) -> Option<Duration> {
-        let current = self.lock();
-        let current = current.as_ref().filter(|c| c.is_key)?;
-        let (_, changed) = current.file.as_ref()?;
+        let held = self.lock();
+        let (_, changed) = held.current.as_ref().filter(|c| c.is_key)?.file.as_ref()?;
         Some(SystemTime::now().duration_since((*changed)?).unwrap_or_default())
     }
 
-    fn forget(&self) {
-        let mut current = self.lock();
-        if current.as_ref().is_some_and(|c| c.made.elapsed() >= RENEW_EVERY) {
-            *current = None;
-        }
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Current>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn source(&self) -> Result<Option<Source>> {
+    fn source(&self) -> Result<(Option<Source>, Epoch)> {
         let file = match &self.of {
-            GcsCredentials::Anonymous => return Ok(None),
+            GcsCredentials::Anonymous => return Ok((None, Epoch::default())),
             GcsCredentials::File(path) => Some(path.clone()),
             GcsCredentials::Default => std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from),
         };
-        let mut current = self.lock();
-        if let Some(c) = current.as_mut() {
-            if c.looked.elapsed() < LOOK_EVERY {
-                return Ok(Some(c.source.clone()));
-            }
-            c.looked = Instant::now();
-            if c.file.as_ref().is_none_or(|(path, at)| changed(path) == *at) {
-                return Ok(Some(c.source.clone()));
-            }
-            match load(file.as_deref()) {
-                Ok(new) => {
-                    tracing::info!("the credentials of Cloud Storage have changed and are read again");
-                    *c = new;
+        let mut held = self.lock();
+        let Held { current, epoch } = &mut *held;
+        if let Some(c) = current {
+            if c.looked.elapsed() >= LOOK_EVERY {
+                c.looked = Instant::now();
+                if c.file.as_ref().is_some_and(|(path, at)| changed(path) != *at) {
+                    match load(file.as_deref()) {
+                        Ok(new) => {
+                            tracing::info!(
+                                "the credentials of Cloud Storage have changed and are read again"
+                            );
+                            *c = new;
+                            epoch.0 += 1;
+                        }
+                        // A file that is being written: what was good before is good until it expires.
+                        Err(error) => {
+                            tracing::warn!(%error, "the changed credentials of Cloud Storage are not used");
+                        }
+                    }
                 }
-                // A file that is being written: what was good before is good until it expires.
-                Err(error) => tracing::warn!(%error, "the changed credentials of Cloud Storage are not used"),
             }
-            return Ok(Some(c.source.clone()));
+            return Ok((Some(c.source.clone()), *epoch));
         }
         let new = load(file.as_deref())?;
         let source = new.source.clone();
         *current = Some(new);
-        Ok(Some(source))
+        epoch.0 += 1;
+        Ok((Some(source), *epoch))
     }
 }
 
@@ -158,7 +160,7 @@ fn load(file: Option<&Path>) -> Result<Current> {
                         GOOGLE_APPLICATION_CREDENTIALS";
             Error::new(ErrorKind::InvalidConfig, text).with_source(e)
         })?;
-        return Ok(Current { source, file: None, is_key: false, looked: now, made: now });
+        return Ok(Current { source, file: None, is_key: false, looked: now });
     };
     let bad = |why: String| {
         let text = format!("the credentials in {} cannot be used: {why}", path.display());
@@ -185,7 +187,7 @@ fn load(file: Option<&Path>) -> Result<Current> {
     };
     let source = built.map_err(|e| bad(e.to_string()))?;
     let is_key = kind == "service_account";
-    Ok(Current { source, file: Some((path.to_owned(), at)), is_key, looked: now, made: now })
+    Ok(Current { source, file: Some((path.to_owned(), at)), is_key, looked: now })
 }
 
 /// google-cloud-auth signs with the process' default provider of rustls, and panics without one.

@@ -1,5 +1,6 @@
 //! One request to Cloud Storage: how often, how long, as whom, and what an answer means.
 
+use std::mem;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::config::GcsConfig;
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Epoch};
 use super::object::parse_crc32c;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,7 +21,6 @@ const MESSAGE_CHARS: usize = 300;
 /// Answers that are not an object's content are far smaller.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -82,6 +82,7 @@ pub(super) struct Transport {
     /// In tenths of a repetition.
     budget: AtomicI64,
     retry_time: Duration,
+    retry_pause: Duration,
 }
 
 /// What is asked. It has to be safe to send twice.
@@ -222,7 +223,8 @@ pub(super) struct Failure {
     retry: bool,
     /// The request may have been carried out, or may be yet.
     pub(super) effect_unknown: bool,
-    unauthorized: bool,
+    /// The token that was refused.
+    unauthorized: Option<Epoch>,
     retry_after: Option<Duration>,
 }
 
@@ -232,7 +234,7 @@ impl Failure {
             error: Error::new(kind, text),
             retry: false,
             effect_unknown: false,
-            unauthorized: false,
+            unauthorized: None,
             retry_after: None,
         }
     }
@@ -274,6 +276,7 @@ impl Transport {
             counted: Counted::default(),
             budget: AtomicI64::new(RETRY_BUDGET * 10),
             retry_time: settings.retry_time,
+            retry_pause: settings.retry_pause,
         })
     }
 
@@ -332,7 +335,7 @@ impl Transport {
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
-        let mut headers = self.credentials.headers().await.map_err(|e| {
+        let (mut headers, epoch) = self.credentials.headers().await.map_err(|e| {
             let failure = Failure::new(e.kind(), String::new());
             let retry = e.is_retryable();
             Failure { error: e, retry, ..failure }
@@ -384,11 +387,11 @@ impl Transport {
             }
         })?;
         let answer = Answer { status, headers, body, repeated: false };
-        self.judge(request, answer)
+        self.judge(request, answer, epoch)
     }
 
     /// Whether the answer is one to act on, or asks to be asked again.
-    fn judge(&self, request: &Request, answer: Answer) -> Result<Answer, Failure> {
+    fn judge(&self, request: &Request, answer: Answer, epoch: Epoch) -> Result<Answer, Failure> {
         let failure = |kind| {
             let (message, _) = answer.detail();
             let message: String = message.chars().take(MESSAGE_CHARS).collect();
@@ -410,7 +413,7 @@ impl Transport {
             401 => {
                 let mut failure = failure(ErrorKind::PermissionDenied);
                 failure.error = answer.error("Cloud Storage refuses the request");
-                (failure.unauthorized, failure.retry) = (true, false);
+                (failure.unauthorized, failure.retry) = (Some(epoch), false);
                 Err(failure)
             }
             429 => {
@@ -493,18 +496,19 @@ impl Patience<'_> {
     pub(super) async fn pause(&mut self, failure: Failure) -> Result<()> {
         self.effect_unknown |= failure.effect_unknown;
         let transport = self.transport;
-        if failure.unauthorized && !self.renewed {
-            self.renewed = true;
-            if transport.credentials.renew() {
-                add(&transport.counted.renewed, 1);
-                return Ok(());
-            }
+        if let Some(epoch) = failure.unauthorized
+            && !mem::replace(&mut self.renewed, true)
+            && transport.credentials.renew(epoch)
+        {
+            add(&transport.counted.renewed, 1);
+            return Ok(());
         }
         if !failure.retry {
             return Err(failure.error);
         }
         self.failures += 1;
-        let longest = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
+        let longest =
+            transport.retry_pause.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
         let pause =
             longest.mul_f64(rand::random_range(0.5..1.0)).max(failure.retry_after.unwrap_or_default());
         let spent = transport

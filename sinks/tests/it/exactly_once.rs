@@ -293,7 +293,8 @@ async fn a_foreign_file_at_a_final_name_stops_the_partition_and_nothing_is_lost(
     let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
     let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
     let (mut sink, _) = PartitionSink::open(config.clone(), partition(), 0).await.unwrap();
-    let taken = "lake/orders/dt=__null__/orders+09090909+00003+00000000000000000000+000.jsonl";
+    let taken =
+        "lake/orders/dt=__HIVE_DEFAULT_PARTITION__/orders+09090909+00003+00000000000000000000+000.jsonl";
     store.create_if_absent(taken, "mine".into()).await.unwrap();
     feed(&mut sink, 0, 20).await.unwrap();
     let error = sink.checkpoint().await.unwrap_err();

@@ -1,6 +1,7 @@
 //! The fake Cloud Storage keeps Google's rules and suffers the faults that were asked for, seen by a plain
 //! HTTP client: what tests of the real client stand on.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 
 const KIB: usize = 1024;
 const QUANTUM: usize = 256 * KIB;
-const SHORT: Duration = Duration::from_millis(200);
+/// Longer than anything that has to come first takes.
+const LATER: Duration = Duration::from_secs(1);
 
 struct Caller {
     client: Client,
@@ -139,6 +141,8 @@ async fn an_object_is_created_once_and_read_back_with_its_checksum() {
             assert_eq!(part.text().await.unwrap(), bytes);
         }
     }
+    let elsewhere = caller.request(Method::GET, &format!("/download/storage/v1/b/b{path}?alt=media"));
+    assert_eq!(elsewhere.send().await.unwrap().text().await.unwrap(), "0123456789");
     // A name that only looks alike is another object.
     assert_eq!(caller.get("/o/dir%2Fa%20b+c%2F%C3%A4.txt").await.status(), 404);
 }
@@ -522,16 +526,59 @@ async fn of_a_chunk_that_was_cut_a_prefix_is_persisted() {
 }
 
 #[tokio::test]
+async fn of_a_client_that_dies_in_a_chunk_a_prefix_is_persisted() {
+    let (gcs, caller) = start();
+    let bytes = content(3 * QUANTUM);
+    let session = caller.begin("big").await;
+    let (address, path) = session.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    let head = format!(
+        "PUT /{path} HTTP/1.1\r\nhost: {address}\r\ncontent-range: bytes 0-{}/*\r\ncontent-length: {}\r\n\r\n",
+        bytes.len() - 1,
+        bytes.len()
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&bytes[..bytes.len() - 1]).unwrap();
+    drop(connection);
+    until(|| gcs.requested(Op::ResumableChunk) == 1).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while caller.persisted(&session).await != (308, 2 * QUANTUM) {
+        assert!(Instant::now() < deadline, "waited for 30 s");
+    }
+    let rest = format!("bytes {}-{}/{}", 2 * QUANTUM, bytes.len() - 1, bytes.len());
+    let done = caller.chunk(&session, &rest, &bytes[2 * QUANTUM..]).send().await.unwrap();
+    assert_eq!(done.status(), 200);
+    assert_eq!(gcs.object("b", "big").unwrap().bytes, bytes);
+}
+
+#[tokio::test]
+async fn a_chunk_may_be_persisted_in_part_and_a_precondition_refused_early() {
+    let (gcs, caller) = start();
+    let bytes = content(2 * QUANTUM);
+    let session = caller.begin("big").await;
+    gcs.faults().next(Op::ResumableChunk, Effect::PersistPart);
+    let range = format!("bytes 0-{}/{}", bytes.len() - 1, bytes.len());
+    let part = caller.chunk(&session, &range, &bytes).send().await.unwrap();
+    assert_eq!(status_and_range(part), (308, QUANTUM));
+    assert_eq!(caller.chunk(&session, &range, &bytes).send().await.unwrap().status(), 200);
+    assert_eq!(gcs.object("b", "big").unwrap().bytes, bytes);
+
+    gcs.refuse_uploads_early(true);
+    let path = "/upload/storage/v1/b/b/o?uploadType=resumable&name=big&ifGenerationMatch=0";
+    let early = caller.request(Method::POST, path).send().await.unwrap();
+    assert_eq!(refusal(early).await, (412, "conditionNotMet".into()));
+}
+
+#[tokio::test]
 async fn a_late_request_meets_the_world_as_it_is_then() {
     let (gcs, caller) = start();
     let generation = gcs.put_object("b", "s", "x");
-    gcs.faults().next(Op::Delete, Effect::Late(SHORT));
+    gcs.faults().next(Op::Delete, Effect::Late(LATER));
     let path = format!("/storage/v1/b/b/o/s?ifGenerationMatch={generation}");
-    let from = Instant::now();
     caller.request(Method::DELETE, &path).send().await.unwrap_err();
-    assert!(from.elapsed() < SHORT && gcs.object("b", "s").is_some());
+    assert!(gcs.object("b", "s").is_some());
     gcs.put_object("b", "s", "replaced");
-    gcs.faults().next(Op::Insert, Effect::Late(SHORT));
+    gcs.faults().next(Op::Insert, Effect::Late(LATER));
     caller.insertion(json!({"name": "new"}), b"x", "&ifGenerationMatch=0").send().await.unwrap_err();
     assert_eq!(gcs.object_names("b"), ["s"]);
     until(|| gcs.object_names("b") == ["new", "s"]).await;
@@ -542,13 +589,15 @@ async fn a_late_request_meets_the_world_as_it_is_then() {
 #[tokio::test]
 async fn a_delayed_request_is_carried_out_though_its_client_is_gone() {
     let (gcs, caller) = start();
-    gcs.faults().next(Op::Insert, Effect::Delay(SHORT));
+    gcs.faults().next(Op::Insert, Effect::Delay(LATER));
     let from = Instant::now();
     assert_eq!(caller.create("a", b"x").await.status(), 200);
-    assert!(from.elapsed() >= SHORT);
-    gcs.faults().next(Op::Insert, Effect::Delay(SHORT));
-    let request = caller.insertion(json!({"name": "c"}), b"x", "").timeout(SHORT / 4);
-    assert!(request.send().await.unwrap_err().is_timeout());
+    assert!(from.elapsed() >= LATER);
+    gcs.faults().next(Op::Insert, Effect::Delay(LATER));
+    let waiting = tokio::spawn(caller.insertion(json!({"name": "c"}), b"x", "").send());
+    until(|| gcs.requested(Op::Insert) == 2).await;
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
     assert!(gcs.object("b", "c").is_none());
     until(|| gcs.object("b", "c").is_some()).await;
 }
@@ -602,9 +651,9 @@ async fn what_has_ended_is_not_there() {
 
 /// Waits for what has to become true soon.
 async fn until(holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
-        assert!(Instant::now() < deadline, "waited for 10 s");
+        assert!(Instant::now() < deadline, "waited for 30 s");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

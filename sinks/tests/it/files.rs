@@ -76,7 +76,7 @@ async fn parquet_files_hold_the_rows_of_their_output_and_day() {
         format!("orders+refunds/{dir}/orders+refunds+09090909+00003+{:020}+{seq:03}.parquet", 0)
     };
     let mut expected = [
-        (name("dt=__null__/hour=__null__", 0), vec![2]),
+        (name("dt=__HIVE_DEFAULT_PARTITION__/hour=__HIVE_DEFAULT_PARTITION__", 0), vec![2]),
         (name("dt=__out_of_range__/hour=__out_of_range__", 1), vec![4]),
         (name("dt=2023-12-31/hour=05", 2), vec![0, 3]),
         (name("dt=2024-01-01/hour=05", 3), vec![1]),

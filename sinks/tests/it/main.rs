@@ -1,10 +1,14 @@
 //! The sink against real folders, and the protocol against a model checker.
 
+mod credentials;
+mod directories;
 mod emulator;
 mod exactly_once;
 mod fake_gcs;
+mod fake_tokens;
 mod files;
 mod folder;
+mod gcs;
 mod memory;
 mod model;
 mod random_runs;
