@@ -62,6 +62,15 @@ pub struct Line {
 }
 
 impl Line {
+    fn add(&mut self, other: Line) {
+        self.times += other.times;
+        self.suffered += other.suffered;
+        self.longest = self.longest.max(other.longest);
+        for (recovery, times) in other.recoveries {
+            *self.recoveries.entry(recovery).or_default() += times;
+        }
+    }
+
     fn of(&self, recovery: Recovery) -> u64 {
         self.recoveries.get(&recovery).copied().unwrap_or_default()
     }
@@ -88,6 +97,20 @@ pub struct Tally {
     pub files: u64,
 }
 
+impl Tally {
+    fn add(&mut self, other: &Tally) {
+        let Tally { visible, rows, letters, dropped, aborted, compacted, listings, files } = other;
+        self.visible += visible;
+        self.rows += rows;
+        self.letters += letters;
+        self.dropped += dropped;
+        self.aborted += aborted;
+        self.compacted += compacted;
+        self.listings += listings;
+        self.files += files;
+    }
+}
+
 /// The result of a campaign that found what it had to.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -111,6 +134,20 @@ impl Report {
     /// How often something was done about any fault.
     pub fn recoveries(&self, recovery: Recovery) -> u64 {
         self.faults.values().map(|line| line.of(recovery)).sum()
+    }
+
+    /// Both together, under the name and seed of this one.
+    pub fn and(mut self, other: Report) -> Report {
+        for (kind, line) in other.faults {
+            self.faults.entry(kind).or_default().add(line);
+        }
+        for (way, orders) in other.ways {
+            *self.ways.entry(way).or_default() += orders;
+        }
+        self.tally.add(&other.tally);
+        self.noise += other.noise;
+        self.took += other.took;
+        self
     }
 
     /// What has to follow from the faults that were injected, and did not.
@@ -199,6 +236,7 @@ mod tests {
             took: Duration::ZERO,
         };
         assert_eq!(report(line(2, 2)).missing(), Vec::<String>::new());
+        assert_eq!(report(line(2, 2)).and(report(line(1, 0))).missing().len(), 1);
         assert_eq!(report(line(2, 1)).missing().len(), 1);
         assert!(
             report(line(2, 2)).to_string().contains("reply to a seal lost            2  2 entries recog")

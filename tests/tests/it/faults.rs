@@ -169,7 +169,19 @@ fn setting(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
-/// `make soak`: faults at random until the time is over, in rounds of a few minutes.
+/// A campaign's memory grows with its orders: a long soak is many of them.
+const ROUND: Duration = Duration::from_secs(300);
+
+fn place_of(name: &str) -> Arc<dyn Place> {
+    match name {
+        "folder" => Arc::new(Folder::default()),
+        "fake-gcs" => Arc::new(FakeBucket::default()),
+        "fake-gcs-server" => Arc::new(ServerBucket::start().expect("the program is there")),
+        other => panic!("there is no place {other}: it is folder, fake-gcs or fake-gcs-server"),
+    }
+}
+
+/// `make soak`: faults at random until the time is over.
 #[test]
 #[ignore = "runs as long as it is asked to; see `make soak`"]
 fn soak() {
@@ -178,22 +190,34 @@ fn soak() {
     let place = setting("GRISTMILL_SOAK_PLACE", "folder");
     let seed = seed();
     let Some(kafka) = RealKafka::start_with(3, SESSION) else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let mut random = SmallRng::seed_from_u64(seed);
-    let place: Arc<dyn Place> = match place.as_str() {
-        "folder" => Arc::new(Folder::default()),
-        "fake-gcs" => Arc::new(FakeBucket::default()),
-        "fake-gcs-server" => Arc::new(ServerBucket::start().expect("the program is there")),
-        other => panic!("there is no place {other}: it is folder, fake-gcs or fake-gcs-server"),
-    };
-    let faulty = place.store_faults().is_some();
-    let scenario = Scenario { compacted: false, ..json_orders(&unique("soak"), &protocol, seed) };
-    let mut campaign = Campaign::start(&kafka, place, scenario);
+    let mut total: Option<Report> = None;
     while Instant::now() < end {
-        campaign.feed(20_000);
-        campaign.inject(Fault::draw(&mut random, kafka.node_count(), faulty));
+        let round = end.min(Instant::now() + ROUND);
+        let place = place_of(&place);
+        let faulty = place.store_faults().is_some();
+        let scenario = Scenario {
+            rotate_rows: random.random_range(200..5_000),
+            compacted: false,
+            ..json_orders(&unique("soak"), &protocol, random.random())
+        };
+        let topic = scenario.name.clone();
+        let mut campaign = Campaign::start(&kafka, place, scenario);
+        while Instant::now() < round {
+            campaign.feed(15_000);
+            campaign.inject(Fault::draw(&mut random, kafka.node_count(), faulty));
+        }
+        let report = campaign.finish();
+        say(&report);
+        assert_eq!(report.missing(), Vec::<String>::new());
+        runtime.block_on(kafka.delete_topic(&topic));
+        total = Some(match total {
+            None => report,
+            Some(total) => total.and(report),
+        });
     }
-    let report = campaign.finish();
-    say(&report);
-    assert_eq!(report.missing(), Vec::<String>::new());
+    let total = total.expect("there was time for a round");
+    say(Report { name: format!("soak, {protocol}, {place}"), seed, ..total });
 }
