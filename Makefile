@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := $(CACHE)/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e bench-hop need need-tests clean-demo
+.PHONY: help build demo test lint unit guests e2e soak bench-hop need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,14 @@ guests: ## Tests of the example transforms, natively
 e2e: $(VENV)/ready ## End-to-end tests on a real Apache Kafka
 	cargo test --workspace --no-run
 	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace --test e2e -- --nocapture
+
+MINUTES ?= 10
+soak: $(VENV)/ready ## Random faults for MINUTES=10; also SEED, PROTOCOL=cooperative|range|consumer, PLACE=folder|fake-gcs|fake-gcs-server
+	cargo test --workspace --no-run
+	GRISTMILL_PYTHON=$(VENV)/bin/python GRISTMILL_SEED=$(SEED) \
+	GRISTMILL_FAKE_GCS_SERVER=$(or $(GRISTMILL_FAKE_GCS_SERVER),$(wildcard $(CACHE)/go/bin/fake-gcs-server)) \
+	GRISTMILL_SOAK_MINUTES=$(MINUTES) GRISTMILL_SOAK_PROTOCOL=$(PROTOCOL) GRISTMILL_SOAK_PLACE=$(PLACE) \
+	cargo test --workspace --test e2e -- --ignored --exact faults::soak --nocapture
 
 lint: ## Formatting and clippy; warnings are errors
 	cargo fmt --all --check

@@ -11,6 +11,8 @@ import sys
 
 import pyarrow.parquet as parquet
 
+COLUMNS = ["_kafka_partition", "_kafka_offset", "_kafka_sub", "order_id"]
+
 
 def visible(folder):
     """Files as Hive and Spark see them: what begins with `_` or `.` is not data."""
@@ -23,8 +25,9 @@ def visible(folder):
 
 def rows(path):
     if path.endswith(".parquet"):
-        # ParquetFile takes the file alone: `dt=` in the path is not to become a column.
-        yield from parquet.ParquetFile(path).read().to_pylist()
+        # ParquetFile takes the file alone: `dt=` in the path is not to become a column. All columns are read, so
+        # that a broken page shows; few become Python objects, since there are many rows.
+        yield from parquet.ParquetFile(path).read().select(COLUMNS).to_pylist()
     elif path.endswith(".jsonl"):
         with open(path, encoding="utf-8") as file:
             yield from map(json.loads, file)

@@ -45,6 +45,14 @@ impl RealKafka {
     /// # Panics
     /// If the cluster cannot be started though everything is there.
     pub fn start(nodes: usize) -> Option<RealKafka> {
+        Self::start_with(nodes, &[])
+    }
+
+    /// As [`RealKafka::start`], with settings of the brokers that go before ours.
+    ///
+    /// # Panics
+    /// As [`RealKafka::start`].
+    pub fn start_with(nodes: usize, settings: &[(&str, &str)]) -> Option<RealKafka> {
         let libs = match (runs("java", "-version"), jars::libs()) {
             (true, Ok(libs)) => libs,
             (java, libs) => {
@@ -61,7 +69,7 @@ impl RealKafka {
         // Between choosing a port and listening on it, another process may take it.
         let mut failure = String::new();
         for _ in 0..3 {
-            match Self::try_start(nodes, &libs) {
+            match Self::try_start(nodes, &libs, settings) {
                 Ok(kafka) => return Some(kafka),
                 Err(error) => failure = error,
             }
@@ -69,7 +77,7 @@ impl RealKafka {
         panic!("Kafka does not start: {failure}");
     }
 
-    fn try_start(nodes: usize, libs: &Path) -> Result<RealKafka, String> {
+    fn try_start(nodes: usize, libs: &Path, settings: &[(&str, &str)]) -> Result<RealKafka, String> {
         let folder = Folder::create();
         let ports = free_ports(2 * nodes);
         let (brokers, controllers) = ports.split_at(nodes);
@@ -83,7 +91,11 @@ impl RealKafka {
             let id = i + 1;
             let home = folder.path().join(format!("node{id}"));
             fs::create_dir_all(home.join("data")).map_err(|e| e.to_string())?;
-            let properties = properties(id, nodes, brokers[i], controllers[i], &voters, &home);
+            let mut properties = properties(id, nodes, brokers[i], controllers[i], &voters, &home);
+            // Of two lines with one key the last counts.
+            for (key, value) in settings {
+                writeln!(properties, "{key}={value}").expect("a string takes it");
+            }
             fs::write(home.join("server.properties"), properties).map_err(|e| e.to_string())?;
             format_storage(libs, &home)?;
             list.push(Node { id, port: brokers[i], folder: home, process: Mutex::new(None) });
@@ -272,7 +284,7 @@ fn format_storage(libs: &Path, home: &Path) -> Result<(), String> {
 }
 
 /// Ports that are free now, all different.
-fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> =
         (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port is free")).collect();
     listeners.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()

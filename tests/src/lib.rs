@@ -6,6 +6,7 @@
 //! the process is killed.
 #![deny(missing_docs)]
 
+pub mod campaign;
 mod jars;
 mod kafka;
 mod nodes;
@@ -16,5 +17,19 @@ mod progress;
 mod topics;
 
 pub use kafka::{RealKafka, shared_kafka};
-pub use produce::OrderProducer;
+pub use produce::{OrderProducer, Sent, Way};
 pub use topics::{TransactionalProducer, unique};
+
+/// Prints a line past the test harness, which shows what `println!` prints only of tests that fail.
+pub fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// `GRISTMILL_SEED`, or a new seed; it is printed.
+pub fn seed() -> u64 {
+    let seed = std::env::var("GRISTMILL_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random);
+    say(format_args!("GRISTMILL_SEED={seed}"));
+    seed
+}

@@ -29,8 +29,10 @@ pub enum Encoding {
 /// One record to produce.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The order's id, which is the record's key.
+    /// The order's id.
     pub id: String,
+    /// The record's key; the order's id, unless a test says otherwise.
+    pub key: String,
     /// The record's value.
     pub value: Option<Vec<u8>>,
     /// The record's headers.
@@ -66,6 +68,11 @@ impl Orders {
     pub fn new(encoding: Encoding, seed: u64) -> Self {
         let avro = Schema::parse_str(AVRO_SCHEMA).expect("the schema is right");
         Orders { random: SmallRng::seed_from_u64(seed), encoding, avro, made: 0 }
+    }
+
+    /// Which one an order was, counted from 0, by its id.
+    pub fn number(id: &str) -> Option<usize> {
+        id.strip_prefix("o-")?.parse().ok()
     }
 
     /// The next order.
@@ -119,7 +126,7 @@ impl Orders {
             }
             _ => Fate::Row("main"),
         };
-        Order { id, value, headers, timestamp, fate }
+        Order { key: id.clone(), id, value, headers, timestamp, fate }
     }
 }
 
@@ -137,5 +144,5 @@ fn json(id: String, timestamp: i64, kind: u32, amount: i64) -> Order {
         16..18 => (order(&id, -amount, false), Fate::DeadLetter("NEGATIVE_AMOUNT")),
         _ => (order(&id, amount, false), Fate::Row("main")),
     };
-    Order { id, value: Some(value), headers: Vec::new(), timestamp, fate }
+    Order { key: id.clone(), id, value: Some(value), headers: Vec::new(), timestamp, fate }
 }

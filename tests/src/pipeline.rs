@@ -113,12 +113,16 @@ impl Pipeline {
             .sum()
     }
 
+    /// The log of a run, counted from 0.
+    pub fn log(&self, run: usize) -> String {
+        std::fs::read_to_string(self.folder.join(format!("run-{run}.log"))).unwrap_or_default()
+    }
+
     /// The end of every log, for the message of a failed test.
     pub fn logs(&self) -> String {
         (0..self.started.get())
             .map(|i| {
-                let log =
-                    std::fs::read_to_string(self.folder.join(format!("run-{i}.log"))).unwrap_or_default();
+                let log = self.log(i);
                 let lines: Vec<&str> = log.lines().collect();
                 format!("--- run {i}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n"))
             })
@@ -136,17 +140,25 @@ impl Pipeline {
     }
 
     fn read_folders(&self, rows: &str, dead_letters: &str) -> Vec<Found> {
-        let python = std::env::var("GRISTMILL_PYTHON").unwrap_or_else(|_| "python3".into());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_rows.py");
-        let mut command = Command::new(python);
-        command.arg(script).arg(self.folder.join(rows));
-        if self.folder.join(dead_letters).exists() {
-            command.arg(self.folder.join(dead_letters));
-        }
-        let output = command.output().expect("python starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text").lines().map(Found::parse).collect()
+        read_rows(&self.folder.join(rows), &self.folder.join(dead_letters))
     }
+}
+
+/// What an independent reader finds in `rows` and `dead_letters` in a folder.
+///
+/// # Panics
+/// If the reader cannot read a file.
+pub fn read_rows(rows: &Path, dead_letters: &Path) -> Vec<Found> {
+    let python = std::env::var("GRISTMILL_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_rows.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(rows);
+    if dead_letters.exists() {
+        command.arg(dead_letters);
+    }
+    let output = command.output().expect("python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(Found::parse).collect()
 }
 
 /// A row or dead letter as the independent reader prints it.
@@ -219,13 +231,25 @@ impl Running {
 
     /// Waits until `text` stands in its log.
     pub fn wait_for(&mut self, text: &str, deadline: Duration) {
+        self.wait_for_after(0, text, deadline);
+    }
+
+    /// Waits until `text` stands in its log after so many bytes.
+    pub fn wait_for_after(&mut self, mark: usize, text: &str, deadline: Duration) {
         let start = Instant::now();
-        while !self.log().contains(text) {
+        while !self.log().get(mark..).is_some_and(|log| log.contains(text)) {
             let ended = self.child.try_wait().expect("it is our child");
-            assert!(ended.is_none(), "it ended ({ended:?}) without {text:?}:\n{}", self.log());
-            assert!(start.elapsed() < deadline, "no {text:?} within {deadline:?}:\n{}", self.log());
+            assert!(ended.is_none(), "it ended ({ended:?}) without {text:?}:\n{}", self.tail());
+            assert!(start.elapsed() < deadline, "no {text:?} within {deadline:?}:\n{}", self.tail());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The end of its log: a long one helps nobody.
+    pub(crate) fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
     /// Waits until it ends by itself.
@@ -235,7 +259,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(start.elapsed() < deadline, "it did not end within {deadline:?}:\n{}", self.log());
+            assert!(start.elapsed() < deadline, "it did not end within {deadline:?}:\n{}", self.tail());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -243,7 +267,7 @@ impl Running {
     /// Waits until its failpoint has killed it.
     pub fn wait_for_kill(&mut self, deadline: Duration) {
         let status = self.wait(deadline);
-        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended otherwise ({status}):\n{}", self.log());
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended otherwise ({status}):\n{}", self.tail());
     }
 
     /// Waits until it has stopped itself (SIGSTOP).
@@ -277,8 +301,15 @@ impl Running {
         self.signal(libc::SIGCONT);
     }
 
+    /// Fails if it has ended by itself.
+    pub fn assert_alive(&mut self) {
+        let ended = self.child.try_wait().expect("it is our child");
+        assert!(ended.is_none(), "it ended by itself ({ended:?}):\n{}", self.tail());
+    }
+
     /// SIGKILL, and waits for the end.
     pub fn kill(mut self) {
+        self.assert_alive();
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }

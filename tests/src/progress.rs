@@ -67,21 +67,4 @@ impl RealKafka {
         list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("a valid offset");
         self.watcher(group).commit(&list, CommitMode::Sync).expect("the cluster answers");
     }
-
-    /// How many records partition 0 of a topic holds now.
-    pub fn count_records(&self, topic: &str) -> i64 {
-        let reader = self.watcher("counter");
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Beginning).expect("a valid offset");
-        reader.assign(&list).expect("the partition is there");
-        let mut count = 0;
-        loop {
-            match reader.poll(WAIT) {
-                Some(Ok(_)) => count += 1,
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return count,
-                Some(Err(error)) => panic!("{error}"),
-                None => panic!("no answer within {WAIT:?}"),
-            }
-        }
-    }
 }

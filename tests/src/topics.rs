@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -37,6 +39,20 @@ impl RealKafka {
         let results = self.admin().create_topics([&topic], &options()).await.expect("the cluster answers");
         for result in results {
             result.expect("the topic is created");
+        }
+    }
+
+    /// Gives a topic these settings, and takes away all others that it had.
+    ///
+    /// # Panics
+    /// If the cluster refuses it.
+    pub async fn configure_topic(&self, name: &str, settings: &[(&str, &str)]) {
+        let change = settings
+            .iter()
+            .fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |change, (k, v)| change.set(k, v));
+        let results = self.admin().alter_configs([&change], &options()).await.expect("the cluster answers");
+        for result in results {
+            result.expect("the settings are taken");
         }
     }
 

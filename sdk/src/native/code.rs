@@ -92,6 +92,9 @@ pub(crate) fn kind_of(code: Code) -> ErrorKind {
         | E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
         | E::RD_KAFKA_RESP_ERR__RESOLVE
         | E::RD_KAFKA_RESP_ERR__WAIT_COORD
+        // A broker that hangs is taken out of the cluster's metadata, and its requests end with this.
+        | E::RD_KAFKA_RESP_ERR__DESTROY_BROKER
+        | E::RD_KAFKA_RESP_ERR__UNKNOWN_BROKER
         | E::RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION
         | E::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE
         | E::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
@@ -161,5 +164,15 @@ mod tests {
         assert_eq!(code, Code(unknown));
         assert_eq!(code.describe(), "error code 30000");
         assert_eq!(kind_of(code), ErrorKind::Other);
+    }
+
+    #[test]
+    fn a_broker_that_left_the_cluster_with_our_request_is_a_broker_that_did_not_answer() {
+        for native in [
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__DESTROY_BROKER,
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_BROKER,
+        ] {
+            assert_eq!(kind_of(native.into()), ErrorKind::Unreachable, "{:?}", Code::from(native));
+        }
     }
 }

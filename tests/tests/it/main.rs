@@ -1,8 +1,8 @@
 //! End-to-end tests against a real Apache Kafka.
 
 mod audit;
-mod exactly_once;
 mod exits;
+mod faults;
 mod readers;
 mod replay;
 mod sdk;

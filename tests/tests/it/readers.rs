@@ -17,6 +17,7 @@ fn order(number: u64, country: serde_json::Value) -> Order {
     });
     Order {
         id: number.to_string(),
+        key: number.to_string(),
         value: Some(value.to_string().into_bytes()),
         headers: Vec::new(),
         timestamp: 1_793_491_200_000 + number as i64 * 86_400_000,
