@@ -109,8 +109,26 @@ impl OrderProducer {
     ///
     /// # Panics
     /// Unless all are acknowledged.
-    pub fn plain(&mut self, topic: &str, batch: &[(i32, Order)]) {
-        assert_eq!(self.send(Way::Idempotent, topic, batch), Sent::Visible, "all are acknowledged");
+    pub fn plain(&self, topic: &str, batch: &[(i32, Order)]) {
+        assert_eq!(outside(&self.idempotent, topic, batch), Sent::Visible, "all are acknowledged");
+    }
+
+    /// Produces in one transaction and commits it.
+    ///
+    /// # Panics
+    /// Unless it is committed.
+    pub fn committed(&self, topic: &str, batch: &[(i32, Order)]) {
+        let sent = transaction(&self.transactional, topic, batch, true).expect("the coordinator answers");
+        assert_eq!(sent, Sent::Visible, "it is committed");
+    }
+
+    /// Produces in one transaction, so that the records are in the log, and aborts it.
+    ///
+    /// # Panics
+    /// Unless it is aborted.
+    pub fn aborted(&self, topic: &str, batch: &[(i32, Order)]) {
+        let sent = transaction(&self.transactional, topic, batch, false).expect("the coordinator answers");
+        assert_eq!(sent, Sent::Hidden, "it is aborted");
     }
 }
 

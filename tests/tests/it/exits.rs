@@ -67,6 +67,7 @@ impl Bench {
         self.produced.set(first + count);
         let order = |i: i64| Order {
             id: format!("order-{i}"),
+            key: format!("order-{i}"),
             value: Some(format!("{{\"order_id\": \"order-{i}\"}}").into_bytes()),
             headers: Vec::new(),
             timestamp: 1_704_067_200_000 + i % 3 * 86_400_000,
