@@ -27,9 +27,10 @@ const END_MS: i64 = 7_258_118_400_000;
 /// Directories by record time and by the values of columns: a template such as
 /// `country={country}/dt=%Y-%m-%d`, filled in row by row.
 ///
-/// Each segment must be one of the forms `key=value` and `value`; a value is text with directives for the
-/// record's timestamp in UTC (`%Y %m %d %H %M %S %j %F %G %V %u %%`), or one field in braces, alone. What a
-/// record contributes is escaped as Hive does ([`escape_directory_value`]).
+/// Each segment must be one of the forms `key=value`, `value` and `key={field}`; a value is text with directives
+/// for the record's timestamp in UTC (`%Y %m %d %H %M %S %j %F %G %V %u %%`). What a record contributes is escaped
+/// as Hive does ([`escape_directory_value`]). A field needs a key, since readers skip directories whose names
+/// begin with `_` or `.`, as values may.
 ///
 /// # Time
 /// A record without a timestamp goes to `dt=__HIVE_DEFAULT_PARTITION__`, one with a time before 1970-01-01 or
@@ -110,6 +111,11 @@ impl DirectoryTemplate {
             if value.is_empty() {
                 return Err(refuse("has an empty segment or value".to_owned()));
             }
+            if text.starts_with(['_', '.']) {
+                return Err(refuse(format!(
+                    "has the segment {text:?}: readers skip what begins with `_` or `.`"
+                )));
+            }
             if key.contains(['%', '{', '}']) || key == "=" {
                 return Err(refuse(format!("has the key {key:?}, which must be plain text")));
             }
@@ -118,6 +124,9 @@ impl DirectoryTemplate {
             }
             let value = match value.strip_prefix('{').and_then(|v| v.strip_suffix('}')) {
                 Some(path) if !path.contains(['{', '}']) => {
+                    if key.is_empty() {
+                        return Err(refuse(format!("has {value} without a key: write `name={value}`")));
+                    }
                     if path.split('.').any(|step| step.trim().is_empty()) {
                         return Err(refuse(format!("has {value}, which names no field")));
                     }
@@ -315,14 +324,19 @@ enum Bucket {
 
 /// Whether a value comes back from its directory as it was.
 pub(crate) fn check_value(value: &str) -> std::result::Result<(), Unfit> {
-    let escaped = escape_directory_value(value);
+    // For every row: counted, not made.
+    let bytes: usize = value.chars().map(|c| if is_special(c) { 3 } else { c.len_utf8() }).sum();
     match value {
         "" => Err(Unfit::Empty),
         NULL_DIRECTORY => Err(Unfit::IsNull),
-        _ if escaped.len() > MAX_DIRECTORY_VALUE_BYTES => Err(Unfit::TooLong(escaped.len())),
-        _ if escaped.chars().any(char::is_control) => Err(Unfit::Control),
+        _ if bytes > MAX_DIRECTORY_VALUE_BYTES => Err(Unfit::TooLong(bytes)),
+        _ if value.chars().any(|c| c.is_control() && !is_special(c)) => Err(Unfit::Control),
         _ => Ok(()),
     }
+}
+
+fn is_special(c: char) -> bool {
+    "\"#%'*/:=?\\{[]^".contains(c) || c.is_ascii_control()
 }
 
 /// Escapes a value for a directory name as Hive does (`FileUtils.escapePathName`): control characters and
@@ -333,8 +347,7 @@ pub fn escape_directory_value(value: &str) -> String {
     }
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {
-        let special = "\"#%'*/:=?\\{[]^".contains(c) || c.is_ascii_control();
-        if special {
+        if is_special(c) {
             out.push_str(&format!("%{:02X}", c as u32));
         } else {
             out.push(c);
@@ -387,7 +400,20 @@ mod tests {
         for bad in ["", "/dt=%F", "dt=%F/", "a//b", "..", "../%Y", "%Q", "dt=%", "%F%s", "=%Y", "%Y=3"] {
             assert!(DirectoryTemplate::parse(bad).is_err(), "{bad:?} was taken");
         }
-        for bad in ["{}", "{a", "a}", "{a}{b}", "x-{a}", "{a}-%Y", "{a..b}", "{.a}", "{a}=1", "a=%Y/A={b}"] {
+        for bad in [
+            "{}",
+            "{a",
+            "a}",
+            "{a}{b}",
+            "x-{a}",
+            "{a}-%Y",
+            "k={a..b}",
+            "k={.a}",
+            "{a}=1",
+            "a=%Y/A={b}",
+            "{a}",
+            "_k={a}",
+        ] {
             assert!(DirectoryTemplate::parse(bad).is_err(), "{bad:?} was taken");
         }
         let wide = format!("{}={{a}}", "k".repeat(127));

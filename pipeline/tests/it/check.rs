@@ -165,7 +165,7 @@ fn directories_and_columns_have_to_fit_together() {
     let with = |template: &str| {
         RIGHT.replace("    folder: rows\n", &format!("    folder: rows\n    directories: '{template}'\n"))
     };
-    for good in ["name={customer.name}/dt=%Y-%m-%d", "order_id={order_id}", "{customer.name}"] {
+    for good in ["name={customer.name}/dt=%Y-%m-%d", "order_id={order_id}", "c={customer.name}"] {
         check(&folder.file(&with(good))).unwrap();
     }
     for (template, mistake) in [
@@ -175,6 +175,7 @@ fn directories_and_columns_have_to_fit_together() {
         ("order_id=%Y", "the key `order_id` is the name of a column with another content"),
         ("n={_kafka_offset}", "there is no column `_kafka_offset`"),
         ("n=x-{order_id}", "a field in braces must stand alone"),
+        ("{order_id}", "without a key: write `name={order_id}`"),
     ] {
         let mistakes = folder.mistakes(&with(template));
         let expected = format!("p.yaml:14:5: sink.files.directories: {mistake}");

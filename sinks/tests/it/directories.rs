@@ -118,7 +118,7 @@ async fn a_row_without_a_directory_is_refused_before_anything_is_written() {
 #[tokio::test]
 async fn directories_that_some_value_could_make_too_long_are_refused_at_the_start() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let template = (0..6).map(|i| format!("{{f{i}}}")).collect::<Vec<_>>().join("/");
+    let template = (0..6).map(|i| format!("k{i}={{f{i}}}")).collect::<Vec<_>>().join("/");
     let config = by_shop(&store).directories(DirectoryTemplate::parse(&template).unwrap()).build().unwrap();
     PartitionSink::open(config.clone(), PartitionId { topic: "t".into(), ..partition() }, 0).await.unwrap();
     let long = PartitionId { topic: "t".repeat(200), ..partition() };
