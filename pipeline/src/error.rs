@@ -29,11 +29,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Opening the partition's ledger again may help.
+    passing: bool,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), source: None, passing: false }
     }
 
     fn with(
@@ -41,7 +43,7 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Error { kind, message: message.into(), source: Some(source.into()) }
+        Error { kind, message: message.into(), source: Some(source.into()), passing: false }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -76,7 +78,8 @@ impl Error {
     }
 
     pub(crate) fn sink(error: gristmill_sinks::Error) -> Self {
-        Error::with(ErrorKind::Sink, "writing failed", error)
+        let passing = error.is_retryable() || error.kind() == gristmill_sinks::ErrorKind::Torn;
+        Error { passing, ..Error::with(ErrorKind::Sink, "writing failed", error) }
     }
 
     pub(crate) fn status(address: std::net::SocketAddr, error: std::io::Error) -> Self {
@@ -93,6 +96,11 @@ impl Error {
     pub(crate) fn of_partition(mut self, topic: &str, partition: i32) -> Self {
         self.message = format!("{topic}-{partition}: {}", self.message);
         self
+    }
+
+    /// Whether opening the partition's ledger again, which settles what is in doubt, may help.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// What stopped the pipeline.

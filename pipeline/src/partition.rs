@@ -30,6 +30,12 @@ pub(crate) enum Order {
 /// The longest that a worker waits before it looks at the age of its open files again.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often in a row a partition's ledger is opened again while the store fails in passing, beyond the store's own
+/// patience with each request.
+const REOPENINGS: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Runs one partition until it is revoked, finished, or fails.
 pub(crate) async fn run(
     assigned: AssignedPartition,
@@ -66,7 +72,8 @@ async fn work(
         None => shared.start_of(&assigned, &id).await?,
     };
     let mark = group_offset::mark(&id);
-    let (sink, next) = PartitionSink::open(shared.sink.clone(), id, start).await.map_err(Error::sink)?;
+    let mut patience = Patience::default();
+    let Some((sink, next)) = patience.open(&shared, &id, start, &orders).await? else { return Ok(()) };
     sweep(&shared, sink.id());
     if let Some(range) = range.filter(|range| next < range.first) {
         let text = format!(
@@ -88,39 +95,97 @@ async fn work(
     };
     let end = range.map(|range| range.end);
     let counted = LedgerCounters::default();
-    let mut worker = Worker { shared, sink, stages, stream, topic_id, end, last: None, counted };
+    let mut worker =
+        Worker { shared, sink, stages, stream, topic_id, end, last: None, counted, published: 0 };
     worker.count_recovery();
     worker.came_to();
     loop {
-        if worker.is_at_end() {
-            worker.checkpoint().await?;
-            // Another owner may have sealed less than this one had read.
-            if worker.is_at_end() {
-                let next = worker.sink.first();
-                return finish(&worker.shared, worker.stream.topic(), worker.stream.partition(), next).await;
-            }
-        }
-        tokio::select! {
-            biased;
-            changed = orders.changed() => {
-                let order = if changed.is_ok() { *orders.borrow() } else { Order::Abandon };
-                match order {
-                    Order::Run => {}
-                    Order::Finish => return worker.checkpoint().await,
-                    Order::Abandon => return worker.abandon().await,
-                    Order::PositionLost => return worker.position_lost().await,
+        let published = worker.published;
+        match worker.read(&mut orders).await {
+            Err(error) if error.is_passing() => {
+                if worker.published > published {
+                    patience = Patience::default();
                 }
+                patience.wait(error, &id, &orders).await?;
+                let opened = patience.open(&worker.shared, &id, start, &orders).await?;
+                let Some((sink, next)) = opened else { return Ok(()) };
+                // What was open is read again from where the ledger ends; staged files of it are left to the sweep.
+                worker.go_on(sink, next);
             }
-            delivery = worker.stream.next() => match delivery {
-                Some(delivery) => worker.take(delivery).await?,
-                None => return worker.abandon().await,
-            },
-            () = tokio::time::sleep(TICK) => {}
-        }
-        if worker.sink.due(Instant::now()) {
-            worker.checkpoint().await?;
+            Err(error) => return Err(error),
+            Ok(Ended::Finished) => return Ok(()),
+            Ok(Ended::Abandoned) => return worker.abandon().await,
+            Ok(Ended::PositionLost) => return worker.position_lost().await,
         }
     }
+}
+
+/// Why a worker stopped to read.
+enum Ended {
+    /// Everything is published that was to be.
+    Finished,
+    /// The partition is somebody else's.
+    Abandoned,
+    /// Kafka no longer has what comes next.
+    PositionLost,
+}
+
+/// How long a store may fail in passing before the pipeline stops.
+#[derive(Default)]
+struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Opens the ledger, again while that may help; `None` if the partition is somebody else's meanwhile.
+    async fn open(
+        &mut self,
+        shared: &Shared,
+        id: &PartitionId,
+        start: i64,
+        orders: &watch::Receiver<Order>,
+    ) -> Result<Option<(PartitionSink, i64)>, Error> {
+        loop {
+            let opened = tokio::select! {
+                opened = PartitionSink::open(shared.sink.clone(), id.clone(), start) => opened.map_err(Error::sink),
+                () = abandoned(orders) => return Ok(None),
+            };
+            match opened {
+                Ok(opened) => return Ok(Some(opened)),
+                Err(error) if error.is_passing() => self.wait(error, id, orders).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits, or gives up with the error.
+    async fn wait(
+        &mut self,
+        error: Error,
+        id: &PartitionId,
+        orders: &watch::Receiver<Order>,
+    ) -> Result<(), Error> {
+        self.failures += 1;
+        if self.failures > REOPENINGS {
+            return Err(error);
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1)).min(LONGEST_PAUSE);
+        tracing::warn!(
+            topic = id.topic, partition = id.partition, %error, ?pause,
+            "the store fails; nothing is lost, the partition goes on from its ledger"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = abandoned(orders) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Comes when the partition is somebody else's. Cancel safe.
+async fn abandoned(orders: &watch::Receiver<Order>) {
+    // On a receiver of its own: what comes meanwhile stays to be read.
+    let _ = orders.clone().wait_for(|order| *order == Order::Abandon).await;
 }
 
 /// Ends a partition of a replay: its range is published.
@@ -164,9 +229,69 @@ struct Worker {
     last: Option<Token>,
     /// What of the ledger's counters is in the metrics already.
     counted: LedgerCounters,
+    /// Checkpoints that were published.
+    published: u64,
 }
 
 impl Worker {
+    /// Reads, writes and checkpoints until told otherwise.
+    async fn read(&mut self, orders: &mut watch::Receiver<Order>) -> Result<Ended, Error> {
+        loop {
+            if self.is_at_end() {
+                self.checkpoint().await?;
+                // Another owner may have sealed less than this one had read.
+                if self.is_at_end() {
+                    let next = self.sink.first();
+                    finish(&self.shared, self.stream.topic(), self.stream.partition(), next).await?;
+                    return Ok(Ended::Finished);
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = orders.changed() => {
+                    let order = if changed.is_ok() { *orders.borrow() } else { Order::Abandon };
+                    match order {
+                        Order::Run => {}
+                        Order::Finish => {
+                            self.checkpoint().await?;
+                            return Ok(Ended::Finished);
+                        }
+                        Order::Abandon => return Ok(Ended::Abandoned),
+                        Order::PositionLost => return Ok(Ended::PositionLost),
+                    }
+                }
+                delivery = self.stream.next() => match delivery {
+                    Some(delivery) => self.take(delivery).await?,
+                    None => return Ok(Ended::Abandoned),
+                },
+                () = tokio::time::sleep(TICK) => {}
+            }
+            if self.sink.due(Instant::now()) {
+                self.checkpoint().await?;
+            }
+        }
+    }
+
+    /// Goes on from where the ledger ends, with a sink that was opened anew.
+    fn go_on(&mut self, sink: PartitionSink, next: i64) {
+        self.sink = sink;
+        self.counted = LedgerCounters::default();
+        self.last = None;
+        self.count_recovery();
+        sweep(&self.shared, self.sink.id());
+        // If the partition was revoked meanwhile, the stream has ended and says so next.
+        self.stream.seek(self.seek_to(next));
+        self.came_to();
+    }
+
+    fn seek_to(&self, next: i64) -> BeginAt {
+        match self.end {
+            // Never the earliest there is: that may have moved into the range of a replay.
+            Some(_) => BeginAt::Offset(next),
+            None => begin_at(next),
+        }
+    }
+
     async fn take(&mut self, delivery: Delivery) -> Result<(), Error> {
         let Delivery { batch, next, token } = delivery;
         let leader_epoch = batch.leader_epoch();
@@ -253,6 +378,7 @@ impl Worker {
             Checkpoint::Published(published) => {
                 let m = &self.shared.metrics;
                 m.checkpoints.inc();
+                self.published += 1;
                 m.rows_written.inc_by(published.rows);
                 m.files.inc_by(published.files.len() as u64);
                 m.file_bytes.inc_by(published.bytes);
@@ -271,7 +397,7 @@ impl Worker {
             Checkpoint::Adopted { next } => {
                 self.last = None;
                 // If the partition was revoked meanwhile, the stream has ended and says so next.
-                self.stream.seek(begin_at(next));
+                self.stream.seek(self.seek_to(next));
             }
             // Nothing to publish, and no position worth an entry yet.
             Checkpoint::Nothing => {}

@@ -187,3 +187,33 @@ fn a_topic_that_was_created_again_is_read_from_its_beginning() {
         assert_eq!(times, 1, "{}: {}", order.id, pipeline.logs());
     }
 }
+
+#[test]
+fn a_store_that_fails_in_passing_stops_no_pipeline() {
+    let Some(kafka) = shared_kafka() else { return };
+    let (topic, orders) = topic_with_orders(kafka, "passing", 3000);
+    let folder = tempfile::tempdir().unwrap();
+    let more = "dead_letters: {folder: dead_letters}\n";
+    let pipeline = Pipeline::new(folder.path(), &pipeline_text(kafka, &topic, "5s", more));
+    let mut run = pipeline.start(None);
+    // The upload of the open file is gone when it is to be finished: its records have to be read again.
+    let unfinished = folder.path().join("rows/.gristmill-tmp");
+    let is_old = |path: &std::path::Path| {
+        // What the ledger itself writes is gone in no time.
+        let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        age.is_some_and(|age| age > Duration::from_millis(500))
+    };
+    wait_until("an unfinished file is taken away", PATIENCE, || {
+        let entries = std::fs::read_dir(&unfinished).into_iter().flatten().flatten();
+        let open: Vec<_> = entries.map(|e| e.path()).filter(|path| is_old(path)).collect();
+        open.iter().any(|path| std::fs::remove_file(path).is_ok())
+    });
+    run.wait_for("the store fails; nothing is lost", PATIENCE);
+    let (group, end) = (format!("gristmill-{topic}"), orders.len() as i64);
+    wait_until("all is read", PATIENCE, || kafka.committed_offsets(&group, &topic, 1) == [end]);
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
+    let found = pipeline.read_back();
+    let places: std::collections::BTreeSet<_> = found.iter().map(|f| f.place).collect();
+    assert_eq!((found.len(), places.len()), (orders.len(), orders.len()), "{}", pipeline.logs());
+    assert_eq!(pipeline.command(&["ledger", "verify"]).0, Some(0));
+}
