@@ -202,11 +202,11 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 let rows = (p.sink.files.folder.is_some() || p.sink.files.gcs.is_some())
                     .then(|| p.sink.files.place());
                 if let (Some(letters), Some(rows)) = (dead.place(), rows)
-                    && letters.is_same(checked, &rows)
+                    && letters.is_inside(checked, &rows)
                 {
                     report(
                         &format!("/dead_letters/{place}"),
-                        "is where the rows go: who reads them would find dead letters; name another".into(),
+                        "is where the rows go, or inside of it: who reads them would find dead letters; name another".into(),
                     );
                 }
                 if let Some(topic) = &dead.topic

@@ -236,6 +236,8 @@ struct Worker {
 impl Worker {
     /// Reads, writes and checkpoints until told otherwise.
     async fn read(&mut self, orders: &mut watch::Receiver<Order>) -> Result<Ended, Error> {
+        // An order that a failure came between is read again.
+        orders.mark_changed();
         loop {
             if self.is_at_end() {
                 self.checkpoint().await?;
@@ -261,13 +263,20 @@ impl Worker {
                     }
                 }
                 delivery = self.stream.next() => match delivery {
-                    Some(delivery) => self.take(delivery).await?,
+                    // A store that fails in passing may take minutes: who has lost the partition does not wait for it.
+                    Some(delivery) => tokio::select! {
+                        taken = self.take(delivery) => taken?,
+                        () = abandoned(orders) => return Ok(Ended::Abandoned),
+                    },
                     None => return Ok(Ended::Abandoned),
                 },
                 () = tokio::time::sleep(TICK) => {}
             }
             if self.sink.due(Instant::now()) {
-                self.checkpoint().await?;
+                tokio::select! {
+                    done = self.checkpoint() => done?,
+                    () = abandoned(orders) => return Ok(Ended::Abandoned),
+                }
             }
         }
     }

@@ -56,12 +56,19 @@ impl Place<'_> {
         }
     }
 
-    /// Whether both are the same, so that files of one would be seen among the other's.
-    pub(crate) fn is_same(&self, checked: &Checked, other: &Place<'_>) -> bool {
+    /// Whether files of this place would be seen among the other's: it is the same, or inside of it.
+    pub(crate) fn is_inside(&self, checked: &Checked, other: &Place<'_>) -> bool {
         match (self, other) {
             (Place::Folder(a), Place::Folder(b)) => checked.path(a) == checked.path(b),
             (Place::Gcs(a), Place::Gcs(b)) => {
-                (&a.bucket, &a.endpoint, self.prefix()) == (&b.bucket, &b.endpoint, other.prefix())
+                let endpoint =
+                    |gcs: &Gcs| gcs.endpoint.as_deref().map(|e| e.trim_end_matches('/').to_owned());
+                let (inner, outer) = (self.prefix(), other.prefix());
+                // Below a bucket's root lies everything: there who reads names the topic's folder.
+                let inside = inner == outer
+                    || (!outer.is_empty()
+                        && inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/')));
+                (&a.bucket, endpoint(a)) == (&b.bucket, endpoint(b)) && inside
             }
             _ => false,
         }

@@ -419,6 +419,8 @@ impl OpenEntry {
         while let Some(file) = self.files.pop() {
             self.close(to, file).await?;
         }
+        let buffered = self.buffered();
+        self.memory.set(buffered);
         self.staged.sort_by(|a, b| a.final_name.cmp(&b.final_name));
         check_unique(&self.staged)
     }

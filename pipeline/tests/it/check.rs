@@ -153,7 +153,7 @@ fn what_would_hide_or_mix_data_is_refused() {
         "source.kafka.topics[0]: `^ord.*` is not a topic's name",
         "decode.fields._kafka_offset: names that begin with `_kafka_` are Gristmill's own",
         "sink.files.rotate.age: must be above 0",
-        "dead_letters.folder: is the sink's folder",
+        "dead_letters.folder: is where the rows go",
     ] {
         assert!(mistakes.contains(expected), "{expected}\nis not in\n{mistakes}");
     }

@@ -24,12 +24,15 @@ use crate::store::{
     BoxFuture, Create, Generation, Listed, Move, Object, StagedWrite, Stat, Store, validate_name,
 };
 use object::{Resource, ResourceList};
-use publish::Publishing;
+use publish::Probed;
 use transport::{Answer, Class, Request, Transport};
 use upload::GcsWrite;
 
-/// The largest object that [`Store::get`] reads: ledger entries and rejects are far below it.
-const MAX_GET_BYTES: u64 = 512 << 20;
+/// The largest object that [`Store::get`] reads: the audit reads files whole up to this size.
+const MAX_GET_BYTES: u64 = 1 << 30;
+
+/// A listing that goes on without an end for that many pages without an object has none.
+const MAX_EMPTY_PAGES: u32 = 1000;
 
 /// The most objects that one page of a listing holds.
 const MAX_PAGE: usize = 1000;
@@ -71,7 +74,7 @@ impl fmt::Debug for GcsStore {
 struct Inner {
     config: GcsConfig,
     transport: Transport,
-    publishing: OnceCell<Publishing>,
+    probed: OnceCell<Probed>,
 }
 
 impl GcsStore {
@@ -81,7 +84,7 @@ impl GcsStore {
     /// `InvalidConfig` if the credentials or the CA certificate cannot be read.
     pub fn open(config: GcsConfig) -> Result<Self> {
         let transport = Transport::new(&config)?;
-        Ok(GcsStore { inner: Arc::new(Inner { config, transport, publishing: OnceCell::new() }) })
+        Ok(GcsStore { inner: Arc::new(Inner { config, transport, probed: OnceCell::new() }) })
     }
 
     /// The bucket's name.
@@ -111,8 +114,11 @@ impl Inner {
     }
 
     fn object_url(&self, name: &str) -> String {
-        let c = &self.config.0;
-        format!("{}/storage/v1/b/{}/o/{}", c.endpoint, self.bucket_of(name), object::encode(name))
+        self.object_url_in(self.bucket_of(name), name)
+    }
+
+    fn object_url_in(&self, bucket: &str, name: &str) -> String {
+        format!("{}/storage/v1/b/{bucket}/o/{}", self.config.0.endpoint, object::encode(name))
     }
 
     fn upload_url(&self, name: &str) -> String {
@@ -126,7 +132,11 @@ impl Inner {
     }
 
     async fn resource(&self, name: &str) -> Result<Option<Resource>> {
-        let request = Request::new(Method::GET, self.object_url(name), Class::B);
+        self.resource_in(self.bucket_of(name), name).await
+    }
+
+    async fn resource_in(&self, bucket: &str, name: &str) -> Result<Option<Resource>> {
+        let request = Request::new(Method::GET, self.object_url_in(bucket, name), Class::B);
         let answer = self.transport.send(&request).await?;
         match answer.status {
             StatusCode::OK => answer.json().map(Some),
@@ -137,7 +147,11 @@ impl Inner {
 
     /// Deletes an object; with a generation, only that one.
     async fn delete(&self, name: &str, generation: Option<Generation>) -> Result<bool> {
-        let mut request = Request::new(Method::DELETE, self.object_url(name), Class::Free);
+        self.delete_in(self.bucket_of(name), name, generation).await
+    }
+
+    async fn delete_in(&self, bucket: &str, name: &str, generation: Option<Generation>) -> Result<bool> {
+        let mut request = Request::new(Method::DELETE, self.object_url_in(bucket, name), Class::Free);
         if let Some(Generation(generation)) = generation {
             request = request.query("ifGenerationMatch", generation.to_string());
         }
@@ -165,6 +179,8 @@ impl Inner {
     async fn read(&self, name: &str) -> Result<Option<Object>> {
         let request = Request::new(Method::GET, self.object_url(name), Class::B)
             .query("alt", "media".into())
+            // What is stored compressed comes as it is stored: that is what its checksum is of.
+            .header("accept-encoding", "gzip".into())
             .answer_bytes(MAX_GET_BYTES);
         let answer = self.transport.send(&request).await?;
         match answer.status {
@@ -185,6 +201,7 @@ impl Inner {
         let url = format!("{}/storage/v1/b/{}/o", self.config.0.endpoint, self.bucket_of(prefix));
         let mut found = Vec::new();
         let mut page_token: Option<String> = None;
+        let mut empty_pages = 0;
         while found.len() < limit {
             // `startOffset` is inclusive: one more, in case that it is there.
             let wanted = (limit - found.len()).saturating_add(1).min(MAX_PAGE);
@@ -205,6 +222,11 @@ impl Inner {
                 return Err(self.refused("list", prefix, &answer));
             }
             let page: ResourceList = answer.json()?;
+            empty_pages = if page.items.is_empty() { empty_pages + 1 } else { 0 };
+            if empty_pages > MAX_EMPTY_PAGES {
+                let text = format!("the listing of {prefix} does not end");
+                return Err(Error::new(ErrorKind::Unsupported, text));
+            }
             for resource in page.items {
                 if start_after.is_none_or(|after| resource.name.as_str() > after) && found.len() < limit {
                     found.push(Listed {
@@ -241,7 +263,11 @@ impl Store for GcsStore {
     fn stat<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Stat>>> {
         Box::pin(async move {
             validate_name(name)?;
-            self.inner.resource(name).await?.map(|r| r.stat()).transpose()
+            let found = match self.inner.resource(name).await? {
+                Some(found) => Some(found),
+                None => publish::elsewhere(&self.inner, name).await?.map(|(_, found)| found),
+            };
+            found.map(|r| r.stat()).transpose()
         })
     }
 

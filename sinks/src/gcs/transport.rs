@@ -28,6 +28,9 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// from being asked ever more. A request that goes well gives a tenth of a repetition back.
 const RETRY_BUDGET: i64 = 500;
 
+/// Repetitions of one request that are not charged to the budget.
+const FREE_REPETITIONS: u32 = 3;
+
 /// What a request costs: <https://cloud.google.com/storage/pricing#operations-by-class>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -96,6 +99,8 @@ pub(super) struct Request {
     class: Class,
     /// The most bytes of an answer.
     limit: u64,
+    /// A 404 is an answer whoever gives it.
+    any_answer: bool,
 }
 
 impl Request {
@@ -108,6 +113,7 @@ impl Request {
             body: None,
             class,
             limit: MAX_JSON_BYTES,
+            any_answer: false,
         }
     }
 
@@ -129,6 +135,17 @@ impl Request {
     pub(super) fn answer_bytes(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
+    }
+
+    /// Takes a 404 also where it does not say that it comes from Cloud Storage: a server without such a method, or an
+    /// upload session that is over.
+    pub(super) fn any_answer(mut self) -> Self {
+        self.any_answer = true;
+        self
+    }
+
+    fn is_for_content(&self) -> bool {
+        self.query.iter().any(|(name, value)| *name == "alt" && value == "media")
     }
 
     fn changes_something(&self) -> bool {
@@ -191,6 +208,13 @@ impl Answer {
     /// Whether a 404 means that the bucket is missing, not the object.
     pub(super) fn is_about_the_bucket(&self) -> bool {
         self.detail().0.to_ascii_lowercase().contains("bucket does not exist")
+    }
+
+    /// Whether a 404 is the service's own word. Of content it is text, of all else JSON.
+    fn is_from_the_service(&self, for_content: bool) -> bool {
+        let (message, reason) = self.detail();
+        reason == "notFound"
+            || (for_content && (message.starts_with("No such object") || message == "Not Found"))
     }
 
     /// An error for a status that cannot be helped by asking again.
@@ -327,10 +351,16 @@ impl Transport {
         }
     }
 
+    /// An answer that makes no sense, and may at the next try.
+    pub(super) fn odd(&self, text: String) -> Failure {
+        Failure { effect_unknown: true, ..Failure::new(ErrorKind::OutcomeUnknown, text).passing() }
+    }
+
     /// One try.
     pub(super) async fn once(&self, request: &Request) -> Result<Answer, Failure> {
         let mut url = Url::parse(&request.url).map_err(|e| {
-            Failure::new(ErrorKind::Unsupported, format!("{} is not an address: {e}", request.url))
+            // Not the address itself: it may hold the secret of an upload session.
+            Failure::new(ErrorKind::Unsupported, format!("the store named an address that is none: {e}"))
         })?;
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
@@ -437,7 +467,15 @@ impl Transport {
                 failure.effect_unknown = unknown;
                 Err(failure)
             }
-            200 if !matches_its_checksum(&answer) => {
+            // A gateway that has lost its way knows nothing of objects.
+            404 if !request.any_answer && !answer.is_from_the_service(request.is_for_content()) => {
+                let unknown = request.changes_something();
+                let kind = if unknown { ErrorKind::OutcomeUnknown } else { ErrorKind::Unavailable };
+                let mut failure = failure(kind);
+                failure.effect_unknown = unknown;
+                Err(failure)
+            }
+            200 if request.is_for_content() && !matches_its_checksum(&answer) => {
                 let text = "what Cloud Storage sent is not what its checksum says".to_owned();
                 Err(Failure::new(ErrorKind::Unavailable, text).passing())
             }
@@ -473,11 +511,9 @@ enum Body {
 fn matches_its_checksum(answer: &Answer) -> bool {
     let told = answer.headers.get_all("x-goog-hash").iter().filter_map(|v| v.to_str().ok());
     let told = told.flat_map(|v| v.split(',')).find_map(|v| v.trim().strip_prefix("crc32c="));
-    // Only a whole object's content is compared; a resource in JSON may carry the header of its object.
-    let is_content = answer.header("x-goog-generation").is_some();
     match told.and_then(parse_crc32c) {
-        Some(crc) if is_content => crc32c::crc32c(&answer.body) == crc,
-        _ => true,
+        Some(crc) => crc32c::crc32c(&answer.body) == crc,
+        None => true,
     }
 }
 
@@ -511,10 +547,15 @@ impl Patience<'_> {
             transport.retry_pause.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
         let pause =
             longest.mul_f64(rand::random_range(0.5..1.0)).max(failure.retry_after.unwrap_or_default());
-        let spent = transport
-            .budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |b| (b >= 10).then(|| b - 10));
-        if Instant::now() + pause > self.until || spent.is_err() {
+        let in_time = Instant::now() + pause <= self.until;
+        // The first repetitions are everybody's due: an outage before must not make the next hiccup a failure.
+        let affordable = self.failures <= FREE_REPETITIONS
+            || (in_time
+                && transport
+                    .budget
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |b| (b >= 10).then(|| b - 10))
+                    .is_ok());
+        if !in_time || !affordable {
             let kind = if self.effect_unknown { ErrorKind::OutcomeUnknown } else { failure.error.kind() };
             let text = format!("gave up after {} tries: {}", self.failures, failure.error);
             return Err(Error::new(kind, text).with_source(failure.error));
@@ -523,5 +564,34 @@ impl Patience<'_> {
         tracing::debug!(error = %failure.error, failures = self.failures, ?pause, "asking Cloud Storage again");
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body.as_bytes()),
+            repeated: false,
+        }
+    }
+
+    #[test]
+    fn only_the_services_own_word_says_that_an_object_is_not_there() {
+        let own = r#"{"error": {"code": 404, "message": "No such object: lake/a", "errors": [{"reason": "notFound"}]}}"#;
+        assert!(answer(404, own).is_from_the_service(false));
+        assert!(answer(404, "No such object: lake/a").is_from_the_service(true));
+        // Of a gateway, a load balancer, a server that does not know the method.
+        for body in
+            ["", "Not Found", "<html>404</html>", r#"{"message": "no route"}"#, "No such object: lake/a"]
+        {
+            assert!(!answer(404, body).is_from_the_service(false), "{body}");
+        }
+        assert!(!answer(404, "<html>404</html>").is_from_the_service(true));
     }
 }

@@ -1,5 +1,6 @@
 //! Uploads: small ones in one request, large ones resumable.
 
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
@@ -48,12 +49,12 @@ pub(super) fn insert(
 }
 
 /// An upload to a name that only this upload uses, or to the final name of a copy.
-#[derive(Debug)]
 pub(super) struct GcsWrite {
     inner: Arc<Inner>,
     name: String,
     staged_as: String,
-    buffer: BytesMut,
+    /// What does not fill a part yet.
+    tail: Vec<u8>,
     crc32c: u32,
     /// Bytes that the store has.
     sent: u64,
@@ -71,28 +72,41 @@ enum Sent {
 
 impl GcsWrite {
     pub(super) fn new(inner: Arc<Inner>, name: String, staged_as: String) -> Self {
-        let buffer = BytesMut::new();
-        GcsWrite { inner, name, staged_as, buffer, crc32c: 0, sent: 0, session: None, torn: false }
+        GcsWrite { inner, name, staged_as, tail: Vec::new(), crc32c: 0, sent: 0, session: None, torn: false }
     }
 
-    pub(super) async fn add(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Of everything that was added.
+    pub(super) fn crc32c(&self) -> u32 {
+        self.crc32c
+    }
+
+    pub(super) async fn add(&mut self, mut bytes: Bytes) -> Result<()> {
         if mem::replace(&mut self.torn, true) {
             return Err(self.torn());
         }
-        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
-        self.buffer.extend_from_slice(bytes);
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
         let part = self.inner.config.0.upload_part_bytes;
         // One byte at least stays for the last request, which has to have content.
-        while self.buffer.len() > part {
+        while self.tail.len() + bytes.len() > part {
+            let chunk = match self.tail.is_empty() {
+                true => bytes.split_to(part),
+                false => {
+                    let fill = bytes.split_to(part - self.tail.len());
+                    self.tail.extend_from_slice(&fill);
+                    mem::take(&mut self.tail).into()
+                }
+            };
             if self.session.is_none() {
                 self.session = Some(self.begin().await?);
             }
-            let chunk = self.buffer.split_to(part).freeze();
-            if let Sent::Whole(_) = self.send(chunk, false).await? {
-                let text = format!("the store ended the upload of {} before its end", self.name);
+            if let Sent::Whole(early) = self.send(chunk, false).await? {
+                self.inner.delete(&self.name, Some(early.generation())).await?;
+                let text =
+                    format!("the store ended the upload of {} before its end; it was deleted", self.name);
                 return Err(Error::new(ErrorKind::Unsupported, text));
             }
         }
+        self.tail.extend_from_slice(&bytes);
         self.torn = false;
         Ok(())
     }
@@ -101,7 +115,7 @@ impl GcsWrite {
         if self.torn {
             return Err(self.torn());
         }
-        let rest = mem::take(&mut self.buffer).freeze();
+        let rest = Bytes::from(mem::take(&mut self.tail));
         let bytes = self.sent + rest.len() as u64;
         let resource = match self.session {
             None => self.insert(&rest).await?,
@@ -114,7 +128,7 @@ impl GcsWrite {
             },
         };
         if (resource.size(), resource.crc32c()?) != (bytes, self.crc32c) {
-            let _ = self.inner.delete(&self.name, Some(resource.generation())).await;
+            self.inner.delete(&self.name, Some(resource.generation())).await?;
             let text = format!(
                 "{} arrived as {} bytes with the crc32c {:08x} instead of {bytes} with {:08x}; it was deleted",
                 self.name,
@@ -151,7 +165,13 @@ impl GcsWrite {
                 let text = format!("cannot upload {}: the name is taken", self.name);
                 Err(Error::new(ErrorKind::DestinationTaken, text))
             }
-            None => Err(self.inner.refused("upload", &self.name, answer)),
+            // Whoever took it is gone again.
+            None => {
+                let status = answer.status.as_u16();
+                let text =
+                    format!("the store refused the upload of {} ({status}) and shows no reason", self.name);
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
         }
     }
 
@@ -189,7 +209,7 @@ impl GcsWrite {
         let mut patience = inner.transport.patience();
         let mut ask = false;
         loop {
-            let mut request = Request::new(Method::PUT, session.clone(), Class::Free);
+            let mut request = Request::new(Method::PUT, session.clone(), Class::Free).any_answer();
             if ask {
                 request = request.header("content-range", format!("bytes */{total}"));
             } else {
@@ -214,19 +234,19 @@ impl GcsWrite {
                 308 => {
                     let stored = stored(&answer);
                     let end = self.sent + chunk.len() as u64;
-                    if stored < self.sent || stored > end {
+                    if stored > end || stored < self.sent || (stored == self.sent && !ask) {
+                        // Once in a while the store leaves out how much it has: it is asked, before it is believed.
                         let text = format!(
                             "the store says that it has {stored} bytes of {}, it was sent {} to {end}",
                             self.name, self.sent
                         );
-                        return Err(Error::new(ErrorKind::Unavailable, text));
+                        ask = true;
+                        patience.pause(inner.transport.odd(text)).await?;
+                        continue;
                     }
                     if stored > self.sent {
                         // What arrived is progress: the next failure is a new one.
                         patience = inner.transport.patience();
-                    } else if !ask {
-                        let text = format!("the store took nothing of a part of {}", self.name);
-                        return Err(Error::new(ErrorKind::Unavailable, text));
                     }
                     ask = false;
                     chunk = chunk.slice((stored - self.sent) as usize..);
@@ -252,7 +272,8 @@ impl GcsWrite {
 
     async fn finalise(&self, session: &str, total: &str) -> Result<Sent> {
         let request = Request::new(Method::PUT, session.to_owned(), Class::Free)
-            .header("content-range", format!("bytes */{total}"));
+            .header("content-range", format!("bytes */{total}"))
+            .any_answer();
         let answer = self.inner.transport.send(&request).await?;
         match answer.status.as_u16() {
             200 | 201 => answer.json().map(Sent::Whole),
@@ -269,9 +290,16 @@ fn stored(answer: &Answer) -> u64 {
     range.and_then(|n| n.trim().parse::<u64>().ok()).map_or(0, |n| n.saturating_add(1))
 }
 
+/// Without the session's address: whoever has it can write.
+impl fmt::Debug for GcsWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcsWrite").field("name", &self.name).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
 impl StagedWrite for GcsWrite {
     fn append(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.add(&bytes).await })
+        Box::pin(self.add(bytes))
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Staged>> {
@@ -279,6 +307,6 @@ impl StagedWrite for GcsWrite {
     }
 
     fn buffered(&self) -> usize {
-        self.buffer.capacity()
+        self.tail.capacity()
     }
 }

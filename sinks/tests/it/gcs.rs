@@ -89,6 +89,52 @@ async fn staged_files_may_lie_in_another_bucket() {
 }
 
 #[tokio::test]
+async fn what_was_staged_is_published_also_if_the_staging_bucket_changes() {
+    let gcs = fake();
+    gcs.create_bucket("staging");
+    gcs.create_bucket("another");
+    let none = || settings(&gcs);
+    let with = |bucket: &str| settings(&gcs).staging_bucket(bucket, "_gristmill/staged/");
+    let changes = [
+        (none(), with("staging")),
+        (with("staging"), none()),
+        (with("staging"), with("another")),
+        (with("another"), none()),
+    ];
+    for (i, (before, after)) in changes.into_iter().enumerate() {
+        let (before, after): (Arc<dyn Store>, Arc<dyn Store>) =
+            (Arc::new(open(before)), Arc::new(open(after)));
+        // Whoever stages has published before, or at least probed.
+        before.move_if_absent("_gristmill/staged/none", Generation(1), "rows/none").await.unwrap();
+        let name = format!("_gristmill/staged/{i}");
+        let staged = conformance::stage(&before, &name, b"content").await;
+        assert_eq!(after.stat(&name).await.unwrap().unwrap().bytes, 7, "{i}");
+        let to = format!("rows/{i}");
+        assert_eq!(after.move_if_absent(&name, staged.generation, &to).await.unwrap(), Move::Moved, "{i}");
+        assert_eq!(
+            after.move_if_absent(&name, staged.generation, &to).await.unwrap(),
+            Move::AlreadyMoved,
+            "{i}"
+        );
+        assert_eq!(gcs.object("lake", &to).unwrap().bytes, Bytes::from_static(b"content"), "{i}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_holds_no_more_than_a_part_however_much_comes_at_once() {
+    let gcs = fake();
+    let store = store(&gcs);
+    let bytes = content(5000 * KIB + 3);
+    let mut upload = store.stage("staged/large").await.unwrap();
+    upload.append(bytes.slice(..10)).await.unwrap();
+    upload.append(bytes.slice(10..)).await.unwrap();
+    assert!(upload.buffered() <= 512 * KIB, "{} bytes are held", upload.buffered());
+    let staged = upload.finish().await.unwrap();
+    assert_eq!((staged.bytes, staged.crc32c), (bytes.len() as u64, crc32c::crc32c(&bytes)));
+    assert_eq!(gcs.object("lake", "staged/large").unwrap().bytes, bytes);
+}
+
+#[tokio::test]
 async fn a_publisher_that_died_between_copy_and_deletion_is_finished_and_not_taken_for_a_stranger() {
     for honoured in [true, false] {
         let gcs = fake();
