@@ -14,5 +14,6 @@ mod gcs;
 mod memory;
 mod model;
 mod random_runs;
+mod recovery;
 mod repair;
 mod topic;
