@@ -10,6 +10,7 @@ mod fake_gcs;
 mod fake_tokens;
 mod files;
 mod folder;
+mod format_version;
 mod gcs;
 mod memory;
 mod model;
