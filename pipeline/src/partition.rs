@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
 use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, Stage};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::error::{Error, ErrorKind};
 use crate::exits::{self, Place};
@@ -197,10 +197,14 @@ async fn finish(shared: &Shared, topic: &str, partition: i32, next: i64) -> Resu
     }
 }
 
+/// How many partitions are swept at a time: a member that is given a thousand must not flood the store.
+static SWEEPS: Semaphore = Semaphore::const_new(4);
+
 /// Deletes what a killed predecessor staged for ranges that are sealed by now, beside the work.
 fn sweep(shared: &Shared, id: &PartitionId) {
     let (config, id) = (shared.sink.clone(), id.clone());
     tokio::spawn(async move {
+        let _turn = SWEEPS.acquire().await;
         match gristmill_sinks::sweep_orphans(&config, &id).await {
             Ok(report) => {
                 tracing::debug!(topic = id.topic, partition = id.partition, deleted = report.deleted, "swept")

@@ -68,6 +68,7 @@
 //! {prefix}/{topic}[+{output}]/{dt=..}/{topic}[+{output}]+{incarnation}+{partition}+{first}+{seq}.parquet   final files
 //! {state}/ledger/{topic}/{topic id}/{partition}/genesis.json, {first}.json                                 the ledger
 //! {state}/staged/{topic}/{topic id}/{partition}/{first}+{attempt}+{seq}                                    staged files
+//! {state}/rejects/{topic}/{topic id}/{partition}/{first}+{unique}                                          rejects, if many
 //! {state}/operations/{time}-{id}.json                                                                      what operators did
 //! ```
 //!
@@ -116,12 +117,13 @@ pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
 pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
-    Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, known_topic_ids, list_ledgers,
-    read_entries, sweep_orphans, verify, verify_ledger,
+    Finding, FindingKind, LedgerRef, LedgerReport, VerifyReport, known_topic_ids, list_ledgers, read_entries,
+    verify, verify_ledger,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};
 pub use ledger::operation::{LoggedOperation, Operation, Outcome, operations};
+pub use ledger::orphans::{SweepReport, sweep_orphans, sweep_rejects};
 pub use ledger::reconcile::{
     AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, audit,
 };

@@ -79,6 +79,7 @@ pub(crate) struct Paths {
     /// `{state}/ledger/{topic}/{topic id}/{partition}/`, with the slash.
     pub(crate) ledger: String,
     staged: String,
+    rejects: String,
 }
 
 impl Paths {
@@ -87,6 +88,7 @@ impl Paths {
         Paths {
             ledger: join(state_prefix, &format!("ledger/{path}/")),
             staged: join(state_prefix, &format!("staged/{path}/")),
+            rejects: join(state_prefix, &format!("rejects/{path}/")),
         }
     }
 
@@ -118,19 +120,25 @@ impl Paths {
     }
 
     /// `unique` is new for every try to write such an object: what an earlier try wrote under another name
-    /// may have been incomplete.
-    pub(crate) fn staged_rejects(&self, first: i64, unique: Uuid) -> String {
-        format!("{}{first:020}+{unique}+rejects", self.staged)
+    /// may have been incomplete. Not among the staged files: it stays for as long as its entry does.
+    pub(crate) fn rejects(&self, first: i64, unique: Uuid) -> String {
+        format!("{}{first:020}+{unique}", self.rejects)
     }
 
-    /// What the names of this ledger's staged objects start with.
+    /// What the names of this ledger's staged files start with.
     pub(crate) fn all_staged(&self) -> &str {
         &self.staged
     }
 
-    /// The offset for which an object was staged, from its name.
+    /// What the names of the rejects of this ledger's entries start with.
+    pub(crate) fn all_rejects(&self) -> &str {
+        &self.rejects
+    }
+
+    /// The offset for which a file or rejects were staged, from their name.
     pub(crate) fn parse_staged(&self, name: &str) -> Option<i64> {
-        parse_first(name.strip_prefix(&self.staged)?.split('+').next()?)
+        let rest = name.strip_prefix(&self.staged).or_else(|| name.strip_prefix(&self.rejects))?;
+        parse_first(rest.split('+').next()?)
     }
 }
 
@@ -222,7 +230,7 @@ mod tests {
         assert!(paths.before_entry(42) < entry && paths.before_entry(42) > paths.entry(41));
         let staged = paths.staged(42, Uuid::nil(), 1);
         assert_eq!(paths.parse_staged(&staged), Some(42));
-        assert_eq!(paths.parse_staged(&paths.staged_rejects(i64::MAX, Uuid::nil())), Some(i64::MAX));
+        assert_eq!(paths.parse_staged(&paths.rejects(i64::MAX, Uuid::nil())), Some(i64::MAX));
         assert_eq!(parse_topic_id(&id().topic_id_text()), Some(id().topic_id));
         let name = final_name("lake", &id(), "main", "dt=2024-01-02", 42, 3, "parquet");
         assert_eq!(name, "lake/orders/dt=2024-01-02/orders+fbffbf01+00007+00000000000000000042+003.parquet");

@@ -344,7 +344,7 @@ impl PartitionSink {
         let bytes = json_lines(&open.rejects)?;
         let (crc32c, size) = (crc32c::crc32c(&bytes), bytes.len() as u64);
         // Not the attempt's id: after a failure here more rejects may come before the next try.
-        let name = self.paths.staged_rejects(open.first, Uuid::new_v4());
+        let name = self.paths.rejects(open.first, Uuid::new_v4());
         let records = open.rejects.len() as u64;
         self.ledger.create_unique(&name, bytes.into()).await?;
         Ok(Some(Rejects::Object { name, crc32c, bytes: size, records }))

@@ -3,11 +3,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::driver::{firsts, read_entry, read_rejects};
-use super::entry::{Entry, FileEntry, Genesis, Rejects};
+use super::entry::{Entry, FileEntry, Genesis};
+use super::orphans::all_orphans;
 use crate::config::SinkConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{PartitionId, Paths, join, parse_topic_id};
-use crate::store::Store;
 
 /// Objects that one listing asks for.
 const PAGE: usize = 1000;
@@ -118,16 +118,6 @@ impl VerifyReport {
     pub fn is_sound(&self) -> bool {
         self.ledgers.iter().flat_map(|l| &l.findings).all(|f| !f.kind.is_problem())
     }
-}
-
-/// What [`sweep_orphans`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SweepReport {
-    /// Staged objects that were deleted.
-    pub deleted: u64,
-    /// Staged objects that an entry names, or may still come to name.
-    pub kept: u64,
 }
 
 /// All ledgers under the sink's state prefix, by topic, topic id and partition.
@@ -325,10 +315,8 @@ async fn check_ledger(
             _ => break,
         }
     }
-    for (_, name) in staged(config, &paths).await? {
-        if is_orphan(config, &paths, &report.ledger.id, &name).await? {
-            report.found(FindingKind::Orphan, name, None, "no entry names this staged object".to_owned());
-        }
+    for name in all_orphans(config, &report.ledger.id).await? {
+        report.found(FindingKind::Orphan, name, None, "no entry names this staged object".to_owned());
     }
     Ok(report)
 }
@@ -395,62 +383,4 @@ async fn verify_files(
         report.found(kind, name, offsets, text);
     }
     Ok(())
-}
-
-/// Deletes what was staged for a range that was sealed by somebody else. **Never by age**: an object staged
-/// for offset F is deleted only if entry F exists and does not name it, because only then can no seal, however
-/// late, come to name it. Safe beside running pipelines.
-///
-/// # Errors
-/// Those of the stores; what was deleted before stays deleted.
-pub async fn sweep_orphans(config: &SinkConfig, id: &PartitionId) -> Result<SweepReport> {
-    let paths = Paths::new(config.state().1, id);
-    let mut report = SweepReport::default();
-    for (store, name) in staged(config, &paths).await? {
-        if is_orphan(config, &paths, id, &name).await? && store.delete(&name).await? {
-            report.deleted += 1;
-        } else {
-            report.kept += 1;
-        }
-    }
-    Ok(report)
-}
-
-/// All staged objects of a ledger, in both stores. Rejects of old entries are among them, hence the pages.
-async fn staged(config: &SinkConfig, paths: &Paths) -> Result<Vec<(Arc<dyn Store>, String)>> {
-    let resources = &config.0.resources;
-    let mut stores = vec![resources.objects.clone()];
-    if !Arc::ptr_eq(&resources.objects, &resources.state) {
-        stores.push(resources.state.clone());
-    }
-    let mut found = Vec::new();
-    for store in stores {
-        let mut after: Option<String> = None;
-        loop {
-            let page = store.list(paths.all_staged(), after.as_deref(), PAGE).await?;
-            after = page.last().map(|l| l.name.clone());
-            let full = page.len() >= PAGE;
-            found.extend(page.into_iter().map(|l| (store.clone(), l.name)));
-            if !full {
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-async fn is_orphan(config: &SinkConfig, paths: &Paths, id: &PartitionId, name: &str) -> Result<bool> {
-    let Some(first) = paths.parse_staged(name) else { return Ok(false) };
-    let entry = match read_entry(config.state().0, paths, id, first).await {
-        Ok(entry) => entry,
-        // What cannot be read may name it.
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => None,
-        Err(e) => return Err(e),
-    };
-    Ok(entry.is_some_and(|entry| {
-        let names_file = entry.files.iter().any(|f| f.staged == name);
-        let names_rejects =
-            matches!(&entry.rejects, Some(Rejects::Object { name: rejects, .. }) if rejects == name);
-        !names_file && !names_rejects
-    }))
 }

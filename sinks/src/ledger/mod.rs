@@ -4,6 +4,7 @@ pub(crate) mod entry;
 mod foreign;
 pub(crate) mod machine;
 pub(crate) mod operation;
+pub(crate) mod orphans;
 mod places;
 pub(crate) mod reconcile;
 pub(crate) mod repair;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::audit::{Finding, FindingKind, LedgerRef, LedgerReport, sweep_orphans};
+use super::audit::{Finding, FindingKind, LedgerRef, LedgerReport};
 use super::driver::{Ledger, read_entry};
 use super::entry::{Entry, Note};
+use super::orphans::{sweep_orphans, sweep_rejects};
 use super::tip::{LedgerEnd, ledger_end, missing_files};
 use crate::config::SinkConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -176,7 +177,8 @@ pub async fn repair(config: &SinkConfig, report: &LedgerReport, accept_missing: 
         done.settled = true;
     }
     if found(Remedy::Sweep).next().is_some() {
-        done.swept = sweep_orphans(config, &report.ledger.id).await?.deleted;
+        let id = &report.ledger.id;
+        done.swept = sweep_orphans(config, id).await?.deleted + sweep_rejects(config, id).await?.deleted;
     }
     Ok(done)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gristmill_sinks::{
     Checkpoint, ErrorKind, FAILPOINT_VARIABLE, Failpoint, Failpoints, FolderStore, PartitionId,
-    PartitionSink, SinkLimits, Store, sweep_orphans, verify,
+    PartitionSink, SinkLimits, Store, sweep_orphans, sweep_rejects, verify,
 };
 use tempfile::tempdir;
 
@@ -189,7 +189,7 @@ async fn rejects_that_come_after_a_failed_upload_of_rejects_are_delivered_too() 
     feed(&mut sink, 20, 40).await.unwrap();
     assert_eq!(published(sink.checkpoint().await.unwrap()), 40);
     assert_exactly_once(&memory, 40).await;
-    assert!(sweep_orphans(&settings, &partition()).await.unwrap().deleted > 0);
+    assert!(sweep_rejects(&settings, &partition()).await.unwrap().deleted > 0);
 }
 
 #[tokio::test]

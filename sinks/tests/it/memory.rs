@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -169,11 +169,17 @@ pub(crate) struct Scripted {
     inner: Arc<dyn Store>,
     script: Mutex<VecDeque<Fault>>,
     hangs: AtomicBool,
+    looks: AtomicU64,
 }
 
 impl Scripted {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Scripted { inner, script: Mutex::default(), hangs: AtomicBool::new(false) })
+        Arc::new(Scripted {
+            inner,
+            script: Mutex::default(),
+            hangs: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -183,6 +189,11 @@ impl Scripted {
     /// From now on no upload begins and no error comes.
     pub(crate) fn hang(&self) {
         self.hangs.store(true, Ordering::Relaxed);
+    }
+
+    /// How many objects were read, looked up and listings asked for so far.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     async fn run<T>(&self, work: BoxFuture<'_, Result<T>>) -> Result<T> {
@@ -205,9 +216,11 @@ impl Store for Scripted {
         )
     }
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.inner.get(name)
     }
     fn stat<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Stat>>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.inner.stat(name)
     }
     fn list<'a>(
@@ -216,6 +229,7 @@ impl Store for Scripted {
         start_after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.inner.list(prefix, start_after, limit)
     }
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool>> {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use gristmill_sinks::{
-    Checkpoint, Failpoint, Failpoints, PartitionSink, SinkConfig, SinkLimits, Store, sweep_orphans, verify,
+    Checkpoint, Failpoint, Failpoints, PartitionSink, SinkConfig, SinkLimits, Store, sweep_orphans,
+    sweep_rejects, verify,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::format_version::Newer;
 use crate::memory::{Fault, MemoryStore, Scripted};
 use crate::topic::{assert_exactly_once, config, feed, partition};
 
@@ -67,17 +69,20 @@ fn settings(store: &Arc<dyn Store>, dies: Option<(u8, u64)>) -> SinkConfig {
     config(store).limits(limits).failpoints(failpoints(dies)).build().unwrap()
 }
 
-async fn run(happenings: Vec<Happening>) {
+/// With `mixed`, the second owner is of a later minor version than the others.
+async fn run(happenings: Vec<Happening>, mixed: bool) {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let scripted = Scripted::new(memory.clone());
     let store: Arc<dyn Store> = scripted.clone();
+    let newer: Arc<dyn Store> = if mixed { Arc::new(Newer(store.clone())) } else { store.clone() };
+    let store_of = |owner| if owner == 1 { &newer } else { &store };
     let mut owners: Vec<Option<PartitionSink>> = vec![None, None, None];
     for happening in happenings {
         match happening {
             Happening::Open { owner, dies } => {
                 // May fail: the store may be away for longer than it is asked.
-                owners[owner] =
-                    PartitionSink::open(settings(&store, dies), partition(), 0).await.ok().map(|(s, _)| s);
+                let opened = PartitionSink::open(settings(store_of(owner), dies), partition(), 0).await;
+                owners[owner] = opened.ok().map(|(sink, _)| sink);
             }
             Happening::Feed { owner, records } => {
                 if let Some(sink) = &mut owners[owner] {
@@ -110,6 +115,7 @@ async fn run(happenings: Vec<Happening>) {
             })),
             Happening::Sweep => {
                 sweep_orphans(&settings(&store, None), &partition()).await.unwrap();
+                sweep_rejects(&settings(&store, None), &partition()).await.unwrap();
             }
         }
     }
@@ -121,16 +127,23 @@ async fn run(happenings: Vec<Happening>) {
     sink.checkpoint().await.unwrap();
     assert_exactly_once(&memory, next + 40).await;
     sweep_orphans(&healthy, &partition()).await.unwrap();
+    sweep_rejects(&healthy, &partition()).await.unwrap();
     let report = verify(&healthy).await.unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(report.foreign_count, 0, "{report:?}");
+    let is_orphan = |f: &gristmill_sinks::Finding| f.kind == gristmill_sinks::FindingKind::Orphan;
+    assert!(!report.ledgers[0].findings.iter().any(is_orphan), "{report:?}");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 900, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_every_offset_is_read_exactly_once(happenings in vec(happening(), 1..40)) {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(run(happenings));
+    fn whatever_happens_every_offset_is_read_exactly_once(
+        happenings in vec(happening(), 1..40),
+        mixed in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(run(happenings, mixed));
     }
 }

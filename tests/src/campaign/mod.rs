@@ -337,8 +337,10 @@ impl<'a> Campaign<'a> {
             self.scenario.seed,
             self.pipeline.logs()
         );
-        let (code, text) = self.pipeline.command(&["ledger", "verify"]);
-        assert_eq!(code, Some(0), "{text}");
+        for check in [&["ledger", "verify"][..], &["audit"]] {
+            let (code, text) = self.pipeline.command(check);
+            assert_eq!(code, Some(0), "{check:?}: {text}");
+        }
 
         for (number, run) in self.runs.iter().enumerate() {
             let log = self.pipeline.log(number);

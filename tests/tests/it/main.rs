@@ -5,6 +5,7 @@ mod exits;
 mod faults;
 mod readers;
 mod replay;
+mod rolling;
 mod sdk;
 mod sdk_failures;
 mod sdk_rebalance;
