@@ -15,6 +15,8 @@ mod produce;
 mod progress;
 mod topics;
 
+pub use jars::connect_libs;
 pub use kafka::{RealKafka, shared_kafka};
+pub use nodes::spawn;
 pub use produce::OrderProducer;
 pub use topics::{TransactionalProducer, unique};
