@@ -62,6 +62,12 @@ pub struct Metrics {
     pub entries_recognised: Counter,
     /// Time inside the transform, checks of its answers included.
     pub transform_seconds: Seconds,
+    /// Time in which values became columns.
+    pub decode_seconds: Seconds,
+    /// Time in which rows went into open files: encoded, compressed, and handed to the store.
+    pub write_seconds: Seconds,
+    /// Time in which checkpoints were taken: files closed, the entry sealed, files published.
+    pub checkpoint_seconds: Seconds,
     /// Calls into the transform.
     pub transform_calls: Counter,
     /// Calls that trapped, timed out or were refused.
@@ -146,6 +152,24 @@ impl Metrics {
             "Time inside the transform",
             Unit::Seconds,
             self.transform_seconds.clone(),
+        );
+        r.register_with_unit(
+            "decode",
+            "Time in which values became columns",
+            Unit::Seconds,
+            self.decode_seconds.clone(),
+        );
+        r.register_with_unit(
+            "write",
+            "Time in which rows went into open files",
+            Unit::Seconds,
+            self.write_seconds.clone(),
+        );
+        r.register_with_unit(
+            "checkpoint",
+            "Time in which checkpoints were taken",
+            Unit::Seconds,
+            self.checkpoint_seconds.clone(),
         );
         r.register("transform_calls", "Calls into the transform", self.transform_calls.clone());
         r.register(

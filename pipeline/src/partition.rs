@@ -324,7 +324,9 @@ impl Worker {
                 }
             }
             let stages = &mut self.stages;
+            let start = Instant::now();
             let processed = tokio::task::block_in_place(|| stages.decode(&transformed))?;
+            self.shared.metrics.decode_seconds.inc_by(start.elapsed().as_secs_f64());
             self.keep(records, processed).await?;
             self.shared.metrics.bytes_in.inc_by(bytes);
             self.shared.metrics.records_in.inc_by(records);
@@ -351,9 +353,11 @@ impl Worker {
         let metrics = &self.shared.metrics;
         self.sink.tally(records, processed.dropped);
         metrics.records_dropped.inc_by(processed.dropped);
+        let start = Instant::now();
         for part in &processed.outputs {
             self.sink.append(&part.output, &part.rows, &part.coords).await.map_err(Error::sink)?;
         }
+        metrics.write_seconds.inc_by(start.elapsed().as_secs_f64());
         for reject in processed.rejects {
             let stage = match reject.stage {
                 Stage::Transform => "transform",
@@ -381,11 +385,13 @@ impl Worker {
         if self.sink.position() > self.sink.first() {
             self.topic_is_the_same().await?;
         }
+        let start = Instant::now();
         let outcome = match self.is_at_end() {
             true => self.sink.checkpoint_last().await,
             false => self.sink.checkpoint().await,
         };
         let outcome = outcome.map_err(Error::sink)?;
+        self.shared.metrics.checkpoint_seconds.inc_by(start.elapsed().as_secs_f64());
         self.count_recovery();
         match outcome {
             Checkpoint::Published(published) => {

@@ -8,24 +8,19 @@ pub(crate) fn kafka_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka")
 }
 
-fn pom() -> String {
-    fs::read_to_string(kafka_folder().join("pom.xml")).expect("kafka/pom.xml is part of the sources")
-}
-
-/// The version in the POM, which is the one place where it is written.
-fn version() -> String {
-    let pom = pom();
+/// The version in a POM, which is the one place where it is written.
+fn version(pom: &str) -> &str {
     let (_, rest) = pom.split_once("<kafka.version>").expect("the POM names Kafka's version");
-    rest.split_once("</kafka.version>").expect("the element is closed").0.to_owned()
+    rest.split_once("</kafka.version>").expect("the element is closed").0
 }
 
-fn cache() -> PathBuf {
+fn cache(name: &str) -> PathBuf {
     let base =
         std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()).map(PathBuf::from).or_else(|| {
             let home = std::env::var_os("HOME")?;
             Some(Path::new(&home).join(".cache"))
         });
-    base.unwrap_or_else(std::env::temp_dir).join("gristmill").join(format!("kafka-{}", version()))
+    base.unwrap_or_else(std::env::temp_dir).join("gristmill").join(name)
 }
 
 /// Whether a program answers at all.
@@ -34,13 +29,27 @@ pub(crate) fn runs(program: &str, argument: &str) -> bool {
     command.is_ok_and(|status| status.success())
 }
 
-/// The folder with Kafka's jars, fetched on first use. Processes that need it at once wait for the first one.
-/// `Err` says what is missing on this machine.
+/// The folder with the broker's jars, as [`fetched`].
 pub(crate) fn libs() -> Result<PathBuf, String> {
-    let cache = cache();
+    fetched("kafka", &kafka_folder().join("pom.xml"))
+}
+
+/// The folder with Kafka Connect's jars and its SMTs', fetched on first use.
+///
+/// # Errors
+/// What is missing on this machine.
+pub fn connect_libs() -> Result<PathBuf, String> {
+    fetched("connect", &kafka_folder().join("connect/pom.xml"))
+}
+
+/// The folder with the jars that a POM asks for, fetched on first use. Processes that need it at once wait for the
+/// first one. `Err` says what is missing on this machine.
+fn fetched(name: &str, pom: &Path) -> Result<PathBuf, String> {
+    let text = fs::read_to_string(pom).expect("the POM is part of the sources");
+    let cache = cache(&format!("{name}-{}", version(&text)));
     // By what is asked for, so that another checkout with another POM does not take it away.
     let mut hasher = DefaultHasher::new();
-    pom().hash(&mut hasher);
+    text.hash(&mut hasher);
     let libs = cache.join(format!("libs-{:016x}", hasher.finish()));
     fs::create_dir_all(&cache).map_err(|e| format!("cannot create {}: {e}", cache.display()))?;
     let lock = File::create(cache.join("lock")).map_err(|e| format!("cannot create the lock file: {e}"))?;
@@ -55,7 +64,7 @@ pub(crate) fn libs() -> Result<PathBuf, String> {
     let _ = fs::remove_dir_all(&fetched);
     let output = Command::new("mvn")
         .args(["-B", "-q", "-f"])
-        .arg(kafka_folder().join("pom.xml"))
+        .arg(pom)
         .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
         .arg(format!("-DoutputDirectory={}", fetched.display()))
         .output()

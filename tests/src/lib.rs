@@ -16,7 +16,9 @@ mod produce;
 mod progress;
 mod topics;
 
+pub use jars::connect_libs;
 pub use kafka::{RealKafka, shared_kafka};
+pub use nodes::spawn;
 pub use produce::{OrderProducer, Sent, Way};
 pub use topics::{TransactionalProducer, unique};
 

@@ -12,7 +12,10 @@ type Spawned = std::io::Result<Child>;
 ///
 /// The kernel's death signal follows the *thread* that forked, and test threads end with their test: so one
 /// thread forks for all, and ends only with the process.
-pub(crate) fn spawn(command: Command) -> Spawned {
+///
+/// # Errors
+/// As [`Command::spawn`].
+pub fn spawn(command: Command) -> std::io::Result<Child> {
     type Request = (Command, mpsc::Sender<Spawned>);
     static KEEPER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
     let keeper = KEEPER.get_or_init(|| {
