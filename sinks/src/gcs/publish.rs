@@ -3,8 +3,9 @@
 use reqwest::{Method, StatusCode};
 use uuid::Uuid;
 
+use super::answer::Answer;
 use super::object::{Resource, Rewritten, encode};
-use super::transport::{Answer, Class, Request};
+use super::transport::{Class, Request};
 use super::upload::GcsWrite;
 use super::{GcsStore, Inner};
 use crate::error::{Error, ErrorKind, Result};

@@ -13,6 +13,8 @@ mod folder;
 mod gcs;
 mod memory;
 mod model;
+mod network;
 mod random_runs;
 mod repair;
 mod topic;
+mod wire;
