@@ -1,6 +1,8 @@
 //! Google Cloud Storage as a [`Store`], by its JSON API.
 
 mod answer;
+mod aws_container;
+mod aws_signature;
 mod bucket;
 mod config;
 mod credentials;

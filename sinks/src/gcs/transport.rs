@@ -193,7 +193,7 @@ impl Transport {
         Ok(Transport {
             client,
             endpoint,
-            credentials: Credentials::new(settings.credentials.clone())?,
+            credentials: Credentials::new(settings)?,
             counted: Counted::default(),
             budget: AtomicI64::new(RETRY_BUDGET * 10),
             retry_time: settings.retry_time,

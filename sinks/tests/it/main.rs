@@ -1,6 +1,7 @@
 //! The sink against real folders, and the protocol against a model checker.
 
 mod audit;
+mod aws_container;
 mod budget;
 mod credentials;
 mod directories;
