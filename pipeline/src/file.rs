@@ -244,15 +244,17 @@ pub struct Gcs {
     /// Who the pipeline acts as, unless `credentials_file` says it.
     #[serde(default)]
     pub credentials: GcsCredentials,
-    /// A file, relative to this one, of the types `external_account` (workload identity federation),
-    /// `impersonated_service_account`, `service_account` or `authorized_user`. It is read again when it changes.
+    /// A file, relative to this one, of the types `external_account` (workload identity federation: a projected token
+    /// of Kubernetes, or a role on AWS: EC2, ECS, Fargate, EKS), `impersonated_service_account`, `service_account` or
+    /// `authorized_user`. It is read again when it changes.
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
     /// Another address than Google's: a private endpoint, or an emulator such as `http://127.0.0.1:4443`. The
     /// environment's HTTPS_PROXY and NO_PROXY are heeded.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// A PEM file, relative to this one, with certificates of authorities to trust besides the system's.
+    /// A PEM file, relative to this one, with certificates of authorities to trust besides the system's, for the
+    /// endpoint; the services that issue tokens are Google's, and the system's authorities vouch for them.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }

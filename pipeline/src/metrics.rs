@@ -193,3 +193,38 @@ impl Metrics {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gristmill_sinks::{GcsConfig, GcsCredentials, GcsStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_age_of_a_service_accounts_key_is_told_and_of_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let encoded = |json: &str| {
+            let file = folder.path().join("credentials.json");
+            std::fs::write(&file, json).unwrap();
+            let day = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+            std::fs::File::options().write(true).open(&file).unwrap().set_modified(day).unwrap();
+            let config = GcsConfig::builder("lake").endpoint("http://127.0.0.1:9");
+            let config = config.credentials(GcsCredentials::File(file)).build().unwrap();
+            let metrics = Metrics::default();
+            metrics.gcs.set(GcsStore::open(config).unwrap()).unwrap();
+            metrics.encode()
+        };
+        let text = encoded(
+            r#"{"type": "service_account", "client_email": "w@x.example", "private_key_id": "k", "private_key": "",
+                "project_id": "p"}"#,
+        );
+        let age = text.lines().find_map(|line| line.strip_prefix("gristmill_gcs_key_age_seconds "));
+        let age: f64 = age.unwrap_or_else(|| panic!("{text}")).parse().unwrap();
+        assert!((86_400.0..87_000.0).contains(&age), "{age}");
+        let text = encoded(
+            r#"{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r",
+                "token_uri": "http://127.0.0.1:9/token"}"#,
+        );
+        assert!(text.contains("gcs_requests") && !text.contains("key_age"), "{text}");
+    }
+}

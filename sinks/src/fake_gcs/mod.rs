@@ -185,6 +185,11 @@ impl FakeGcs {
         self.shared.requests().get(&op).copied().unwrap_or(0)
     }
 
+    /// The headers `Authorization` that came for one operation, in order; of very many, the last ones.
+    pub fn authorizations(&self, op: Op) -> Vec<String> {
+        self.shared.authorizations().get(&op).into_iter().flatten().cloned().collect()
+    }
+
     /// How many resumable uploads are neither finished nor refused nor cancelled.
     pub fn unfinished_uploads(&self) -> usize {
         self.shared.state().uploads.unfinished()

@@ -1,6 +1,6 @@
 //! The server: connections, bodies, and what faults do to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,9 @@ use super::routes::Call;
 /// More connections than these are closed at once.
 const MAX_CONNECTIONS: usize = 1024;
 
+/// More than these of an operation, and the oldest header is forgotten.
+const MAX_AUTHORIZATIONS: usize = 1000;
+
 /// What the server and the tests share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -30,11 +33,18 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     state: Mutex<State>,
     requests: Mutex<BTreeMap<Op, u64>>,
+    authorizations: Mutex<BTreeMap<Op, VecDeque<String>>>,
 }
 
 impl Shared {
     pub(super) fn new(url: String) -> Shared {
-        Shared { url, faults: Faults::default(), state: Mutex::new(State::new()), requests: Mutex::default() }
+        Shared {
+            url,
+            faults: Faults::default(),
+            state: Mutex::new(State::new()),
+            requests: Mutex::default(),
+            authorizations: Mutex::default(),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -43,6 +53,10 @@ impl Shared {
 
     pub(super) fn requests(&self) -> MutexGuard<'_, BTreeMap<Op, u64>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn authorizations(&self) -> MutexGuard<'_, BTreeMap<Op, VecDeque<String>>> {
+        self.authorizations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,6 +91,14 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let call = Call::read(&parts);
     let op = call.op;
     *shared.requests().entry(op).or_default() += 1;
+    if let Some(authorization) = call.header("authorization") {
+        let mut all = shared.authorizations();
+        let seen = all.entry(op).or_default();
+        seen.push_back(authorization.to_owned());
+        if seen.len() > MAX_AUTHORIZATIONS {
+            seen.pop_front();
+        }
+    }
     let fault = shared.faults.due(op);
     let limit = match (&fault, op) {
         (Some(Effect::Reset), _) => return Err(Closed),

@@ -20,8 +20,12 @@ pub enum GcsCredentials {
     #[default]
     Default,
     /// A file of one of the types `external_account` (workload identity federation: a projected token of
-    /// Kubernetes, an AWS role on EC2), `impersonated_service_account`, `service_account` and
+    /// Kubernetes, an AWS role on EC2, ECS, Fargate and EKS), `impersonated_service_account`, `service_account` and
     /// `authorized_user`. It is read again when it has changed.
+    ///
+    /// For an AWS role, the keys are those of the environment (`AWS_ACCESS_KEY_ID`), else those of the container
+    /// (ECS, Fargate, and EKS with Pod Identity set `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `_FULL_URI`; there
+    /// `AWS_REGION` has to be set too), else those of the machine (EC2).
     File(PathBuf),
     /// No credentials, for emulators.
     Anonymous,
@@ -43,6 +47,7 @@ pub(super) struct Settings {
     pub(super) retry_time: Duration,
     pub(super) retry_pause: Duration,
     pub(super) probe_prefix: String,
+    pub(super) credentials_check_every: Duration,
 }
 
 impl GcsConfig {
@@ -59,6 +64,7 @@ impl GcsConfig {
             retry_time: Duration::from_secs(120),
             retry_pause: Duration::from_millis(200),
             probe_prefix: "_gristmill".into(),
+            credentials_check_every: Duration::from_secs(10),
         }
     }
 }
@@ -77,6 +83,7 @@ pub struct GcsConfigBuilder {
     retry_time: Duration,
     retry_pause: Duration,
     probe_prefix: String,
+    credentials_check_every: Duration,
 }
 
 impl GcsConfigBuilder {
@@ -99,7 +106,9 @@ impl GcsConfigBuilder {
         self
     }
 
-    /// A PEM file with certificates of authorities that are trusted besides the system's.
+    /// A PEM file with certificates of authorities that are trusted besides the system's, for the endpoint. Not for
+    /// the services that issue tokens: those are Google's (or the credentials file names them), and only the
+    /// system's authorities vouch for them.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
         self
@@ -135,6 +144,13 @@ impl GcsConfigBuilder {
     /// `_gristmill`.
     pub fn probe_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.probe_prefix = prefix.into();
+        self
+    }
+
+    /// How often a file with credentials is looked at, and read again if it has changed. One that cannot be used,
+    /// such as one that is half written, is told in the log, and the former credentials are kept. Default: 10 s.
+    pub fn credentials_check_every(mut self, time: Duration) -> Self {
+        self.credentials_check_every = time;
         self
     }
 
@@ -191,6 +207,7 @@ impl GcsConfigBuilder {
             retry_time: self.retry_time,
             retry_pause: self.retry_pause,
             probe_prefix: self.probe_prefix,
+            credentials_check_every: self.credentials_check_every,
         })))
     }
 }

@@ -2,26 +2,30 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use google_cloud_auth::credentials::{
-    self, CacheableResource, Credentials as Source, external_account, impersonated, service_account,
-    user_account,
+    self, CacheableResource, Credentials as GoogleCredentials, external_account, impersonated,
+    service_account, user_account,
 };
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::Value;
 
-use super::config::GcsCredentials;
+use super::aws_container::ContainerRole;
+use super::config::{GcsCredentials, Settings};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often a credentials file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A token service that does not answer is asked by new means after that; the old ones may wait for ever.
+const REMAKE_AFTER: Duration = Duration::from_secs(600);
 
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 pub(super) struct Credentials {
     of: GcsCredentials,
+    check_every: Duration,
+    /// How long a token may take.
+    patience: Duration,
     /// A leaf lock, never held across an await.
     held: Mutex<Held>,
 }
@@ -38,9 +42,24 @@ pub(super) struct Epoch(u64);
 
 struct Current {
     source: Source,
-    file: Option<(PathBuf, Option<SystemTime>)>,
-    is_key: bool,
+    file: Option<File>,
+    /// Its tokens are refused, or it has failed and keeps the failure.
+    is_spent: bool,
     looked: Instant,
+    made: Instant,
+}
+
+/// A file that was good when it was read.
+struct File {
+    path: PathBuf,
+    changed: Option<SystemTime>,
+    json: Value,
+}
+
+#[derive(Clone)]
+enum Source {
+    Google(GoogleCredentials),
+    Container(Arc<ContainerRole>),
 }
 
 /// Nothing of the credentials themselves.
@@ -51,9 +70,14 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    pub(super) fn new(of: GcsCredentials) -> Result<Self> {
+    pub(super) fn new(settings: &Settings) -> Result<Self> {
         install_signer();
-        let credentials = Credentials { of, held: Mutex::default() };
+        let credentials = Credentials {
+            of: settings.credentials.clone(),
+            check_every: settings.credentials_check_every,
+            patience: settings.request_timeout,
+            held: Mutex::default(),
+        };
         if let GcsCredentials::File(_) = &credentials.of {
             credentials.source()?;
         }
@@ -66,12 +90,31 @@ impl Credentials {
     /// `Unavailable` if the token service cannot be reached now, `PermissionDenied` if it refuses.
     pub(super) async fn headers(&self) -> Result<(HeaderMap, Epoch)> {
         let (source, epoch) = self.source()?;
-        let Some(source) = source else { return Ok((HeaderMap::new(), epoch)) };
+        let asked = async {
+            match source {
+                None => Ok(HeaderMap::new()),
+                Some(Source::Google(google)) => self.ask(google, epoch).await,
+                Some(Source::Container(role)) => {
+                    Ok(HeaderMap::from_iter([(AUTHORIZATION, role.header().await?)]))
+                }
+            }
+        };
+        match tokio::time::timeout(self.patience, asked).await {
+            Ok(headers) => Ok((headers?, epoch)),
+            Err(_) => {
+                self.remake(epoch);
+                let text = "no token for Cloud Storage: the token service did not answer in time";
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+        }
+    }
+
+    async fn ask(&self, google: GoogleCredentials, epoch: Epoch) -> Result<HeaderMap> {
         // In a task of its own: the library panics on a token that has expired already (a clock that is wrong),
         // then and whenever it is asked again.
-        let asked = tokio::spawn(async move { source.headers(Default::default()).await }).await;
+        let asked = tokio::spawn(async move { google.headers(Default::default()).await }).await;
         match asked {
-            Ok(Ok(CacheableResource::New { data, .. })) => Ok((data, epoch)),
+            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
             Ok(Ok(CacheableResource::NotModified)) => {
                 Err(Error::new(ErrorKind::Unavailable, "google-cloud-auth gave no token; asking again"))
             }
@@ -103,17 +146,29 @@ impl Credentials {
         }
         let mut held = self.lock();
         // Another request may have been faster.
-        if held.epoch == epoch {
-            held.current = None;
+        if held.epoch == epoch
+            && let Some(current) = &mut held.current
+        {
+            current.is_spent = true;
         }
         true
+    }
+
+    /// What does not answer is given up, but seldom: the library's requests have no end of their own, and each
+    /// source that is given up may leave one behind.
+    fn remake(&self, epoch: Epoch) {
+        let made = self.lock().current.as_ref().map(|current| current.made);
+        if made.is_some_and(|made| made.elapsed() >= REMAKE_AFTER) {
+            self.renew(epoch);
+        }
     }
 
     /// Age of the file with a service account's key.
     pub(super) fn key_age(&self) -> Option<Duration> {
         let held = self.lock();
-        let (_, changed) = held.current.as_ref().filter(|c| c.is_key)?.file.as_ref()?;
-        Some(SystemTime::now().duration_since((*changed)?).unwrap_or_default())
+        let file =
+            held.current.as_ref()?.file.as_ref().filter(|file| kind_of(&file.json) == "service_account")?;
+        Some(SystemTime::now().duration_since(file.changed?).unwrap_or_default())
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -121,39 +176,42 @@ impl Credentials {
     }
 
     fn source(&self) -> Result<(Option<Source>, Epoch)> {
-        let file = match &self.of {
+        let path = match &self.of {
             GcsCredentials::Anonymous => return Ok((None, Epoch::default())),
             GcsCredentials::File(path) => Some(path.clone()),
             GcsCredentials::Default => std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from),
         };
         let mut held = self.lock();
         let Held { current, epoch } = &mut *held;
-        if let Some(c) = current {
-            if c.looked.elapsed() >= LOOK_EVERY {
-                c.looked = Instant::now();
-                if c.file.as_ref().is_some_and(|(path, at)| changed(path) != *at) {
-                    match load(file.as_deref()) {
-                        Ok(new) => {
-                            tracing::info!(
-                                "the credentials of Cloud Storage have changed and are read again"
-                            );
-                            *c = new;
-                            epoch.0 += 1;
-                        }
-                        // A file that is being written: what was good before is good until it expires.
-                        Err(error) => {
-                            tracing::warn!(%error, "the changed credentials of Cloud Storage are not used");
-                        }
-                    }
-                }
-            }
-            return Ok((Some(c.source.clone()), *epoch));
+        let Some(c) = current else {
+            let new = current.insert(load(path.as_deref())?);
+            epoch.0 += 1;
+            return Ok((Some(new.source.clone()), *epoch));
+        };
+        let mut has_changed = false;
+        if c.is_spent || c.looked.elapsed() >= self.check_every {
+            c.looked = Instant::now();
+            has_changed = c.file.as_ref().is_some_and(|file| changed(&file.path) != file.changed);
         }
-        let new = load(file.as_deref())?;
-        let source = new.source.clone();
-        *current = Some(new);
-        epoch.0 += 1;
-        Ok((Some(source), *epoch))
+        if c.is_spent || has_changed {
+            let new = match (load(path.as_deref()), &c.file) {
+                (Ok(new), _) => Some(new),
+                (Err(error), None) => return Err(error),
+                // A file that is being written, or gone: what was good before is good until it is refused for good.
+                (Err(error), Some(file)) => {
+                    tracing::warn!(%error, "the changed credentials of Cloud Storage are not used");
+                    c.is_spent.then(|| file.again()).transpose()?
+                }
+            };
+            if let Some(new) = new {
+                if has_changed {
+                    tracing::info!("the credentials of Cloud Storage are read again");
+                }
+                *c = new;
+                epoch.0 += 1;
+            }
+        }
+        Ok((Some(c.source.clone()), *epoch))
     }
 }
 
@@ -161,42 +219,74 @@ fn changed(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|m| m.modified()).ok()
 }
 
-fn load(file: Option<&Path>) -> Result<Current> {
-    let now = Instant::now();
-    let Some(path) = file else {
-        let source = credentials::Builder::default().with_scopes([SCOPE]).build().map_err(|e| {
+fn kind_of(json: &Value) -> &str {
+    json.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn load(path: Option<&Path>) -> Result<Current> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        // The library starts tasks, and panics where there is nothing to run them.
+        let text = "a bucket with credentials is opened inside of a Tokio runtime, and there is none";
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
+    let Some(path) = path else {
+        let google = credentials::Builder::default().with_scopes([SCOPE]).build().map_err(|e| {
             let text = "there are no Application Default Credentials; name a `credentials_file`, or set \
                         GOOGLE_APPLICATION_CREDENTIALS";
             Error::new(ErrorKind::InvalidConfig, text).with_source(e)
         })?;
-        return Ok(Current { source, file: None, is_key: false, looked: now });
+        return Ok(Current::new(Source::Google(google), None));
     };
-    let bad = |why: String| {
-        let text = format!("the credentials in {} cannot be used: {why}", path.display());
-        Error::new(ErrorKind::InvalidConfig, text)
-    };
-    let at = changed(path);
-    let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
+    let changed = changed(path);
+    let bytes = std::fs::read(path).map_err(|e| unusable(path, e.to_string()))?;
     // What serde says of a file with a key in it could show a part of the key.
-    let json: Value = serde_json::from_slice(&bytes).map_err(|_| bad("it is not JSON".into()))?;
-    let kind = json.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let built = match kind.as_str() {
-        "external_account" => external_account::Builder::new(json).with_scopes([SCOPE]).build(),
+    let json = serde_json::from_slice(&bytes).map_err(|_| unusable(path, "it is not JSON".into()))?;
+    File { path: path.to_owned(), changed, json }.again()
+}
+
+fn unusable(path: &Path, why: String) -> Error {
+    let text = format!("the credentials in {} cannot be used: {why}", path.display());
+    Error::new(ErrorKind::InvalidConfig, text)
+}
+
+impl Current {
+    fn new(source: Source, file: Option<File>) -> Self {
+        let now = Instant::now();
+        Current { source, file, is_spent: false, looked: now, made: now }
+    }
+}
+
+impl File {
+    /// Credentials without any token yet.
+    fn again(&self) -> Result<Current> {
+        let File { path, changed, json } = self;
+        let source = source_of(json).map_err(|why| unusable(path, why))?;
+        Ok(Current::new(source, Some(File { path: path.clone(), changed: *changed, json: json.clone() })))
+    }
+}
+
+fn source_of(json: &Value) -> Result<Source, String> {
+    let json = json.clone();
+    let built = match kind_of(&json) {
+        "external_account" => {
+            if let Some(role) = ContainerRole::new(&json, |name| std::env::var(name).ok())? {
+                return Ok(Source::Container(Arc::new(role)));
+            }
+            external_account::Builder::new(json).with_scopes([SCOPE]).build()
+        }
         "impersonated_service_account" => impersonated::Builder::new(json).with_scopes([SCOPE]).build(),
         "service_account" => service_account::Builder::new(json)
             .with_access_specifier(service_account::AccessSpecifier::from_scopes([SCOPE]))
             .build(),
         "authorized_user" => user_account::Builder::new(json).with_scopes([SCOPE]).build(),
         other => {
-            return Err(bad(format!(
+            return Err(format!(
                 "its type is {other:?}; there are external_account, impersonated_service_account, service_account \
                  and authorized_user"
-            )));
+            ));
         }
     };
-    let source = built.map_err(|e| bad(e.to_string()))?;
-    let is_key = kind == "service_account";
-    Ok(Current { source, file: Some((path.to_owned(), at)), is_key, looked: now })
+    built.map(Source::Google).map_err(|e| e.to_string())
 }
 
 /// google-cloud-auth signs with the process' default provider of rustls, and panics without one.

@@ -1,5 +1,8 @@
 //! Google Cloud Storage as a [`Store`], by its JSON API.
 
+mod answer;
+mod aws_container;
+mod aws_signature;
 mod bucket;
 mod config;
 mod credentials;
@@ -23,9 +26,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::{
     BoxFuture, Create, Generation, Listed, Move, Object, StagedWrite, Stat, Store, validate_name,
 };
+use answer::Answer;
 use object::{Resource, ResourceList};
 use publish::Probed;
-use transport::{Answer, Class, Request, Transport};
+use transport::{Class, Request, Transport};
 use upload::GcsWrite;
 
 /// The largest object that [`Store::get`] reads: the audit reads files whole up to this size.
@@ -52,7 +56,9 @@ const MAX_PAGE: usize = 1000;
 /// # Requests
 /// Every request has a precondition or is idempotent, and is tried again, with jitter and from a bounded budget,
 /// after 408, 429, 5xx and broken connections. Content is checked by CRC-32C both ways. Tokens are renewed
-/// before they expire; a 401 all the same renews them once and goes on, also in the middle of an upload.
+/// before they expire; a 401 all the same renews them once and goes on, also in the middle of an upload. They are
+/// sent to the endpoint and to Google only, wherever an answer says that an upload goes on, and no redirection is
+/// followed.
 ///
 /// Uploads below [`GcsConfigBuilder::upload_part_bytes`] are one request; larger ones are resumable and hold that
 /// many bytes in memory.
@@ -78,10 +84,10 @@ struct Inner {
 }
 
 impl GcsStore {
-    /// A store in a bucket. Nothing is sent.
+    /// A store in a bucket. Nothing is sent to it.
     ///
     /// # Errors
-    /// `InvalidConfig` if the credentials or the CA certificate cannot be read.
+    /// `InvalidConfig` if the credentials or the CA certificate cannot be read, `Usage` outside of a Tokio runtime.
     pub fn open(config: GcsConfig) -> Result<Self> {
         let transport = Transport::new(&config)?;
         Ok(GcsStore { inner: Arc::new(Inner { config, transport, probed: OnceCell::new() }) })

@@ -5,24 +5,21 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Client, Method, Response, Url, redirect};
 
+use super::answer::{Answer, shown};
 use super::config::GcsConfig;
 use super::credentials::{Credentials, Epoch};
-use super::object::parse_crc32c;
 use crate::error::{Error, ErrorKind, Result};
-
-/// The most of the store's own message that is repeated.
-const MESSAGE_CHARS: usize = 300;
 
 /// Answers that are not an object's content are far smaller.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
+/// What is read of an answer that is an error; the rest is left out.
+const MAX_ERROR_BYTES: u64 = 64 << 10;
+
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Repetitions that a store may make before as many requests have gone well: what keeps a struggling service
 /// from being asked ever more. A request that goes well gives a tenth of a repetition back.
@@ -80,6 +77,7 @@ fn add(counter: &AtomicU64, by: u64) {
 #[derive(Debug)]
 pub(super) struct Transport {
     client: Client,
+    endpoint: Url,
     credentials: Credentials,
     counted: Counted,
     /// In tenths of a repetition.
@@ -153,94 +151,6 @@ impl Request {
     }
 }
 
-/// An answer that asking again would not change.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    headers: HeaderMap,
-    pub(super) body: Bytes,
-    /// An earlier try may have been carried out already.
-    pub(super) repeated: bool,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: ErrorDetail,
-}
-
-#[derive(Deserialize)]
-struct ErrorDetail {
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    errors: Vec<ErrorReason>,
-}
-
-#[derive(Deserialize)]
-struct ErrorReason {
-    #[serde(default)]
-    reason: String,
-}
-
-impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|e| {
-            let text = format!("the answer of Cloud Storage ({}) cannot be read", self.status);
-            Error::new(ErrorKind::Unsupported, text).with_source(e)
-        })
-    }
-
-    /// The service's own message and reason.
-    fn detail(&self) -> (String, String) {
-        match serde_json::from_slice::<ErrorBody>(&self.body) {
-            Ok(ErrorBody { error }) => {
-                let reason = error.errors.into_iter().next().map(|e| e.reason).unwrap_or_default();
-                (error.message, reason)
-            }
-            Err(_) => (String::from_utf8_lossy(&self.body).trim().to_owned(), String::new()),
-        }
-    }
-
-    /// Whether a 404 means that the bucket is missing, not the object.
-    pub(super) fn is_about_the_bucket(&self) -> bool {
-        self.detail().0.to_ascii_lowercase().contains("bucket does not exist")
-    }
-
-    /// Whether a 404 is the service's own word. Of content it is text, of all else JSON.
-    fn is_from_the_service(&self, for_content: bool) -> bool {
-        let (message, reason) = self.detail();
-        reason == "notFound"
-            || (for_content && (message.starts_with("No such object") || message == "Not Found"))
-    }
-
-    /// An error for a status that cannot be helped by asking again.
-    pub(super) fn error(&self, what: &str) -> Error {
-        let (message, _) = self.detail();
-        let message: String = message.chars().take(MESSAGE_CHARS).collect();
-        let (kind, hint) = match self.status {
-            StatusCode::UNAUTHORIZED => (
-                ErrorKind::PermissionDenied,
-                "; check the credentials: the service does not accept their token",
-            ),
-            StatusCode::FORBIDDEN => (
-                ErrorKind::PermissionDenied,
-                "; the role Storage Object User on the bucket has what is needed, if no retention policy forbids it",
-            ),
-            StatusCode::NOT_FOUND if self.is_about_the_bucket() => {
-                (ErrorKind::NotFound, "; create the bucket, or correct its name")
-            }
-            StatusCode::NOT_FOUND => (ErrorKind::NotFound, ""),
-            StatusCode::INSUFFICIENT_STORAGE => (ErrorKind::OutOfSpace, ""),
-            _ => (ErrorKind::Unsupported, ""),
-        };
-        Error::new(kind, format!("{what}: the store answers {} ({message}){hint}", self.status.as_u16()))
-    }
-}
-
 /// A try that failed in passing, or for good.
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -294,9 +204,13 @@ impl Transport {
         let client = client.build().map_err(|e| {
             Error::new(ErrorKind::InvalidConfig, "the HTTP client cannot be made").with_source(e)
         })?;
+        let endpoint = Url::parse(&settings.endpoint).map_err(|e| {
+            Error::new(ErrorKind::InvalidConfig, "the endpoint is not an address").with_source(e)
+        })?;
         Ok(Transport {
             client,
-            credentials: Credentials::new(settings.credentials.clone())?,
+            endpoint,
+            credentials: Credentials::new(settings)?,
             counted: Counted::default(),
             budget: AtomicI64::new(RETRY_BUDGET * 10),
             retry_time: settings.retry_time,
@@ -356,12 +270,31 @@ impl Transport {
         Failure { effect_unknown: true, ..Failure::new(ErrorKind::OutcomeUnknown, text).passing() }
     }
 
+    /// Where a request goes: an address, or one relative to the endpoint's, as an upload's session may be.
+    ///
+    /// The token and the content go to the endpoint and to Google, wherever an answer says that a session is.
+    fn address(&self, request: &Request) -> Result<Url, Failure> {
+        // Neither text shows the address itself, which may hold the secret of an upload session.
+        let url = self.endpoint.join(&request.url).map_err(|e| {
+            Failure::new(ErrorKind::Unsupported, format!("the store names an upload by no address: {e}"))
+        })?;
+        let is_googles =
+            url.scheme() == "https" && url.host_str().is_some_and(|h| h.ends_with(".googleapis.com"));
+        if url.origin() == self.endpoint.origin() || is_googles {
+            return Ok(url);
+        }
+        let text = format!(
+            "the store at {} names {} for an upload, and nothing is sent to another host; correct the `endpoint`, \
+             or the address that the server believes to have",
+            self.endpoint.origin().ascii_serialization(),
+            url.origin().ascii_serialization()
+        );
+        Err(Failure::new(ErrorKind::Unsupported, text))
+    }
+
     /// One try.
     pub(super) async fn once(&self, request: &Request) -> Result<Answer, Failure> {
-        let mut url = Url::parse(&request.url).map_err(|e| {
-            // Not the address itself: it may hold the secret of an upload session.
-            Failure::new(ErrorKind::Unsupported, format!("the store named an address that is none: {e}"))
-        })?;
+        let mut url = self.address(request)?;
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
@@ -394,22 +327,28 @@ impl Transport {
         let broken = |e: reqwest::Error| {
             let unknown = request.changes_something() && !e.is_connect() && !e.is_builder();
             let kind = if unknown { ErrorKind::OutcomeUnknown } else { ErrorKind::Unavailable };
+            let untrusted = e.is_connect() && is_about_a_certificate(&e);
             let what = if e.is_timeout() {
                 "did not answer in time"
+            } else if untrusted {
+                "cannot be reached: its certificate is not trusted; name the certificate of its authority in `ca_file`"
             } else if e.is_connect() {
                 "cannot be reached"
             } else {
                 "broke off the connection"
             };
+            let mut failure = Failure::new(kind, String::new());
             // The address may hold the secret of an upload session.
-            let mut failure = Failure::new(kind, String::new()).passing();
             failure.error = Error::new(kind, format!("Cloud Storage {what}")).with_source(e.without_url());
-            failure.effect_unknown = unknown;
+            (failure.retry, failure.effect_unknown) = (!untrusted, unknown);
             failure
         };
         let response = send.send().await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = self.body(response, request.limit).await.map_err(|e| match e {
+        // Of an error, the status says what to do.
+        let is_error = status.is_client_error() || status.is_server_error();
+        let limit = if is_error { MAX_ERROR_BYTES } else { request.limit };
+        let body = self.body(response, limit, is_error).await.map_err(|e| match e {
             Body::Broken(e) => broken(e),
             Body::TooLong => {
                 let text = format!("the answer of Cloud Storage is longer than {} bytes", request.limit);
@@ -423,15 +362,11 @@ impl Transport {
     /// Whether the answer is one to act on, or asks to be asked again.
     fn judge(&self, request: &Request, answer: Answer, epoch: Epoch) -> Result<Answer, Failure> {
         let failure = |kind| {
-            let (message, _) = answer.detail();
-            let message: String = message.chars().take(MESSAGE_CHARS).collect();
+            let message = shown(&answer.detail().0);
             let status = answer.status.as_u16();
             let mut failure =
                 Failure::new(kind, format!("Cloud Storage answers {status} ({message})")).passing();
-            failure.retry_after = answer
-                .header(RETRY_AFTER.as_str())
-                .and_then(|s| s.trim().parse().ok())
-                .map(|s| Duration::from_secs(s).min(LONGEST_RETRY_AFTER));
+            failure.retry_after = answer.retry_after();
             failure
         };
         let refill = || {
@@ -475,7 +410,7 @@ impl Transport {
                 failure.effect_unknown = unknown;
                 Err(failure)
             }
-            200 if request.is_for_content() && !matches_its_checksum(&answer) => {
+            200 if request.is_for_content() && !answer.matches_its_checksum() => {
                 let text = "what Cloud Storage sent is not what its checksum says".to_owned();
                 Err(Failure::new(ErrorKind::Unavailable, text).passing())
             }
@@ -486,15 +421,21 @@ impl Transport {
         }
     }
 
-    async fn body(&self, mut response: Response, limit: u64) -> Result<Bytes, Body> {
-        if response.content_length().is_some_and(|n| n > limit) {
+    /// The body of an answer; of one that is longer than `limit`, the beginning if that will do.
+    async fn body(&self, mut response: Response, limit: u64, beginning: bool) -> Result<Bytes, Body> {
+        if !beginning && response.content_length().is_some_and(|n| n > limit) {
             return Err(Body::TooLong);
         }
         let mut whole = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(Body::Broken)? {
             add(&self.counted.bytes_received, chunk.len() as u64);
-            if (whole.len() + chunk.len()) as u64 > limit {
-                return Err(Body::TooLong);
+            let room = limit - whole.len() as u64;
+            if chunk.len() as u64 > room {
+                if !beginning {
+                    return Err(Body::TooLong);
+                }
+                whole.extend_from_slice(&chunk[..room as usize]);
+                break;
             }
             whole.extend_from_slice(&chunk);
         }
@@ -507,14 +448,10 @@ enum Body {
     TooLong,
 }
 
-/// An object's content comes with its checksum in `x-goog-hash: crc32c=..`; what is no content has none.
-fn matches_its_checksum(answer: &Answer) -> bool {
-    let told = answer.headers.get_all("x-goog-hash").iter().filter_map(|v| v.to_str().ok());
-    let told = told.flat_map(|v| v.split(',')).find_map(|v| v.trim().strip_prefix("crc32c="));
-    match told.and_then(parse_crc32c) {
-        Some(crc) => crc32c::crc32c(&answer.body) == crc,
-        None => true,
-    }
+/// TLS libraries tell it in words only.
+fn is_about_a_certificate(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    causes.take(16).any(|e| e.to_string().contains("certificate"))
 }
 
 /// How long a request is tried again: by time, and by the budget of all requests of the store.
@@ -564,34 +501,5 @@ impl Patience<'_> {
         tracing::debug!(error = %failure.error, failures = self.failures, ?pause, "asking Cloud Storage again");
         tokio::time::sleep(pause).await;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(status: u16, body: &'static str) -> Answer {
-        let status = StatusCode::from_u16(status).unwrap();
-        Answer {
-            status,
-            headers: HeaderMap::new(),
-            body: Bytes::from_static(body.as_bytes()),
-            repeated: false,
-        }
-    }
-
-    #[test]
-    fn only_the_services_own_word_says_that_an_object_is_not_there() {
-        let own = r#"{"error": {"code": 404, "message": "No such object: lake/a", "errors": [{"reason": "notFound"}]}}"#;
-        assert!(answer(404, own).is_from_the_service(false));
-        assert!(answer(404, "No such object: lake/a").is_from_the_service(true));
-        // Of a gateway, a load balancer, a server that does not know the method.
-        for body in
-            ["", "Not Found", "<html>404</html>", r#"{"message": "no route"}"#, "No such object: lake/a"]
-        {
-            assert!(!answer(404, body).is_from_the_service(false), "{body}");
-        }
-        assert!(!answer(404, "<html>404</html>").is_from_the_service(true));
     }
 }

@@ -10,8 +10,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Inner;
+use super::answer::Answer;
 use super::object::{Resource, STAGED_AS, format_crc32c};
-use super::transport::{Answer, Class, Request};
+use super::transport::{Class, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{BoxFuture, Staged, StagedWrite};
 

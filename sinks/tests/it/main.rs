@@ -1,6 +1,7 @@
 //! The sink against real folders, and the protocol against a model checker.
 
 mod audit;
+mod aws_container;
 mod budget;
 mod credentials;
 mod directories;
@@ -14,7 +15,9 @@ mod format_version;
 mod gcs;
 mod memory;
 mod model;
+mod network;
 mod random_runs;
 mod recovery;
 mod repair;
 mod topic;
+mod wire;
