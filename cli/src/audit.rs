@@ -41,6 +41,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.file)?;
+    let runtime = crate::tokio_runtime()?;
+    // Opening a bucket starts tasks that renew tokens.
+    let _inside = runtime.enter();
     let config = gristmill_pipeline::ledger_of(&checked)?;
     let since = match args.since {
         None => None,
@@ -52,7 +55,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     };
     let scope = AuditScope { topic: args.topic.clone(), partition: args.partition, since };
     let progress = progress();
-    let runtime = crate::tokio_runtime()?;
     let report = runtime
         .block_on(gristmill_sinks::audit(&config, &scope, &|| progress.inc(1)))
         .map_err(Exit::failed)?;

@@ -95,6 +95,8 @@ impl Command {
 
 pub(crate) fn run(command: &Command) -> Result<(), Exit> {
     let runtime = crate::tokio_runtime()?;
+    // Opening a bucket starts tasks that renew tokens.
+    let _inside = runtime.enter();
     match command {
         Command::Ls { file, topic, partition, files, replay } => {
             let config = open(file, replay.as_ref())?;
