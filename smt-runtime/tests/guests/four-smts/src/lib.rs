@@ -34,7 +34,7 @@ impl Config for Fields {
 }
 
 /// Drops records by a header; leaves out, renames and masks fields of the others, and adds the record's time.
-#[gristmill_transform::record(reads(headers, values), config = Settings)]
+#[gristmill_transform::record(reads(headers, timestamps, values), config = Settings)]
 pub fn four_smts(
     record: &Record<'_>,
     ctx: &Context<Settings>,
