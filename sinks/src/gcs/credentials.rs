@@ -11,6 +11,7 @@ use google_cloud_auth::credentials::{
 };
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::aws_container::ContainerRole;
 use super::config::{GcsCredentials, Settings};
@@ -111,20 +112,21 @@ impl Credentials {
 
     async fn ask(&self, google: GoogleCredentials, epoch: Epoch) -> Result<HeaderMap> {
         // In a task of its own: the library panics on a token that has expired already (a clock that is wrong),
-        // then and whenever it is asked again.
-        let asked = tokio::spawn(async move { google.headers(Default::default()).await }).await;
-        match asked {
-            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
-            Ok(Ok(CacheableResource::NotModified)) => {
+        // then and whenever it is asked again. A set, since that ends its task when nobody waits any more.
+        let mut task = JoinSet::new();
+        task.spawn(async move { google.headers(Default::default()).await });
+        match task.join_next().await {
+            Some(Ok(Ok(CacheableResource::New { data, .. }))) => Ok(data),
+            None | Some(Ok(Ok(CacheableResource::NotModified))) => {
                 Err(Error::new(ErrorKind::Unavailable, "google-cloud-auth gave no token; asking again"))
             }
-            Err(panicked) => {
+            Some(Err(panicked)) => {
                 self.renew(epoch);
                 let text = "no token for Cloud Storage: what the token service answered makes no sense; is the \
                             clock right?";
                 Err(Error::new(ErrorKind::Unavailable, text).with_source(panicked))
             }
-            Ok(Err(e)) => {
+            Some(Ok(Err(e))) => {
                 // It keeps a failure for good: the next token is asked for anew.
                 self.renew(epoch);
                 let (kind, hint) = match e.is_transient() {

@@ -12,6 +12,7 @@ use crate::wire::alone;
 
 /// The address of the fake, in the processes of the tests.
 const CHILD: &str = "GRISTMILL_TEST_CONTAINER";
+/// The store's credentials there; without it the default ones.
 const FILE: &str = "GRISTMILL_TEST_CREDENTIALS";
 
 const WRITER: &str = "writer@test.iam.gserviceaccount.com";
@@ -49,9 +50,10 @@ fn write_credentials(gcs: &FakeGcs, file: &Path, impersonates: bool) {
 /// In a child: a store with the credentials that the parent wrote.
 fn open() -> Option<GcsStore> {
     let url = std::env::var(CHILD).ok()?;
+    let file = std::env::var_os(FILE);
     let config = GcsConfig::builder("lake")
         .endpoint(url)
-        .credentials(GcsCredentials::File(std::env::var_os(FILE).unwrap().into()))
+        .credentials(file.map_or(GcsCredentials::Default, |file| GcsCredentials::File(file.into())))
         .retry_pause(Duration::from_millis(5))
         .retry_time(Duration::from_millis(500));
     Some(GcsStore::open(config.build().unwrap()).unwrap())
@@ -85,7 +87,7 @@ async fn the_role_of_a_container_is_exchanged_and_renewed() {
             "aws_container::the_role_of_a_container_is_exchanged_and_renewed",
             &[
                 (CHILD, &gcs.url()),
-                (FILE, file.to_str().unwrap()),
+                (if impersonates { "GOOGLE_APPLICATION_CREDENTIALS" } else { FILE }, file.to_str().unwrap()),
                 ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &keys),
                 ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap()),
                 ("AWS_REGION", "eu-central-1"),
