@@ -359,6 +359,9 @@ fn said(spent: &Spent) -> String {
     format!("{}; {:.0} records/s, {:.0} MiB", stages.join(", "), spent.records_per_second, spent.resident)
 }
 
+/// One part of the benchmark.
+type Part = fn(&mut Bench);
+
 fn figures(spent: &Spent) -> Value {
     let stages: Map<String, Value> =
         spent.stages.iter().map(|(name, us)| ((*name).to_owned(), json!(round(*us)))).collect();
@@ -388,7 +391,7 @@ fn main() {
         aims: Vec::new(),
         noise: 0.0,
     };
-    let parts: [(&str, fn(&mut Bench)); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("avro", Bench::avro),
         ("json", Bench::json),
         ("shape", Bench::shape),

@@ -85,7 +85,7 @@ pub(crate) fn json(n: u64, out: &mut Vec<u8>) {
         amount / 5,
         STATUSES[(r >> 11) as usize % 4],
         r % 250,
-        r % 11 == 0,
+        r.is_multiple_of(11),
         (r >> 13) % 5_000,
         1 + r % 4,
         (r >> 17) % 10_000,
@@ -143,7 +143,7 @@ pub(crate) fn avro(n: u64, schema_id: u32, out: &mut Vec<u8>) {
     text(out, AGENT);
     text(out, &format!("{r:016x}"));
     text(out, "4111111111111111");
-    out.push(u8::from(r % 11 == 0));
+    out.push(u8::from(r.is_multiple_of(11)));
     long(out, 2);
     text(out, &format!("a-{}", (r >> 13) % 5_000));
     long(out, 1 + (r % 4) as i64);
