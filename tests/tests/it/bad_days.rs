@@ -196,7 +196,7 @@ const DAYS: &[Day] = &[
         "an incompatible schema in mid-stream",
         RUN,
         schemas::incompatible,
-        ["amount_cents"],
+        ["writer schema 2", "cannot be read", "field `amount_cents`"],
         "mend the producer, or read the range once more with `gristmill replay` and the new columns"
     ),
     day!(
@@ -250,7 +250,13 @@ const DAYS: &[Day] = &[
         ["rows", "a file is where"],
         "move it away"
     ),
-    day!("the clock is set back", RUN, stores::clock_set_back, [], "nothing to do"),
+    day!(
+        "the clock is a day behind at a start, and right at the next",
+        RUN,
+        stores::clock_set_back,
+        [],
+        "nothing to do"
+    ),
 ];
 
 const HEAD: &str = "# Bad input and bad days
