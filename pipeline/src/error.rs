@@ -51,13 +51,27 @@ impl Error {
     }
 
     pub(crate) fn source(error: gristmill::Error) -> Self {
-        Error::with(ErrorKind::Source, "reading from Kafka failed", error)
+        let text = match error.kind() {
+            gristmill::ErrorKind::Unauthorized => {
+                "Kafka does not allow it; grant the user in `source.kafka.properties` Read and Describe on the topics, Read \
+                 on the group, and Write and Describe on the topic of the dead letters"
+            }
+            _ => "reading from Kafka failed",
+        };
+        Error::with(ErrorKind::Source, text, error)
     }
 
     pub(crate) fn unreachable(servers: &str, error: gristmill::Error) -> Self {
-        let text = format!(
-            "no broker at {servers} (`source.kafka.bootstrap_servers`) has answered; check the address, and `security.protocol` in `properties`"
-        );
+        let text = match error.kind() {
+            gristmill::ErrorKind::Unauthenticated => format!(
+                "the brokers at {servers} refuse the credentials; check the `sasl.` properties in \
+                 `source.kafka.properties`, and with TLS the `ssl.` ones"
+            ),
+            _ => format!(
+                "no broker at {servers} (`source.kafka.bootstrap_servers`) has answered; check the address, and \
+                 `security.protocol` in `properties`"
+            ),
+        };
         Error::with(ErrorKind::Source, text, error)
     }
 
@@ -83,7 +97,13 @@ impl Error {
     }
 
     pub(crate) fn status(address: std::net::SocketAddr, error: std::io::Error) -> Self {
-        Error::with(ErrorKind::Status, format!("cannot serve metrics on {address}"), error)
+        Error::with(
+            ErrorKind::Status,
+            format!(
+                "cannot serve metrics on {address}; name another address in `http.listen`, or end what listens there"
+            ),
+            error,
+        )
     }
 
     /// Says what the error means instead of what failed.

@@ -26,6 +26,7 @@ mod run;
 mod secret;
 mod shared;
 mod stages;
+mod start;
 mod status;
 mod test_case;
 

@@ -87,9 +87,9 @@ impl Place<'_> {
     pub(crate) fn open(&self, checked: &Checked) -> Result<Opened, Error> {
         match self {
             Place::Folder(folder) => {
-                let store = FolderStore::open(checked.path(folder)).map_err(Error::sink)?;
+                let store = FolderStore::open(checked.path(folder)).map_err(unfit)?;
                 tidy(store.clone());
-                Ok(Opened { store: Arc::new(store), gcs: None })
+                Ok(Opened::folder(store))
             }
             Place::Gcs(gcs) => self.open_bucket(checked, gcs),
         }
@@ -107,7 +107,7 @@ impl Place<'_> {
                     )));
                 }
                 let store = FolderStore::open(&folder).map_err(Error::sink)?;
-                Ok(Opened { store: Arc::new(store), gcs: None })
+                Ok(Opened::folder(store))
             }
             Place::Gcs(gcs) => self.open_bucket(checked, gcs),
         }
@@ -134,7 +134,7 @@ impl Place<'_> {
             .build()
             .and_then(GcsStore::open)
             .map_err(|e| Error::config(format!("{}: {e}", self.shown(checked))))?;
-        Ok(Opened { store: Arc::new(store.clone()), gcs: Some(store) })
+        Ok(Opened { store: Arc::new(store.clone()), folder: None, gcs: Some(store) })
     }
 }
 
@@ -142,17 +142,26 @@ impl Place<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
+    /// The same, if it is a folder.
+    folder: Option<FolderStore>,
     /// The same, if it is a bucket.
     pub(crate) gcs: Option<GcsStore>,
 }
 
 impl Opened {
+    fn folder(store: FolderStore) -> Self {
+        Opened { store: Arc::new(store.clone()), folder: Some(store), gcs: None }
+    }
+
     /// Finds out before the first record whether files can be published there.
     pub(crate) async fn probe(&self) -> Result<(), Error> {
-        match &self.gcs {
-            None => Ok(()),
-            Some(gcs) => gcs.probe().await.map_err(Error::sink),
+        if let Some(folder) = &self.folder {
+            folder.probe().await.map_err(unfit)?;
         }
+        if let Some(gcs) = &self.gcs {
+            gcs.probe().await.map_err(unfit)?;
+        }
+        Ok(())
     }
 }
 
@@ -174,6 +183,10 @@ pub async fn check_buckets(checked: &Checked) -> Result<Vec<(bool, String)>, Err
         }
     }
     Ok(lines)
+}
+
+fn unfit(error: gristmill_sinks::Error) -> Error {
+    Error::sink(error).because("files cannot be published there")
 }
 
 fn tidy(store: FolderStore) {

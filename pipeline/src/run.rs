@@ -17,6 +17,7 @@ use crate::partition::{self, Order};
 use crate::prepare::{self, Prepared};
 use crate::replay::{self, ReplayProgress, ReplayRequest};
 use crate::shared::Shared;
+use crate::start;
 use crate::status::{Readiness, StatusServer};
 
 /// What a running pipeline is asked to do.
@@ -127,8 +128,11 @@ impl Pipeline {
         };
         let shutdown = prepared.shutdown;
         let consumer = Consumer::start(prepared.consumer).map_err(Error::source)?;
-        let cluster =
-            consumer.cluster_id().await.map_err(|e| Error::unreachable(&prepared.bootstrap_servers, e))?;
+        let cluster = start::cluster(&consumer, &prepared.bootstrap_servers).await?;
+        if !prepared.names_for_ids {
+            let letters = prepared.dead_letter_topic.as_deref();
+            start::topics_are_there(&consumer, &prepared.topics, letters).await?;
+        }
         let shared = Arc::new(Shared {
             pipeline: prepared.name,
             file: prepared.file,

@@ -78,6 +78,19 @@ impl FolderStore {
         self.run(move |inner| inner.remove_stale_temporaries(min_age)).await
     }
 
+    /// Finds out whether files can be written, by a small one that nobody sees and that is removed again.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `OutOfSpace` and so on. Cancel safe.
+    pub async fn probe(&self) -> Result<()> {
+        self.run(|inner| {
+            let mut temporary = Temporary::create(inner)?;
+            temporary.write(b"probe")?;
+            temporary.sync().map(|_| ())
+        })
+        .await
+    }
+
     fn run<T, F>(&self, work: F) -> BoxFuture<'static, Result<T>>
     where
         T: Send + 'static,
@@ -544,9 +557,10 @@ fn failed(what: &str, path: &Path, e: io::Error) -> Error {
             (ErrorKind::OutOfSpace, "; free some space and start again, nothing is lost")
         }
         io::ErrorKind::CrossesDevices => (ErrorKind::Unsupported, "; the folder must lie on one file system"),
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            (ErrorKind::Unsupported, "; a file is where a folder has to be")
-        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => (
+            ErrorKind::Unsupported,
+            "; a file is where a folder has to be: move it away, or name another folder",
+        ),
         // A failed fsync may have dropped the dirty pages: nobody knows what is on the disk.
         _ if what.starts_with("fsync") || e.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
             (ErrorKind::OutcomeUnknown, "")

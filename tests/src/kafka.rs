@@ -26,6 +26,7 @@ pub struct RealKafka {
 struct Node {
     id: usize,
     port: u16,
+    password_port: u16,
     folder: PathBuf,
     process: Mutex<Option<Child>>,
 }
@@ -79,8 +80,9 @@ impl RealKafka {
 
     fn try_start(nodes: usize, libs: &Path, settings: &[(&str, &str)]) -> Result<RealKafka, String> {
         let folder = Folder::create();
-        let ports = free_ports(2 * nodes);
-        let (brokers, controllers) = ports.split_at(nodes);
+        let ports = free_ports(3 * nodes);
+        let (brokers, rest) = ports.split_at(nodes);
+        let (controllers, passwords) = rest.split_at(nodes);
         let mut voters = String::new();
         for (i, port) in controllers.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
@@ -91,14 +93,16 @@ impl RealKafka {
             let id = i + 1;
             let home = folder.path().join(format!("node{id}"));
             fs::create_dir_all(home.join("data")).map_err(|e| e.to_string())?;
-            let mut properties = properties(id, nodes, brokers[i], controllers[i], &voters, &home);
+            let ports = (brokers[i], controllers[i], passwords[i]);
+            let mut properties = properties(id, nodes, ports, &voters, &home);
             // Of two lines with one key the last counts.
             for (key, value) in settings {
                 writeln!(properties, "{key}={value}").expect("a string takes it");
             }
             fs::write(home.join("server.properties"), properties).map_err(|e| e.to_string())?;
             format_storage(libs, &home)?;
-            list.push(Node { id, port: brokers[i], folder: home, process: Mutex::new(None) });
+            let (port, password_port) = (brokers[i], passwords[i]);
+            list.push(Node { id, port, password_port, folder: home, process: Mutex::new(None) });
         }
         let kafka = RealKafka { nodes: list, libs: libs.to_owned(), _folder: folder };
         for node in &kafka.nodes {
@@ -113,6 +117,28 @@ impl RealKafka {
     /// Where clients connect to.
     pub fn bootstrap_servers(&self) -> String {
         self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.port)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where clients connect to that name themselves (SASL_PLAINTEXT, PLAIN): `ada`, whose password is `lovelace`, may
+    /// do anything, `eve` with `polastri` what she was [allowed](Self::allow).
+    pub fn password_servers(&self) -> String {
+        self.nodes.iter().map(|n| format!("127.0.0.1:{}", n.password_port)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Allows a user what `kafka-acls.sh --add` takes, such as `--operation Read --topic orders`.
+    ///
+    /// # Panics
+    /// If the tool does not do it.
+    pub fn allow(&self, user: &str, what: &[&str]) {
+        let output = java(&self.libs, &self.nodes[0].folder.join("tool.log"))
+            .arg("org.apache.kafka.tools.AclCommand")
+            .args(["--bootstrap-server", &self.bootstrap_servers(), "--add"])
+            .args(["--allow-principal", &format!("User:{user}")])
+            .args(what)
+            .output()
+            .expect("java runs");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{text}");
     }
 
     /// Moves the offset of a group without members by Kafka's own tool, as `kafka-consumer-groups.sh` does.
@@ -290,10 +316,12 @@ pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     listeners.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()
 }
 
-fn properties(id: usize, nodes: usize, port: u16, controller: u16, voters: &str, home: &Path) -> String {
+/// `ports`: without a password, of the controller, with one.
+fn properties(id: usize, nodes: usize, ports: (u16, u16, u16), voters: &str, home: &Path) -> String {
+    let (port, controller, password_port) = ports;
     let replicas = nodes.min(3);
     let in_sync = if nodes < 3 { 1 } else { 2 };
-    let listeners = format!("PLAINTEXT://127.0.0.1:{port}");
+    let listeners = format!("PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{password_port}");
     let mut text = String::new();
     let mut set = |key: &str, value: &dyn std::fmt::Display| {
         writeln!(text, "{key}={value}").expect("a string takes it");
@@ -305,7 +333,16 @@ fn properties(id: usize, nodes: usize, port: u16, controller: u16, voters: &str,
     set("inter.broker.listener.name", &"PLAINTEXT");
     set("listeners", &format!("{listeners},CONTROLLER://127.0.0.1:{controller}"));
     set("advertised.listeners", &listeners);
-    set("listener.security.protocol.map", &"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT");
+    set(
+        "listener.security.protocol.map",
+        &"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+    );
+    set("sasl.enabled.mechanisms", &"PLAIN");
+    let users = "org.apache.kafka.common.security.plain.PlainLoginModule required user_ada=\"lovelace\" \
+                 user_eve=\"polastri\";";
+    set("listener.name.sasl_plaintext.plain.sasl.jaas.config", &users);
+    set("authorizer.class.name", &"org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+    set("super.users", &"User:ANONYMOUS;User:ada");
     set("log.dirs", &home.join("data").display());
     set("num.network.threads", &2);
     set("num.io.threads", &4);

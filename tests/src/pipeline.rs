@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +59,41 @@ impl Pipeline {
         self.start_command("replay", options, failpoint)
     }
 
+    /// Starts `gristmill run` with that in its environment.
+    pub fn start_with(&self, variable: &str, value: impl AsRef<std::ffi::OsStr>) -> Running {
+        self.start_edited("run", |command| {
+            command.env(variable, value.as_ref());
+        })
+    }
+
+    /// Starts `gristmill run`, whose files cannot become larger than that, as if the disk were full then.
+    pub fn start_on_small_disk(&self, bytes: u64) -> Running {
+        self.start_edited("run", |command| {
+            // SAFETY: both calls may be made between fork and exec, and touch the child alone.
+            unsafe {
+                command.pre_exec(move || {
+                    // An ignored signal stays ignored over exec: writing fails instead.
+                    libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+                    match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+                        0 => Ok(()),
+                        _ => Err(std::io::Error::last_os_error()),
+                    }
+                });
+            }
+        })
+    }
+
     fn start_command(&self, name: &str, options: &[&str], failpoint: Option<&str>) -> Running {
+        self.start_edited(name, |command| {
+            command.args(options);
+            if let Some(failpoint) = failpoint {
+                command.env("GRISTMILL_FAILPOINT", failpoint);
+            }
+        })
+    }
+
+    fn start_edited(&self, name: &str, edit: impl FnOnce(&mut Command)) -> Running {
         let number = self.started.get();
         self.started.set(number + 1);
         let log = self.folder.join(format!("run-{number}.log"));
@@ -68,15 +102,12 @@ impl Pipeline {
         command
             .arg(name)
             .arg(self.file())
-            .args(options)
             .env("GRISTMILL_LOG", "info,gristmill_pipeline=debug")
             .env_remove("GRISTMILL_FAILPOINT")
             .stdin(Stdio::null())
             .stdout(log_file.try_clone().expect("a second handle"))
             .stderr(log_file);
-        if let Some(failpoint) = failpoint {
-            command.env("GRISTMILL_FAILPOINT", failpoint);
-        }
+        edit(&mut command);
         Running { child: command.spawn().expect("the command starts"), log }
     }
 

@@ -12,6 +12,7 @@ use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaSt
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::interleave::interleave_record_batch;
+use serde_json::Value;
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
 use crate::error::{Error, ErrorKind, Result};
@@ -117,9 +118,11 @@ impl AvroDecoder {
         }
         let made = AvroSchemaGraph::parse(schema, []).and_then(|graph| {
             let decoder = arrow_avro(&graph.text, &self.reader.text).map_err(|e| {
+                let field = culprit(&graph.text, &self.reader.text);
+                let field = field.map(|name| format!("field `{name}`: ")).unwrap_or_default();
                 Error::new(
                     ErrorKind::IncompatibleSchema,
-                    format!("it cannot be read with the reader schema: {e}"),
+                    format!("it cannot be read with the reader schema: {field}{e}"),
                 )
             })?;
             // Arrow's types decide in the end: a column must have one type for every writer.
@@ -396,6 +399,27 @@ fn arrow_avro(writer: &str, reader: &str) -> Result<ArrowAvro, String> {
         .with_batch_size(i32::MAX as usize)
         .build_decoder()
         .map_err(|e| e.to_string())
+}
+
+/// The first field that is at fault by itself: arrow-avro does not name it.
+fn culprit(writer: &str, reader: &str) -> Option<String> {
+    let mut writer: Value = serde_json::from_str(writer).ok()?;
+    let mut reader: Value = serde_json::from_str(reader).ok()?;
+    let (written, read) = (writer.get_mut("fields")?.take(), reader.get_mut("fields")?.take());
+    let alone = |record: &Value, field: &Value| {
+        let mut record = record.clone();
+        record["fields"] = Value::Array(vec![field.clone()]);
+        record.to_string()
+    };
+    let is_sound = |schema: &str| arrow_avro(schema, schema).is_ok();
+    read.as_array()?.iter().find_map(|field| {
+        let name = field.get("name")?.as_str()?;
+        let other = written.as_array()?.iter().find(|other| other["name"] == name)?;
+        let (writer, reader) = (alone(&writer, other), alone(&reader, field));
+        // A type may be defined in a field before: then it is not a schema by itself, and proves nothing.
+        let at_fault = arrow_avro(&writer, &reader).is_err() && is_sound(&writer) && is_sound(&reader);
+        at_fault.then(|| name.to_owned())
+    })
 }
 
 /// Refuses unions that no column can hold.

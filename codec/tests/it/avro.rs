@@ -187,7 +187,9 @@ fn a_writer_schema_that_cannot_be_read_costs_only_its_own_rows() {
     let error = decoder.add_writer_schema(3, other).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IncompatibleSchema);
     assert!(
-        error.to_string().starts_with("writer schema 3: it cannot be read with the reader schema"),
+        error
+            .to_string()
+            .starts_with("writer schema 3: it cannot be read with the reader schema: field `id`: "),
         "{error}"
     );
     let bad = encode(3, other, record(&[("id", Value::String("x".into()))]));

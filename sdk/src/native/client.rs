@@ -319,7 +319,7 @@ unsafe extern "C" fn on_error(
 ) {
     // SAFETY: librdkafka passes its own handle, a NUL-terminated text and our opaque.
     unsafe {
-        let mut detail = CStr::from_ptr(reason).to_string_lossy().into_owned();
+        let mut detail = without_timing(&CStr::from_ptr(reason).to_string_lossy()).to_owned();
         let mut code = Code(code);
         let mut kind = kind_of(code);
         if code == Code::FATAL {
@@ -330,6 +330,14 @@ unsafe extern "C" fn on_error(
         }
         let error = Error::new(kind, "talk to the cluster", detail).with_code(code.0);
         notebook(opaque).lock().push_back(Noted::Error(error));
+    }
+}
+
+/// Without the end `(after 3ms in state CONNECT, 1 identical error(s) suppressed)`, which tells nobody anything.
+fn without_timing(reason: &str) -> &str {
+    match reason.rfind(" (after ") {
+        Some(at) if reason[at..].contains("in state ") => &reason[..at],
+        _ => reason,
     }
 }
 

@@ -1,6 +1,7 @@
 //! End-to-end tests against a real Apache Kafka.
 
 mod audit;
+mod bad_days;
 mod exits;
 mod faults;
 mod readers;
