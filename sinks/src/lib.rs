@@ -116,8 +116,8 @@ pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
 pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
-    Finding, FindingKind, LedgerRef, LedgerReport, SweepReport, VerifyReport, known_topic_ids, list_ledgers,
-    read_entries, sweep_orphans, verify, verify_ledger,
+    BrokenLedger, Finding, FindingKind, LedgerRef, LedgerReport, Ledgers, SweepReport, VerifyReport,
+    known_topic_ids, list_ledgers, read_entries, survey_ledgers, sweep_orphans, verify, verify_ledger,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};
