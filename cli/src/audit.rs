@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use gristmill_pipeline::{Checked, TimeSpan, shell_word};
+use gristmill_pipeline::{Checked, Commands, TimeSpan, quoted, shell_word};
 use gristmill_sinks::{AuditFinding, AuditKind, AuditReport, AuditScope, PartitionAudit};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -20,7 +20,9 @@ use crate::exit::Exit;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Safe beside a running pipeline; nothing is changed. Exits with 3 if something does not add up, and says for each
-finding the one command that helps. Rows are compared by their columns `_kafka_partition`, `_kafka_offset` and
+finding the one command that helps, if there is one: to delete a file only where all of its rows stand elsewhere.
+A published file that is gone is a difference, also if somebody deleted it on purpose (`ledger verify` only names
+it). Rows are compared by their columns `_kafka_partition`, `_kafka_offset` and
 `_kafka_sub`; without them (`kafka_columns: false`) they are counted only.")]
 pub(crate) struct Args {
     /// The pipeline file.
@@ -64,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     if args.json {
         println!("{}", as_json(args, &report, &findings));
     } else {
-        print(&report, &findings);
+        print(checked.commands(), &report, &findings);
     }
     if report.is_clean() {
         return Ok(());
@@ -84,24 +86,22 @@ fn progress() -> ProgressBar {
     bar
 }
 
-/// The one command that helps.
+/// The one command that helps, where one does.
 fn command(checked: &Checked, finding: &AuditFinding) -> Option<String> {
-    let file = checked.file_word();
     match (&finding.kind, &finding.range) {
-        (AuditKind::Pending, _) => None,
-        (AuditKind::Overlap | AuditKind::Unreadable, _) => Some(format!("gristmill ledger verify {file}")),
-        (_, Some(range)) => Some(format!(
-            "gristmill replay {file} --topic {} --partition {} --from {} --to {} --into repair-{}-{}",
-            range.topic, range.partition, range.first, range.next, range.partition, range.first
-        )),
+        (AuditKind::Pending | AuditKind::BeforeLedger, _) => None,
+        (AuditKind::Overlap | AuditKind::Unreadable, _) => Some(checked.commands().verify(None)),
+        (_, Some(range)) => {
+            let commands = checked.commands().partition(&range.topic, range.partition);
+            Some(commands.replay(range.first, range.next))
+        }
+        // Never for a file that may be the only copy of a row.
+        (_, None) if !finding.redundant => None,
         (_, None) => {
             let files = &checked.pipeline.sink.files;
             Some(match (&files.folder, &files.gcs) {
                 (Some(folder), _) => {
-                    format!(
-                        "rm {}",
-                        shell_word(&checked.path(folder).join(&finding.object).display().to_string())
-                    )
+                    format!("rm {}", quoted(&checked.path(folder).join(&finding.object)))
                 }
                 (None, Some(gcs)) => {
                     let object = format!("gs://{}/{}", gcs.bucket, finding.object);
@@ -135,7 +135,7 @@ fn as_json(
     })
 }
 
-fn print(report: &AuditReport, findings: &[(&AuditFinding, Option<String>)]) {
+fn print(commands: Commands<'_>, report: &AuditReport, findings: &[(&AuditFinding, Option<String>)]) {
     if report.partitions.is_empty() {
         println!("nothing was sealed in that time");
     } else {
@@ -169,12 +169,18 @@ fn print(report: &AuditReport, findings: &[(&AuditFinding, Option<String>)]) {
         println!("and {} more findings", report.more_findings);
     }
     if report.is_clean() && !report.partitions.is_empty() {
-        println!("every offset is accounted for, and every file is what was published");
+        match report.partitions.iter().map(|a| a.given_up).sum::<u64>() {
+            0 => println!("every offset is accounted for, and every file is what was published"),
+            n => println!(
+                "every offset is accounted for but {n} that operators gave up (`{}`), and every file is what was published",
+                commands.log()
+            ),
+        }
     }
 }
 
 fn table(partitions: &[PartitionAudit]) {
-    const HEADS: [&str; 9] = [
+    const HEADS: [&str; 10] = [
         "partition",
         "offsets",
         "records",
@@ -184,8 +190,9 @@ fn table(partitions: &[PartitionAudit]) {
         "rejected",
         "undecodable",
         "without record",
+        "given up",
     ];
-    let lines: Vec<[String; 9]> = partitions
+    let lines: Vec<[String; 10]> = partitions
         .iter()
         .map(|a| {
             [
@@ -198,11 +205,12 @@ fn table(partitions: &[PartitionAudit]) {
                 a.counts.rejected_total().to_string(),
                 a.counts.undecodable.to_string(),
                 a.without_record.to_string(),
+                a.given_up.to_string(),
             ]
         })
         .collect();
     let width = |i: usize| lines.iter().map(|l| l[i].len()).chain([HEADS[i].len()]).max().unwrap_or_default();
-    let row = |cells: [&str; 9]| {
+    let row = |cells: [&str; 10]| {
         let cells: Vec<_> = cells
             .iter()
             .enumerate()

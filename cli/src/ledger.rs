@@ -8,8 +8,8 @@ mod skip;
 
 use std::path::{Path, PathBuf};
 
-use gristmill_pipeline::ReplayName;
-use gristmill_sinks::{Counts, LedgerRef, PartitionId, Rejects, SinkConfig};
+use gristmill_pipeline::{Checked, Commands, ReplayName};
+use gristmill_sinks::{Counts, FindingKind, LedgerRef, Ledgers, PartitionId, Rejects, SinkConfig};
 
 use crate::exit::Exit;
 
@@ -35,8 +35,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         replay: Option<ReplayName>,
     },
-    /// Check that ranges follow each other without gap or overlap, and that every file is there, whole and
-    /// unchanged. Reads every file once and changes nothing; exits with 3 if something is wrong.
+    /// Check that ranges follow each other without gap or overlap, and that the files are whole and unchanged. Reads
+    /// every file once and changes nothing; exits with 3 if something is wrong. A published file that is gone is named
+    /// and is no reason for that, since it may have been deleted on purpose: for `audit` it is a difference.
     Verify {
         /// The pipeline file.
         file: PathBuf,
@@ -76,13 +77,41 @@ pub(crate) struct Place {
 
 impl Place {
     /// Those that there are.
-    async fn ledgers(&self, config: &SinkConfig) -> Result<Vec<LedgerRef>, Exit> {
-        let mut ledgers = gristmill_sinks::list_ledgers(config).await.map_err(Exit::failed)?;
-        ledgers.retain(|l| {
-            self.topic.as_ref().is_none_or(|t| *t == l.id.topic)
-                && self.partition.is_none_or(|p| p == l.id.partition)
-        });
+    async fn ledgers(&self, config: &SinkConfig) -> Result<Ledgers, Exit> {
+        let mut ledgers = gristmill_sinks::survey_ledgers(config).await.map_err(Exit::failed)?;
+        let is_it = |topic: &str, partition: Option<i32>| {
+            self.topic.as_ref().is_none_or(|only| *only == topic)
+                && self.partition.is_none_or(|only| partition.is_none_or(|p| p == only))
+        };
+        ledgers.whole.retain(|l| is_it(&l.id.topic, Some(l.id.partition)));
+        ledgers.broken.retain(|b| is_it(&b.topic, b.partition));
         Ok(ledgers)
+    }
+}
+
+/// Refuses to change a ledger of another pipeline, whose dead letters and group the file does not know.
+fn of_this_pipeline(checked: &Checked, ledger: &LedgerRef) -> Result<(), Exit> {
+    let (theirs, ours) = (&ledger.id.pipeline, &checked.pipeline.name);
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Exit::mistake(format!(
+        "the ledger of {}-{} belongs to the pipeline {theirs:?}, and {} is of {ours:?}: nothing was changed; use the file \
+         with `name: {}`",
+        ledger.id.topic,
+        ledger.id.partition,
+        checked.file.display(),
+        theirs.escape_debug()
+    )))
+}
+
+/// With the command that goes on where lost files hold an operation up.
+fn held_up(error: &gristmill_sinks::Error, commands: Commands<'_>) -> Exit {
+    match error.kind() {
+        gristmill_sinks::ErrorKind::Changed => {
+            Exit::failed(format!("{error}\n  to go on without it: `{}`", commands.accept_missing()))
+        }
+        _ => Exit::failed(error),
     }
 }
 
@@ -105,7 +134,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
         }
         Command::Verify { file, replay } => {
             let config = open(file, replay.as_ref())?;
-            runtime.block_on(verify(&config))
+            runtime.block_on(verify(&config, &Commands::of(file), Gone::IsNews))
         }
         Command::Skip(args) => runtime.block_on(skip::run(args)),
         Command::Reset(args) => runtime.block_on(reset::run(args)),
@@ -150,7 +179,16 @@ struct Chosen<'a> {
 
 async fn list(config: &SinkConfig, chosen: &Chosen<'_>) -> gristmill_sinks::Result<()> {
     let mut shown = 0;
-    for ledger in gristmill_sinks::list_ledgers(config).await? {
+    let ledgers = gristmill_sinks::survey_ledgers(config).await?;
+    for broken in &ledgers.broken {
+        if chosen.topic.is_none_or(|t| t == broken.topic)
+            && chosen.partition.is_none_or(|p| broken.partition.is_none_or(|at| at == p))
+        {
+            shown += 1;
+            println!("{}", broken.text);
+        }
+    }
+    for ledger in ledgers.whole {
         let id = &ledger.id;
         if chosen.topic.is_some_and(|t| t != id.topic) || chosen.partition.is_some_and(|p| p != id.partition)
         {
@@ -205,14 +243,28 @@ async fn list(config: &SinkConfig, chosen: &Chosen<'_>) -> gristmill_sinks::Resu
     Ok(())
 }
 
-pub(crate) async fn verify(config: &SinkConfig) -> Result<(), Exit> {
+/// What a published file that is gone counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Users may delete files.
+    IsNews,
+    IsDifference,
+}
+
+pub(crate) async fn verify(config: &SinkConfig, commands: &Commands<'_>, gone: Gone) -> Result<(), Exit> {
+    let is_problem = |kind: FindingKind| {
+        kind.is_problem() || (gone == Gone::IsDifference && kind == FindingKind::MissingFile)
+    };
     let report = gristmill_sinks::verify(config).await.map_err(Exit::failed)?;
-    if report.ledgers.is_empty() {
+    for broken in &report.broken {
+        println!("FAIL {}", broken.text);
+    }
+    if report.ledgers.is_empty() && report.broken.is_empty() {
         println!("no partition has a ledger yet: there is nothing to verify");
     }
     for ledger in &report.ledgers {
         let id = &ledger.ledger.id;
-        let problems = ledger.findings.iter().filter(|f| f.kind.is_problem()).count();
+        let problems = ledger.findings.iter().filter(|f| is_problem(f.kind)).count();
         println!(
             "{} {}-{}: {} entries to offset {}, {} files, {} rows, {} bytes, {} dead letters",
             if problems == 0 { "ok  " } else { "FAIL" },
@@ -227,8 +279,10 @@ pub(crate) async fn verify(config: &SinkConfig) -> Result<(), Exit> {
         );
         if ledger.skips > 0 {
             println!(
-                "     {} offsets were given up in {} entries: see `gristmill ledger log`",
-                ledger.skipped_offsets, ledger.skips
+                "     {} offsets were given up in {} entries: see `{}`",
+                ledger.skipped_offsets,
+                ledger.skips,
+                commands.log()
             );
         }
         for finding in &ledger.findings {
@@ -244,7 +298,8 @@ pub(crate) async fn verify(config: &SinkConfig) -> Result<(), Exit> {
             report.foreign_count - report.foreign.len() as u64
         );
     }
-    if report.is_sound() {
+    let kinds = report.ledgers.iter().flat_map(|l| &l.findings).map(|f| f.kind);
+    if report.is_sound() && !kinds.into_iter().any(is_problem) {
         Ok(())
     } else {
         Err(Exit::difference("the ledger and the files do not agree; nothing was changed"))

@@ -140,3 +140,75 @@ fn tokio_runtime() -> Result<tokio::runtime::Runtime, Exit> {
         .build()
         .map_err(|e| Exit::failed(format!("cannot start threads: {e}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+    use gristmill_pipeline::Commands;
+
+    use super::*;
+
+    /// The words of a line as a shell reads them.
+    fn words(line: &str) -> Vec<String> {
+        let output =
+            std::process::Command::new("sh").arg("-c").arg(format!("printf '%s\\n' {line}")).output();
+        let output = output.expect("sh starts");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+    }
+
+    fn parse(line: &str) -> Cli {
+        Cli::try_parse_from(words(line)).unwrap_or_else(|e| panic!("{line}\n{e}"))
+    }
+
+    #[test]
+    fn every_command_line_that_is_printed_is_one() {
+        for file in ["orders.yaml", "-x.yaml", "it's $HOME/`a`.yaml", "--yes"] {
+            for topic in ["orders", "-t", "--to", "A.b", "_", &"Long.Name".repeat(27)] {
+                let commands = Commands::of(Path::new(file)).partition(topic, 3);
+                let name = "again".parse().unwrap();
+                for line in [
+                    commands.run(),
+                    commands.check(),
+                    commands.list(),
+                    commands.list_replay(&name),
+                    commands.verify(None),
+                    commands.verify(Some(&name)),
+                    commands.log(),
+                ] {
+                    let parsed = format!("{:?}", parse(&line));
+                    assert!(parsed.contains(file.trim_start_matches('-')), "{line}: {parsed}");
+                }
+                for line in [
+                    commands.skip(9),
+                    commands.skip(9) + " --yes",
+                    commands.reset(),
+                    commands.accept_missing(),
+                    commands.accept_missing() + " --yes",
+                    commands.replay(5, 9),
+                    commands.replay(0, i64::MAX),
+                ] {
+                    let parsed = format!("{:?}", parse(&line));
+                    assert!(parsed.contains(&format!("{topic:?}")), "{line}: {parsed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_a_command_line() {
+        let mut examples = 0;
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().map(str::trim).filter(|line| line.starts_with("gristmill ")) {
+                parse(line);
+                examples += 1;
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+        assert!(examples >= 3, "{examples}");
+    }
+}

@@ -1,14 +1,17 @@
 //! `gristmill replay`.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gristmill_pipeline::{Ended, Metrics, Pipeline, ReplayName, ReplayProgress, ReplayRequest, When};
+use gristmill_pipeline::{
+    Checked, Ended, Metrics, Pipeline, ReplayName, ReplayProgress, ReplayRequest, When,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::Exit;
+use crate::ledger::Gone;
 
 /// How often a bar moves, and how often a line is logged where there is no terminal.
 const BAR: Duration = Duration::from_millis(100);
@@ -79,8 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
         let _ = shown.await;
         let ended = ended?;
         if progress.is_complete() {
-            return summary(&gristmill_pipeline::ledger_of(&checked.replay(&args.into)?)?, &progress, args)
-                .await;
+            let ledger = gristmill_pipeline::ledger_of(&checked.replay(&args.into)?)?;
+            return summary(&ledger, &progress, &checked, &args.into).await;
         }
         let (read, all) = progress.offsets();
         let stopped =
@@ -147,7 +150,8 @@ impl Drop for Bar {
 async fn summary(
     ledger: &gristmill_sinks::SinkConfig,
     progress: &ReplayProgress,
-    args: &Args,
+    checked: &Checked,
+    name: &ReplayName,
 ) -> Result<(), Exit> {
     let counts = crate::ledger::counts(ledger).await.map_err(Exit::failed)?;
     for p in progress.partitions() {
@@ -165,13 +169,10 @@ async fn summary(
             None => println!("{at}: offsets {} to {}: nothing", p.first, p.end),
         }
     }
-    crate::ledger::verify(ledger).await?;
-    println!("{}", done(&args.file, &args.into));
+    // Nobody has had a reason yet to delete files of it.
+    crate::ledger::verify(ledger, &checked.commands(), Gone::IsDifference).await?;
+    println!("The range is replayed. To look at it: {}", checked.commands().list_replay(name));
     Ok(())
-}
-
-fn done(file: &Path, name: &ReplayName) -> String {
-    format!("The range is replayed. To look at it: gristmill ledger ls {} --replay {name}", file.display())
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use gristmill_sinks::{FileEntry, PartitionId};
 
-use crate::check::Checked;
+use crate::commands::Commands;
 use crate::error::{Error, ErrorKind};
-use crate::group_offset::Author;
+use crate::group_offset::{Author, Span};
 
 /// Where a stop happened.
 #[derive(Clone, Copy, Debug)]
@@ -23,54 +23,24 @@ impl<'a> Place<'a> {
         Place { file, topic: &id.topic, partition: id.partition }
     }
 
-    /// A command line for this partition, ready to be pasted.
-    fn command(&self, command: &str, options: &str) -> String {
-        let space = if options.is_empty() { "" } else { " " };
-        format!(
-            "`gristmill {command} {} --topic {} --partition {}{space}{options}`",
-            quoted(self.file),
-            self.topic,
-            self.partition
-        )
+    fn commands(&self) -> Commands<'a> {
+        Commands::of(self.file).partition(self.topic, self.partition)
     }
 
-    fn skip(&self, to: i64, options: &str) -> String {
-        self.command("ledger skip", format!("--to {to} {options}").trim_end())
+    fn skip(&self, to: i64) -> String {
+        format!("`{}`", self.commands().skip(to))
     }
 
     fn reset(&self) -> String {
-        self.command("ledger reset", "")
+        format!("`{}`", self.commands().reset())
     }
 
     fn replay(&self, from: i64, to: i64) -> String {
-        self.command("replay", &format!("--from {from} --to {to} --into NAME"))
+        format!("`{}`", self.commands().replay(from, to))
     }
 
     fn run(&self) -> String {
-        format!("`gristmill run {}`", quoted(self.file))
-    }
-}
-
-/// A text as one word of a shell.
-pub fn shell_word(text: &str) -> String {
-    let plain =
-        |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@' | '=');
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// A path as one word of a shell that is not taken for an option.
-pub(crate) fn quoted(path: &Path) -> String {
-    let dot = if path.as_os_str().as_encoded_bytes().starts_with(b"-") { "./" } else { "" };
-    shell_word(&format!("{dot}{}", path.display()))
-}
-
-impl Checked {
-    /// The path of the file as one word of a shell, for commands that are printed.
-    pub fn file_word(&self) -> String {
-        quoted(&self.file)
+        format!("`{}`", self.commands().run())
     }
 }
 
@@ -86,16 +56,29 @@ fn safe(next: i64) -> String {
     format!("everything below offset {next} is published and safe")
 }
 
+/// What another pipeline called itself in the group's metadata, which anybody can write.
+fn pipeline(name: &str) -> String {
+    format!("the pipeline `{}`", name.escape_debug())
+}
+
 /// The group's offset is neither the ledger's end nor ours.
-pub(crate) fn moved(at: Place<'_>, committed: i64, next: i64, by: &Author) -> Error {
+pub(crate) fn moved(at: Place<'_>, committed: i64, ledger: Span, by: &Author) -> Error {
+    let Span { start, next, .. } = ledger;
     let who = match by {
-        Author::Other(pipeline) => format!("by the pipeline `{pipeline}`, which shares the group"),
+        Author::Other(name) => format!("by {}, which shares the group", pipeline(name)),
         _ => "by hand or by another consumer".to_owned(),
+    };
+    let is_safe = match start {
+        0 => safe(next),
+        _ if start == next => "nothing of it is published yet".to_owned(),
+        _ => format!(
+            "everything from offset {start}, where the ledger begins, to {} is published and safe",
+            next - 1
+        ),
     };
     let found = format!(
         "the group's offset was moved {who}: it is {committed}, the ledger ends at {next}; nothing was read or written, \
-         and {}",
-        safe(next)
+         and {is_safe}"
     );
     let reset = at.reset();
     let meant = if committed > next {
@@ -104,18 +87,39 @@ pub(crate) fn moved(at: Place<'_>, committed: i64, next: i64, by: &Author) -> Er
              to give them up: {}\n  \
              if it was not meant: {reset}",
             offsets(next, committed),
-            at.skip(committed, "")
+            at.skip(committed)
         )
     } else {
+        let mut written = Vec::new();
+        if committed < start {
+            written.push(format!("{}, which lie before this ledger", offsets(committed, start)));
+        }
+        if next > start {
+            written.push(format!("{} a second time", offsets(committed.max(start), next)));
+        }
         format!(
-            "going on at {committed} would write {} a second time\n  \
-             to have them written again elsewhere: {}, and then the next command\n  \
+            "going on at {committed} would write {}\n  \
+             to have them written elsewhere: {}, and then the next command\n  \
              if it was not meant: {reset}",
-            offsets(committed, next),
+            written.join(", and "),
             at.replay(committed, next)
         )
     };
     Error::new(ErrorKind::Source, format!("{found}. From here {meant}"))
+}
+
+/// There is no ledger yet, and the group is where another pipeline has come to.
+pub(crate) fn group_of_another(at: Place<'_>, committed: i64, name: &str) -> Error {
+    let text = format!(
+        "there is no ledger of the partition yet, and the group's offset {committed} was committed by {}: two pipelines that \
+         share a group take each other's partitions, and each would lose what the other has read; nothing was read or \
+         written. A start at offset {committed} is right only if this pipeline takes that one's place\n  \
+         if both are to run: name another `source.kafka.group`\n  \
+         if this one was renamed, or replaces the other: {}, which begins a ledger at offset {committed}",
+        pipeline(name),
+        at.reset()
+    );
+    Error::new(ErrorKind::Source, text)
 }
 
 /// Our commit is beyond the ledger's end.
@@ -155,10 +159,10 @@ pub(crate) fn out_of_range(at: Place<'_>, next: i64, earliest: i64, end: i64) ->
     let text = if next < earliest {
         format!(
             "retention has removed {} before they were read; {}. They are lost to this pipeline whatever is done\n  \
-             to go on at the earliest record: {}",
+             to go on at the earliest record: `{} --yes`",
             offsets(next, earliest),
             safe(next),
-            at.skip(earliest, "--yes")
+            at.commands().skip(earliest)
         )
     } else if next > end {
         format!(
@@ -190,16 +194,57 @@ pub(crate) fn lost_file(at: Place<'_>, entry: (i64, i64), file: &FileEntry) -> E
     let text = format!(
         "{} ({} rows of {}) was sealed and is gone before it was published; nothing was read or written, and {}. Going on \
          would lose these rows from the files\n  \
-         to go on without them: {}\n  \
+         to go on without them: `{} --yes`\n  \
          to have the range written again elsewhere, from the topic: {}",
         file.final_name,
         file.rows,
         offsets(entry.0, entry.1),
         safe(entry.0),
-        at.command("ledger repair", "--accept-missing --yes"),
+        at.commands().accept_missing(),
         at.replay(entry.0, entry.1)
     );
     Error::new(ErrorKind::Sink, text)
+}
+
+/// As [`lost_file`], of a replay: what it has published is not the range.
+pub(crate) fn replay_lost_file(entry: (i64, i64), file: &FileEntry) -> Error {
+    let text = format!(
+        "{} ({} rows of {}) was sealed by the replay and is gone before it was published; nothing was read or written, and \
+         the live pipeline is not concerned. The replay cannot be trusted any more: replay the range again under another \
+         name, and delete the folders of this one",
+        file.final_name,
+        file.rows,
+        offsets(entry.0, entry.1)
+    );
+    Error::new(ErrorKind::Sink, text)
+}
+
+/// As [`out_of_range`], of a replay of the offsets up to `until`. The live pipeline's ledger has nothing to do with it.
+pub(crate) fn replay_out_of_range(at: Place<'_>, next: i64, until: i64, earliest: i64, end: i64) -> Error {
+    let stays = format!("what the replay has published of its range, below offset {next}, stays");
+    let text = if next < earliest {
+        let left = match earliest < until {
+            true => format!("to replay what is left, under another name: {}", at.replay(earliest, until)),
+            false => "nothing is left of the range in this partition".to_owned(),
+        };
+        format!(
+            "retention has removed {} of the range before they were replayed, and {stays}\n  {left}",
+            offsets(next, earliest.min(until))
+        )
+    } else if next > end {
+        format!(
+            "the replay is at offset {next}, and the partition ends at {end}: the topic has lost records (a leader election \
+             that was not clean), or this is another cluster; {stays}\n  \
+             if the cluster is the wrong one: mend `source.kafka.bootstrap_servers`, and run the same command again"
+        )
+    } else {
+        format!(
+            "Kafka refuses to read at offset {next}, though the partition has offsets {earliest} to {}; {stays}. Nothing is \
+             lost by running the same command again",
+            end.saturating_sub(1)
+        )
+    };
+    Error::new(ErrorKind::Source, text)
 }
 
 /// The topic was deleted and created again while it was read.
@@ -221,12 +266,16 @@ mod tests {
         Place { file: Path::new("my pipelines/orders.yaml"), topic: "orders", partition: 3 }
     }
 
+    fn ledger(start: i64, next: i64) -> Span {
+        Span { start, next, is_young: false }
+    }
+
     const FILE: &str = "'my pipelines/orders.yaml'";
 
     #[test]
     fn an_offset_that_was_moved_forward_names_what_would_be_lost_and_both_commands() {
         assert_eq!(
-            moved(at(), 120, 100, &Author::Unmarked).to_string(),
+            moved(at(), 120, ledger(0, 100), &Author::Unmarked).to_string(),
             format!(
                 "the group's offset was moved by hand or by another consumer: it is 120, the ledger ends at 100; nothing was \
                  read or written, and everything below offset 100 is published and safe. From here going on at 120 would \
@@ -239,12 +288,67 @@ mod tests {
 
     #[test]
     fn an_offset_that_was_moved_backward_names_what_would_be_doubled_and_both_commands() {
-        let text = moved(at(), 99, 100, &Author::Other("b".into())).to_string();
+        let text = moved(at(), 99, ledger(0, 100), &Author::Other("b".into())).to_string();
         assert!(text.contains("by the pipeline `b`, which shares the group: it is 99"), "{text}");
         assert!(text.contains("would write offset 99 a second time"), "{text}");
-        let replay =
-            format!("`gristmill replay {FILE} --topic orders --partition 3 --from 99 --to 100 --into NAME`");
+        let replay = format!(
+            "`gristmill replay {FILE} --topic orders --partition 3 --from 99 --to 100 --into again-orders-3-99`"
+        );
         assert!(text.contains(&replay) && text.contains("ledger reset"), "{text}");
+    }
+
+    #[test]
+    fn offsets_before_the_ledger_are_not_said_to_be_written_or_safe() {
+        let text = moved(at(), 10, ledger(40, 100), &Author::Unmarked).to_string();
+        for part in [
+            "everything from offset 40, where the ledger begins, to 99 is published and safe",
+            "would write offsets 10 to 39 (30 of them), which lie before this ledger, and offsets 40 to 99 (60 of them) a \
+             second time",
+            "--from 10 --to 100 --into again-orders-3-10`",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        let text = moved(at(), 10, ledger(40, 40), &Author::Unmarked).to_string();
+        assert!(text.contains("nothing of it is published yet") && !text.contains("a second time"), "{text}");
+    }
+
+    #[test]
+    fn what_strangers_wrote_into_the_group_is_printed_without_its_control_characters() {
+        let by = "b\u{1b}[2J\n`rm`";
+        for text in [
+            moved(at(), 99, ledger(0, 100), &Author::Other(by.into())).to_string(),
+            group_of_another(at(), 99, by).to_string(),
+        ] {
+            assert!(text.contains(r"the pipeline `b\u{1b}[2J\n`rm``"), "{text}");
+            assert!(!text.contains('\u{1b}'), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_another_pipeline_names_it_and_both_ways_out() {
+        let text = group_of_another(at(), 70, "old").to_string();
+        assert!(text.contains("the group's offset 70 was committed by the pipeline `old`"), "{text}");
+        assert!(text.contains("name another `source.kafka.group`"), "{text}");
+        assert!(
+            text.contains(&format!("`gristmill ledger reset {FILE} --topic orders --partition 3`")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_replay_that_retention_overtakes_leaves_the_live_ledger_alone() {
+        let text = replay_out_of_range(at(), 10, 30, 15, 40).to_string();
+        assert!(
+            text.starts_with("retention has removed offsets 10 to 14 (5 of them) of the range"),
+            "{text}"
+        );
+        assert!(text.contains("--from 15 --to 30 --into again-orders-3-15`"), "{text}");
+        let text = replay_out_of_range(at(), 10, 30, 35, 40).to_string();
+        assert!(text.contains("offsets 10 to 29 (20 of them)") && text.contains("nothing is left"), "{text}");
+        for (next, earliest, end) in [(10, 15, 40), (10, 35, 40), (50, 15, 40), (20, 15, 40)] {
+            let text = replay_out_of_range(at(), next, 60, earliest, end).to_string();
+            assert!(!text.contains("gristmill ledger") && !text.contains("gristmill run"), "{text}");
+        }
     }
 
     #[test]
@@ -255,7 +359,7 @@ mod tests {
         assert!(text.ends_with("--partition 3 --to 15 --yes`"), "{text}");
         let text = out_of_range(at(), 50, 15, 40).to_string();
         assert!(text.contains("ends at offset 50, and the partition at 40"), "{text}");
-        assert!(text.contains("--from 40 --to 50 --into NAME"), "{text}");
+        assert!(text.contains("--from 40 --to 50 --into again-orders-3-40"), "{text}");
     }
 
     #[test]
@@ -263,12 +367,5 @@ mod tests {
         let text = created_again(at(), 70).to_string();
         assert!(text.contains("of the old one everything below offset 70 is published and safe"), "{text}");
         assert!(text.ends_with(&format!("`gristmill run {FILE}`")), "{text}");
-    }
-
-    #[test]
-    fn a_path_is_one_word_of_the_shell() {
-        assert_eq!(quoted(Path::new("a/b-c.yaml")), "a/b-c.yaml");
-        assert_eq!(quoted(Path::new("it's $HOME.yaml")), r"'it'\''s $HOME.yaml'");
-        assert_eq!(quoted(Path::new("-x.yaml")), "./-x.yaml");
     }
 }

@@ -1,11 +1,11 @@
 //! The pipeline's consumer group, from outside of it.
 
 use gristmill::{GroupOffset, GroupOffsets};
-use gristmill_sinks::{LedgerRef, SinkConfig};
+use gristmill_sinks::{BrokenLedger, LedgerRef, SinkConfig};
 
 use crate::check::Checked;
 use crate::error::{Error, ErrorKind};
-use crate::group_offset::{Author, mark};
+use crate::group_offset::{Author, begin_mark, mark};
 use crate::prepare;
 
 /// The consumer group of a pipeline: to look at its offsets, and to put them back while the pipeline is stopped.
@@ -83,7 +83,7 @@ impl Group {
             Some(topic) => vec![topic],
             None => self.topics.iter().map(String::as_str).collect(),
         };
-        let ledgers = gristmill_sinks::list_ledgers(config).await.map_err(Error::sink)?;
+        let ledgers = gristmill_sinks::survey_ledgers(config).await.map_err(Error::sink)?;
         let mut resets = Vec::new();
         for topic in topics {
             let topic_id = self.topic_id(topic).await?;
@@ -91,7 +91,13 @@ impl Group {
                 if partition.is_some_and(|p| p != committed.partition) {
                     continue;
                 }
-                let ledger = ledgers.iter().find(|l| {
+                let is_broken = |b: &&BrokenLedger| {
+                    b.topic == topic && b.partition == Some(committed.partition) && b.is_of(topic_id)
+                };
+                if let Some(broken) = ledgers.broken.iter().find(is_broken) {
+                    return Err(Error::sink(broken.to_error()));
+                }
+                let ledger = ledgers.whole.iter().find(|l| {
                     l.id.topic == topic && l.id.topic_id == topic_id && l.id.partition == committed.partition
                 });
                 resets.extend(self.reset_of(config, topic, topic_id, committed, ledger).await?);
@@ -115,7 +121,8 @@ impl Group {
             topic_id,
             partition: committed.partition,
         };
-        let ours = Author::of(committed.metadata.as_deref(), &id) == Author::Ours;
+        let author = Author::of(committed.metadata.as_deref(), &id);
+        let ours = author == Author::Ours;
         let from = committed.offset;
         let (to, metadata) = match ledger {
             Some(_) => match gristmill_sinks::ledger_end(config, &id).await.map_err(Error::sink)? {
@@ -123,9 +130,11 @@ impl Group {
                 Some(end) => (end.next, Some(mark(&id))),
                 None => return Ok(None),
             },
-            // Without our mark the next start takes it for where it is to begin.
-            None if ours => (from, None),
-            None => return Ok(None),
+            // What stops a start without a ledger.
+            None => match author {
+                Author::Ours | Author::Other(_) => (from, Some(begin_mark(&id))),
+                _ => return Ok(None),
+            },
         };
         Ok(Some(Reset {
             topic: topic.to_owned(),

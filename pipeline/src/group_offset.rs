@@ -14,11 +14,23 @@ pub(crate) fn mark(id: &PartitionId) -> String {
     format!("{PREFIX}{} {}", id.topic_id_text(), id.pipeline)
 }
 
+/// What an operator's word to begin a ledger at the group's offset starts with. Another word than [`PREFIX`], since a
+/// pipeline's name may end in anything.
+const BEGIN: &str = "gristmill-begin/1 ";
+
+/// The mark with which `gristmill ledger reset` has a ledger begin where the group is: `gristmill-begin/1 {topic id}
+/// {pipeline}`.
+pub(crate) fn begin_mark(id: &PartitionId) -> String {
+    format!("{BEGIN}{} {}", id.topic_id_text(), id.pipeline)
+}
+
 /// Who committed an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
     /// This pipeline, on this topic.
     Ours,
+    /// An operator, who wants this pipeline's ledger of this topic to begin there.
+    Begin,
     /// This pipeline, on a topic of the same name that was deleted since.
     OldTopic,
     /// Another pipeline that shares the group.
@@ -29,15 +41,17 @@ pub(crate) enum Author {
 
 impl Author {
     pub(crate) fn of(metadata: Option<&str>, id: &PartitionId) -> Author {
-        let Some((topic_id, pipeline)) =
-            metadata.and_then(|m| m.strip_prefix(PREFIX)).and_then(|m| m.split_once(' '))
-        else {
-            return Author::Unmarked;
+        let Some(metadata) = metadata else { return Author::Unmarked };
+        let (mark, of_this_topic) = match (metadata.strip_prefix(PREFIX), metadata.strip_prefix(BEGIN)) {
+            (Some(mark), _) => (mark, Author::Ours),
+            (None, Some(mark)) => (mark, Author::Begin),
+            (None, None) => return Author::Unmarked,
         };
+        let Some((topic_id, pipeline)) = mark.split_once(' ') else { return Author::Unmarked };
         match parse_topic_id(topic_id) {
             None => Author::Unmarked,
             Some(_) if pipeline != id.pipeline => Author::Other(pipeline.to_owned()),
-            Some(topic_id) if topic_id == id.topic_id => Author::Ours,
+            Some(topic_id) if topic_id == id.topic_id => of_this_topic,
             Some(_) => Author::OldTopic,
         }
     }
@@ -48,6 +62,16 @@ impl Author {
 pub(crate) struct Span {
     pub(crate) start: i64,
     pub(crate) next: i64,
+    /// It has one entry at most.
+    pub(crate) is_young: bool,
+}
+
+impl Span {
+    /// Whether an offset that is not of this pipeline is the one that the ledger began with: the first commit has not
+    /// arrived. 0 is also what a group has that was put back to the earliest record: there only a young ledger counts.
+    fn began_at(&self, committed: i64) -> bool {
+        committed == self.start && (committed > 0 || self.is_young)
+    }
 }
 
 /// What follows from the group's offset and the ledger.
@@ -60,11 +84,13 @@ pub(crate) enum Verdict {
     /// There is no ledger; a new one starts where the group is, or where the file says.
     StartAtGroup,
     /// Somebody has moved the offset.
-    Moved { committed: i64, next: i64, by: Author },
+    Moved { committed: i64, ledger: Span, by: Author },
     /// We have committed what this ledger does not have.
     LedgerBehind { committed: i64, next: i64 },
     /// We have committed an offset, and there is no ledger.
     LedgerGone { committed: i64 },
+    /// There is no ledger, and another pipeline is a member of the group, or was.
+    GroupOfAnother { committed: i64, name: String },
 }
 
 /// `recreated`: the state store knows another topic of the same name.
@@ -77,11 +103,17 @@ pub(crate) fn judge(ledger: Option<Span>, committed: Option<(i64, Author)>, recr
         (Some(Span { next, .. }), Some((committed, Author::Ours))) => {
             Verdict::LedgerBehind { committed, next }
         }
+        // The same, before the first commit: the group is still where the consumer before us has left it.
+        (Some(ledger), Some((committed, Author::Unmarked | Author::Begin))) if ledger.began_at(committed) => {
+            Verdict::GoOn
+        }
         // A late commit to the old topic; ours has not committed yet.
-        (Some(Span { start, next }), Some(_)) if recreated && start == next => Verdict::GoOn,
-        (Some(Span { next, .. }), Some((committed, by))) => Verdict::Moved { committed, next, by },
+        (Some(Span { start, next, .. }), Some(_)) if recreated && start == next => Verdict::GoOn,
+        (Some(ledger), Some((committed, by))) => Verdict::Moved { committed, ledger, by },
         (None, Some((committed, Author::Ours))) => Verdict::LedgerGone { committed },
+        (None, Some((committed, Author::Other(name)))) => Verdict::GroupOfAnother { committed, name },
         (None, Some((_, Author::OldTopic))) => Verdict::StartAtBeginning,
+        (None, Some((_, Author::Begin))) => Verdict::StartAtGroup,
         (None, _) if recreated => Verdict::StartAtBeginning,
         (None, _) => Verdict::StartAtGroup,
     }
@@ -102,7 +134,7 @@ mod tests {
     }
 
     fn ledger(start: i64, next: i64) -> Option<Span> {
-        Some(Span { start, next })
+        Some(Span { start, next, is_young: false })
     }
 
     #[test]
@@ -135,11 +167,11 @@ mod tests {
         for by in [Author::Unmarked, Author::Other("b".into())] {
             assert_eq!(judge(ledger(0, 100), Some((100, by.clone())), false), Verdict::GoOn);
             for committed in [0, 99, 101] {
-                let moved = Verdict::Moved { committed, next: 100, by: by.clone() };
-                assert_eq!(judge(ledger(0, 100), Some((committed, by.clone())), false), moved);
                 // A ledger that has only begun is a ledger.
-                let found = judge(ledger(100, 100), Some((committed, by.clone())), false);
-                assert_eq!(found, moved);
+                for ledger in [ledger(0, 100), ledger(100, 100), ledger(50, 100)] {
+                    let moved = Verdict::Moved { committed, ledger: ledger.unwrap(), by: by.clone() };
+                    assert_eq!(judge(ledger, Some((committed, by.clone())), false), moved);
+                }
             }
         }
     }
@@ -161,7 +193,42 @@ mod tests {
             assert_eq!(judge(ledger(0, 10), old, recreated), Verdict::GoOn);
         }
         assert_eq!(judge(ledger(0, 0), Some((44, Author::Unmarked)), true), Verdict::GoOn);
-        let moved = Verdict::Moved { committed: 44, next: 10, by: Author::Unmarked };
+        let by = Author::Unmarked;
+        let moved = Verdict::Moved { committed: 44, ledger: ledger(0, 10).unwrap(), by };
         assert_eq!(judge(ledger(0, 10), Some((44, Author::Unmarked)), true), moved);
+    }
+
+    #[test]
+    fn a_start_that_died_before_its_first_commit_finds_the_group_where_its_ledger_began() {
+        for by in [Author::Unmarked, Author::Begin] {
+            assert_eq!(judge(ledger(100, 200), Some((100, by.clone())), false), Verdict::GoOn);
+            let young = Some(Span { start: 0, next: 100, is_young: true });
+            assert_eq!(judge(young, Some((0, by)), false), Verdict::GoOn);
+        }
+        // A group that was put back to the earliest record is not taken for one.
+        let moved = Verdict::Moved { committed: 0, ledger: ledger(0, 100).unwrap(), by: Author::Unmarked };
+        assert_eq!(judge(ledger(0, 100), Some((0, Author::Unmarked)), false), moved);
+        let by = Author::Other("b".into());
+        let moved = Verdict::Moved { committed: 100, ledger: ledger(100, 200).unwrap(), by: by.clone() };
+        assert_eq!(judge(ledger(100, 200), Some((100, by)), false), moved);
+    }
+
+    #[test]
+    fn an_operators_word_to_begin_counts_also_for_a_topic_that_was_created_again() {
+        let of = |id: &PartitionId| Author::of(Some(&begin_mark(id)), &self::id());
+        assert_eq!(of(&id()), Author::Begin);
+        assert_eq!(of(&PartitionId { topic_id: [1; 16], ..id() }), Author::OldTopic);
+        assert_eq!(of(&PartitionId { pipeline: "b".into(), ..id() }), Author::Other("b".into()));
+        for recreated in [false, true] {
+            assert_eq!(judge(None, Some((44, Author::Begin)), recreated), Verdict::StartAtGroup);
+        }
+    }
+
+    #[test]
+    fn a_first_start_in_the_group_of_another_pipeline_is_refused() {
+        for recreated in [false, true] {
+            let other = Verdict::GroupOfAnother { committed: 44, name: "b".into() };
+            assert_eq!(judge(None, Some((44, Author::Other("b".into()))), recreated), other);
+        }
     }
 }

@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 mod check;
+mod commands;
 mod dead_letter_topic;
 mod document;
 mod error;
@@ -31,9 +32,9 @@ mod status;
 mod test_case;
 
 pub use check::{Checked, check, schema};
+pub use commands::{Commands, quoted, shell_word};
 pub use document::{Problem, Problems};
 pub use error::{Error, ErrorKind};
-pub use exits::shell_word;
 pub use file::*;
 pub use group::{Group, Reset};
 pub use metrics::{GuestLabels, Metrics, RejectLabels};

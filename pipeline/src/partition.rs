@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::exits::{self, Place};
 use crate::group_offset;
 use crate::metrics::RejectLabels;
+use crate::replay;
 use crate::shared::Shared;
 use crate::stages::{Processed, Stages};
 
@@ -68,7 +69,10 @@ async fn work(
         },
     };
     let start = match range {
-        Some(range) => range.first,
+        Some(range) => {
+            shared.replay_is_whole(&assigned, &id).await?;
+            range.first
+        }
         None => shared.start_of(&assigned, &id).await?,
     };
     let mark = group_offset::mark(&id);
@@ -430,6 +434,9 @@ impl Worker {
         if now == self.topic_id {
             return Ok(());
         }
+        if self.shared.replay.is_some() {
+            return Err(replay::created_again(self.stream.topic()));
+        }
         Err(exits::created_again(Place::of(&self.shared.file, self.sink.id()), self.sink.first()))
     }
 
@@ -443,7 +450,11 @@ impl Worker {
         let at = Place::of(&self.shared.file, self.sink.id());
         let (earliest, end) = self.shared.watermarks(at.topic, at.partition).await?;
         // What is open beyond the last entry holds no row: it was too young to be sealed, and is read again.
-        Err(exits::out_of_range(at, self.sink.first(), earliest, end))
+        let next = self.sink.first();
+        Err(match self.end {
+            Some(until) => exits::replay_out_of_range(at, next, until, earliest, end),
+            None => exits::out_of_range(at, next, earliest, end),
+        })
     }
 
     async fn abandon(self) -> Result<(), Error> {

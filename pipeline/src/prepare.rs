@@ -10,7 +10,8 @@ use gristmill::{
     SchemaRegistry, SchemaType, TopicIds,
 };
 use gristmill_sinks::{
-    DeadLetterSink, DirectoryTemplate, FileDeadLetters, GcsStore, ParquetOptions, Rotation, SinkConfig,
+    DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, GcsStore, ParquetOptions, Rotation,
+    SinkConfig,
 };
 use gristmill_smt::{Limits, Runtime, RuntimeConfig, Stream, Transform};
 
@@ -18,6 +19,7 @@ use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
+use crate::place::Place;
 use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
 use crate::stages::{DecoderPlan, StagePlan};
@@ -72,11 +74,27 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
 pub(crate) async fn prepare_replay(checked: &Checked, request: &ReplayRequest) -> Result<Prepared, Error> {
     let aside = request.apply(checked)?;
     let topics = aside.pipeline.source.kafka.topics.clone();
+    if let Some(there) = what_is_there(&aside)? {
+        Replay::look_before(request, &aside.pipeline.name, &there).await?;
+    }
     let mut prepared = prepare(aside, false).await?;
     let (name, servers) = (&prepared.name, &prepared.bootstrap_servers);
     let replay = Replay::begin(request, name, &topics, &prepared.consumer, servers, &prepared.sink).await?;
     prepared.replay = Some(Arc::new(replay));
     Ok(prepared)
+}
+
+/// The place of a file's rows, if there is something, without a trace in it.
+fn what_is_there(checked: &Checked) -> Result<Option<SinkConfig>, Error> {
+    let Place::Folder(folder) = checked.pipeline.sink.files.place() else {
+        return ledger_of(checked).map(Some);
+    };
+    let folder = checked.path(folder);
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let store = FolderStore::look(folder).map_err(Error::sink)?;
+    SinkConfig::builder(Arc::new(store)).build().map(Some).map_err(Error::sink)
 }
 
 /// Transform and decoder: all that `pipeline test` needs.

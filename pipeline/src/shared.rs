@@ -9,6 +9,7 @@ use gristmill::{AssignedPartition, Consumer, SchemaRegistry};
 use gristmill_sinks::{LedgerEnd, PartitionId, SinkConfig};
 use gristmill_smt::{Applied, Level};
 
+use crate::commands::Commands;
 use crate::error::Error;
 use crate::exits::{self, Place};
 use crate::group_offset::{Author, Span, Verdict, judge};
@@ -102,7 +103,11 @@ impl Shared {
     ) -> Result<i64, Error> {
         let at = Place::of(&self.file, id);
         let end = gristmill_sinks::ledger_end(&self.sink, id).await.map_err(Error::sink)?;
-        let span = end.as_ref().map(|end| Span { start: end.start, next: end.next });
+        let span = end.as_ref().map(|end| Span {
+            start: end.start,
+            next: end.next,
+            is_young: end.tip.as_ref().is_none_or(|tip| tip.first == end.start),
+        });
         let recreated = span.is_none_or(|s| s.start == s.next) && self.was_created_again(id).await?;
         let author = Author::of(assigned.group_metadata.as_deref(), id);
         let committed = assigned.group_offset.map(|offset| (offset, author.clone()));
@@ -110,17 +115,33 @@ impl Shared {
             Verdict::GoOn => {}
             Verdict::StartAtBeginning => return Ok(0),
             Verdict::StartAtGroup => return Ok(assigned.start_offset().unwrap_or(0)),
-            Verdict::Moved { committed, next, by } => return Err(exits::moved(at, committed, next, &by)),
+            Verdict::Moved { committed, ledger, by } => return Err(exits::moved(at, committed, ledger, &by)),
             Verdict::LedgerBehind { committed, next } => {
                 return Err(exits::ledger_behind(at, committed, next));
             }
             Verdict::LedgerGone { committed } => return Err(exits::ledger_gone(at, committed)),
+            Verdict::GroupOfAnother { committed, name } => {
+                return Err(exits::group_of_another(at, committed, &name));
+            }
         }
         if let Some(end) = end {
             let ours = assigned.group_offset.filter(|_| author == Author::Ours);
             self.newest_files_are_there(at, &end, ours).await?;
         }
         Ok(0)
+    }
+
+    /// Refuses a replay whose ledger says more than its files can come to.
+    pub(crate) async fn replay_is_whole(
+        &self,
+        assigned: &AssignedPartition,
+        id: &PartitionId,
+    ) -> Result<(), Error> {
+        let end = gristmill_sinks::ledger_end(&self.sink, id).await.map_err(Error::sink)?;
+        let Some(end) = end else { return Ok(()) };
+        let is_ours = Author::of(assigned.group_metadata.as_deref(), id) == Author::Ours;
+        let ours = assigned.group_offset.filter(|_| is_ours);
+        self.newest_files_are_there(Place::of(&self.file, id), &end, ours).await
     }
 
     /// Whether the state store knows another topic of that name.
@@ -142,17 +163,21 @@ impl Shared {
         };
         let missing = gristmill_sinks::missing_files(&self.sink, tip).await.map_err(Error::sink)?;
         if let Some(file) = missing.lost.first() {
-            return Err(exits::lost_file(at, (tip.first, tip.next), file));
+            let range = (tip.first, tip.next);
+            return Err(match &self.replay {
+                Some(_) => exits::replay_lost_file(range, file),
+                None => exits::lost_file(at, range, file),
+            });
         }
+        let verify = Commands::of(at.file).verify(self.replay.as_ref().map(|replay| replay.name()));
         for file in &missing.gone {
             tracing::warn!(
                 topic = at.topic,
                 partition = at.partition,
                 file = file.final_name,
                 rows = file.rows,
-                "a file of the newest ledger entry is gone: deleted after it was published, or lost before; `gristmill \
-                 ledger verify {}` lists all that are",
-                exits::quoted(at.file)
+                "a file of the newest ledger entry is gone: deleted after it was published, or lost before; \
+                 `{verify}` lists all that are"
             );
         }
         Ok(())

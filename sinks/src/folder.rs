@@ -64,6 +64,16 @@ impl FolderStore {
         Ok(FolderStore { inner: Arc::new(Inner { root, durable: Mutex::new(HashSet::new()) }) })
     }
 
+    /// As [`FolderStore::open`], to look at a folder that is there. Nothing is created.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn look(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        let root = root.canonicalize().map_err(|e| failed("open the folder", root, e))?;
+        Ok(FolderStore { inner: Arc::new(Inner { root, durable: Mutex::new(HashSet::new()) }) })
+    }
+
     /// The folder, as an absolute path.
     pub fn root(&self) -> &Path {
         &self.inner.root

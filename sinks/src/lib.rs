@@ -117,8 +117,8 @@ pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
 pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
-    Finding, FindingKind, LedgerRef, LedgerReport, VerifyReport, known_topic_ids, list_ledgers, read_entries,
-    verify, verify_ledger,
+    BrokenLedger, Finding, FindingKind, LedgerRef, LedgerReport, Ledgers, VerifyReport, known_topic_ids,
+    list_ledgers, read_entries, survey_ledgers, verify, verify_ledger,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use gristmill_pipeline::{Metrics, RejectLabels};
+use gristmill_pipeline::{Commands, Metrics, RejectLabels};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::orders::Tally;
@@ -84,8 +84,9 @@ pub(super) fn show(folder: &Path, tally: &Tally, metrics: &Metrics, elapsed: Dur
     }
     println!("\nEvery order is accounted for: the sums agree with what was produced.");
     println!("Next:");
-    println!("  gristmill ledger ls {}", folder.join("pipeline.yaml").display());
-    println!("  gristmill pipeline check {}", folder.join("pipeline.yaml").display());
+    let file = folder.join("pipeline.yaml");
+    println!("  {}", Commands::of(&file).list());
+    println!("  {}", Commands::of(&file).check());
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What all changes of a ledger have in common: a dry run first, and a trail.
 
+use gristmill_pipeline::Checked;
 use gristmill_sinks::{Operation, SinkConfig};
 
 use crate::exit::Exit;
@@ -15,6 +16,14 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// The ledgers: to be changed with `--yes`, else to look at them, which creates nothing.
+    pub(crate) async fn ledgers(&self, checked: &Checked) -> Result<SinkConfig, Exit> {
+        Ok(match self.yes {
+            true => gristmill_pipeline::ledger_to_change(checked).await?,
+            false => gristmill_pipeline::ledger_of(checked)?,
+        })
+    }
+
     /// Shows the plan; with `--yes` acts, and writes down before and after what is done. `act` adds a sentence for each
     /// change, also of those before it fails.
     pub(crate) async fn carry_out(

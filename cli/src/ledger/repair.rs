@@ -1,6 +1,7 @@
 //! `gristmill ledger repair`.
 
-use gristmill_sinks::{FindingKind, LedgerReport, Remedy};
+use gristmill_pipeline::Checked;
+use gristmill_sinks::{FindingKind, LedgerReport, Remedy, Repaired};
 
 use super::Place;
 use super::change::Change;
@@ -19,32 +20,39 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.place.file)?;
-    let config = gristmill_pipeline::ledger_to_change(&checked).await?;
+    let config = args.change.ledgers(&checked).await?;
+    let ledgers = args.place.ledgers(&config).await?;
     let mut reports = Vec::new();
-    for ledger in args.place.ledgers(&config).await? {
+    for ledger in ledgers.whole {
+        super::of_this_pipeline(&checked, &ledger)?;
         reports.push(gristmill_sinks::verify_ledger(&config, ledger).await.map_err(Exit::failed)?);
     }
     let mut plan = Vec::new();
-    let mut left = 0;
+    let mut left = ledgers.broken.len();
+    for broken in &ledgers.broken {
+        println!("{}", broken.text);
+    }
     for report in &reports {
         plan.extend(mended(report, args.accept_missing));
-        left += tell_the_rest(report, args.accept_missing, &checked.file_word());
+        left += tell_the_rest(report, args.accept_missing, &checked);
     }
     if plan.is_empty() {
         println!("there is nothing that can be repaired from the ledgers alone");
     } else {
         let act = async |changes: &mut Vec<String>| {
+            let mut failures = Vec::new();
             for report in &reports {
-                let done = gristmill_sinks::repair(&config, report, args.accept_missing).await;
-                let done = done.map_err(Exit::failed)?;
-                let name = name(report);
+                let (name, mut done) = (name(report), Repaired::default());
+                let outcome = gristmill_sinks::repair(&config, report, args.accept_missing, &mut done).await;
                 changes.extend(done.published.iter().map(|file| format!("{name}: published {file}")));
                 if done.swept > 0 {
                     changes
                         .push(format!("{name}: deleted {} staged objects that no entry names", done.swept));
                 }
+                // One ledger that cannot be repaired does not hold the others up.
+                failures.extend(outcome.err().map(|error| format!("{name}: {error}")));
             }
-            Ok(())
+            if failures.is_empty() { Ok(()) } else { Err(Exit::failed(failures.join("\n"))) }
         };
         args.change.carry_out(&config, "repair", plan, act).await?;
     }
@@ -79,7 +87,7 @@ fn mended(report: &LedgerReport, accept_missing: bool) -> Vec<String> {
 }
 
 /// Prints what a repair leaves, and what helps instead. Gives how much of it is a problem.
-fn tell_the_rest(report: &LedgerReport, accept_missing: bool, file: &str) -> usize {
+fn tell_the_rest(report: &LedgerReport, accept_missing: bool, checked: &Checked) -> usize {
     let name = name(report);
     let mut problems = 0;
     for finding in &report.findings {
@@ -92,10 +100,10 @@ fn tell_the_rest(report: &LedgerReport, accept_missing: bool, file: &str) -> usi
                 println!("{name}: {} {}", finding.object, finding.text);
                 if let Some((from, to)) = finding.offsets {
                     let id = &report.ledger.id;
+                    let commands = checked.commands().partition(&id.topic, id.partition);
                     println!(
-                        "  to have it written again elsewhere, from the topic: `gristmill replay {file} --topic {} \
-                         --partition {} --from {from} --to {to} --into NAME`",
-                        id.topic, id.partition
+                        "  to have it written again elsewhere, from the topic: `{}`",
+                        commands.replay(from, to)
                     );
                 }
                 if finding.kind == FindingKind::LostFile && !accept_missing {

@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.place.file)?;
-    let config = gristmill_pipeline::ledger_to_change(&checked).await?;
+    let config = args.change.ledgers(&checked).await?;
     let group = Group::of(&checked)?;
     let resets = group.resets(&config, args.place.topic.as_deref(), args.place.partition).await?;
     if resets.is_empty() {
@@ -27,7 +27,10 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let act = async |changes: &mut Vec<String>| {
         for ledger in resets.iter().filter_map(|r| r.ledger.as_ref()) {
             // A committed offset of ours says that everything below it is published.
-            gristmill_sinks::settle(&config, ledger, false).await.map_err(Exit::failed)?;
+            let commands = checked.commands().partition(&ledger.id.topic, ledger.id.partition);
+            gristmill_sinks::settle(&config, ledger, false)
+                .await
+                .map_err(|e| super::held_up(&e, commands))?;
         }
         group.reset(&resets).await?;
         changes.extend(resets.iter().map(sentence));

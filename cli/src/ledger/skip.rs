@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gristmill_pipeline::Group;
-use gristmill_sinks::{LedgerRef, Note, SinkConfig, Skip};
+use gristmill_sinks::{BrokenLedger, LedgerRef, Note, SinkConfig, Skip};
 
 use super::change::{Change, offsets, operator};
 use crate::exit::Exit;
@@ -27,9 +27,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.file)?;
-    let config = gristmill_pipeline::ledger_to_change(&checked).await?;
+    let config = args.change.ledgers(&checked).await?;
     let group = Group::of(&checked)?;
     let ledger = ledger(args, &config, &group).await?;
+    super::of_this_pipeline(&checked, &ledger)?;
     let end = gristmill_sinks::ledger_end(&config, &ledger.id).await.map_err(Exit::failed)?;
     let end = end.ok_or_else(|| Exit::failed(format!("the ledger at {} is gone", ledger.path)))?;
     let (earliest, last) = group.ends(&args.topic, args.partition).await?;
@@ -70,7 +71,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let note = Note { kind: "skip".into(), reason: args.change.reason.clone(), by: operator() };
     let act = async |changes: &mut Vec<String>| match gristmill_sinks::skip(&config, &ledger, args.to, &note)
         .await
-        .map_err(Exit::failed)?
+        .map_err(|e| super::held_up(&e, checked.commands().partition(&args.topic, args.partition)))?
     {
         Skip::Sealed { first, next } => {
             changes.push(format!("{name}: gave up {}; the ledger goes on at {next}", offsets(first, next)));
@@ -86,11 +87,16 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
 /// The ledger of the topic as the cluster has it now: one that was deleted has nothing to skip.
 async fn ledger(args: &Args, config: &SinkConfig, group: &Group) -> Result<LedgerRef, Exit> {
     let topic_id = group.topic_id(&args.topic).await?;
-    let ledgers = gristmill_sinks::list_ledgers(config).await.map_err(Exit::failed)?;
+    let ledgers = gristmill_sinks::survey_ledgers(config).await.map_err(Exit::failed)?;
     let is_it = |l: &LedgerRef| {
         l.id.topic == args.topic && l.id.partition == args.partition && l.id.topic_id == topic_id
     };
-    ledgers.into_iter().find(is_it).ok_or_else(|| {
+    let is_broken =
+        |b: &&BrokenLedger| b.topic == args.topic && b.partition == Some(args.partition) && b.is_of(topic_id);
+    if let Some(broken) = ledgers.broken.iter().find(is_broken) {
+        return Err(Exit::failed(&broken.text));
+    }
+    ledgers.whole.into_iter().find(is_it).ok_or_else(|| {
         Exit::mistake(format!(
             "{}-{} has no ledger yet, so there is nothing to skip: it will start at the group's offset",
             args.topic, args.partition

@@ -116,3 +116,103 @@ fn the_demo_accounts_for_every_order_and_leaves_a_ledger_that_verifies() {
     assert_eq!(code, Some(2), "a second run does not mix with the first");
     assert!(text.contains("is not empty"), "{text}");
 }
+
+/// A folder in which the demo has run, and its pipeline file.
+fn demo() -> (tempfile::TempDir, std::path::PathBuf, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let (code, text) = gristmill(&["demo", "--orders", "2000", "--folder", &out.display().to_string()]);
+    assert_eq!(code, Some(0), "{text}");
+    let file = out.join("pipeline.yaml").display().to_string();
+    (folder, out, file)
+}
+
+/// Everything in a folder, by name.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        }
+        found.push(path);
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_ledger_that_lost_its_genesis_is_named_and_the_others_are_looked_at() {
+    let (_folder, out, file) = demo();
+    let genesis =
+        files(&out.join("rows/_gristmill")).into_iter().find(|f| f.ends_with("genesis.json")).unwrap();
+    std::fs::remove_file(&genesis).unwrap();
+    let (code, text) = gristmill(&["ledger", "verify", &file]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("genesis.json is gone") && text.contains("Restore it from a copy"), "{text}");
+    assert!(text.contains("\nok   orders-"), "the others are checked: {text}");
+    let (code, text) = gristmill(&["ledger", "ls", &file]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("genesis.json is gone") && text.contains("next offset"), "{text}");
+    let (code, text) = gristmill(&["ledger", "repair", &file]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("1 findings cannot be repaired"), "{text}");
+    let (code, text) = gristmill(&["audit", &file]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("genesis.json is gone") && text.matches("FAIL").count() == 1, "{text}");
+}
+
+#[test]
+fn a_file_of_another_pipeline_does_not_repair_this_ones_ledgers() {
+    let (_folder, _, file) = demo();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\nname: orders\n", "\nname: other\n")).unwrap();
+    let (code, text) = gristmill(&["ledger", "repair", &file, "--yes"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("belongs to the pipeline \"orders\""), "{text}");
+    assert!(text.contains("use the file with `name: orders`"), "{text}");
+}
+
+#[test]
+fn without_yes_a_repair_creates_nothing() {
+    let (_folder, out, file) = demo();
+    std::fs::remove_dir_all(out.join("dead_letters")).unwrap();
+    let before = files(&out);
+    let (code, text) = gristmill(&["ledger", "repair", &file]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(files(&out), before);
+}
+
+#[test]
+fn a_replay_into_a_place_of_somebody_else_leaves_no_trace_there() {
+    let (_folder, out, file) = demo();
+    std::fs::create_dir_all(out.join("photos")).unwrap();
+    std::fs::write(out.join("photos/one.jpg"), "").unwrap();
+    let before = files(&out);
+    let (code, text) = gristmill(&["replay", &file, "--from", "0", "--into", "photos"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("one.jpg lies there, and no replay wrote it"), "{text}");
+    assert_eq!(files(&out), before);
+}
+
+#[test]
+fn audit_has_a_file_deleted_only_where_all_of_it_stands_elsewhere() {
+    let (_folder, out, file) = demo();
+    let rows = out.join("rows/orders");
+    let parquet = files(&rows).into_iter().find(|f| f.extension().is_some_and(|e| e == "parquet")).unwrap();
+    std::fs::copy(&parquet, rows.join("copy.parquet")).unwrap();
+    std::fs::write(rows.join("mine.jsonl"), "{\"id\":7}\n").unwrap();
+    let (code, text) = gristmill(&["audit", &file]);
+    assert_eq!(code, Some(3), "{text}");
+    let deleted: Vec<_> = text.lines().filter(|line| line.contains("rm ")).map(str::trim).collect();
+    assert_eq!(deleted, [format!("rm {}", rows.join("copy.parquet").display())], "{text}");
+    assert!(
+        text.contains("mine.jsonl: no range wrote it") && text.contains("may be the only copy"),
+        "{text}"
+    );
+    // With the ledger gone and begun anew the files are all there is of their rows.
+    std::fs::remove_dir_all(out.join("rows/_gristmill/ledger")).unwrap();
+    std::fs::remove_file(rows.join("copy.parquet")).unwrap();
+    let (_, text) = gristmill(&["audit", &file]);
+    assert!(text.contains("no range wrote it") && !text.contains("rm "), "{text}");
+}

@@ -83,6 +83,7 @@ impl ReplayRequest {
 /// A replay under way.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    name: ReplayName,
     sink: SinkConfig,
     slots: BTreeMap<(String, i32), Slot>,
     topic_ids: BTreeMap<String, String>,
@@ -98,6 +99,19 @@ struct Slot {
 }
 
 impl Replay {
+    /// Refuses a place that is somebody else's, before anything is created or tidied up in it.
+    pub(crate) async fn look_before(
+        request: &ReplayRequest,
+        pipeline: &str,
+        sink: &SinkConfig,
+    ) -> Result<(), Error> {
+        let name = bounds_name(sink);
+        match read_bounds(sink, &name).await? {
+            Some(bounds) => bounds.check(request, pipeline),
+            None => is_free(request, sink, &name).await,
+        }
+    }
+
     /// Resolves the bounds, or takes those of an earlier start.
     ///
     /// `pipeline` is the replay's pipeline id.
@@ -147,7 +161,7 @@ impl Replay {
                 request.name
             )));
         }
-        let replay = Replay::over(bounds, sink.clone());
+        let replay = Replay::over(request.name.clone(), bounds, sink.clone());
         for (topic, id) in &replay.topic_ids {
             let now = patiently(|| cluster_topics.topic_id(topic)).await.map_err(|e| unknown(topic, e))?;
             if *id != hexadecimal(&now) {
@@ -162,7 +176,7 @@ impl Replay {
         Ok(replay)
     }
 
-    fn over(bounds: Bounds, sink: SinkConfig) -> Replay {
+    fn over(name: ReplayName, bounds: Bounds, sink: SinkConfig) -> Replay {
         let topic_ids = bounds.topics.iter().map(|(topic, b)| (topic.clone(), b.topic_id.clone())).collect();
         let ranges = bounds.topics.into_iter().flat_map(|(topic, b)| {
             b.partitions.into_iter().map(move |(partition, range)| ((topic.clone(), partition), range))
@@ -173,7 +187,11 @@ impl Replay {
                 (at, Slot { range, position, finished })
             })
             .collect();
-        Replay { sink, slots, topic_ids, finished: Notify::new() }
+        Replay { name, sink, slots, topic_ids, finished: Notify::new() }
+    }
+
+    pub(crate) fn name(&self) -> &ReplayName {
+        &self.name
     }
 
     fn slot(&self, topic: &str, partition: i32) -> Option<&Slot> {
@@ -351,11 +369,13 @@ async fn is_free(request: &ReplayRequest, sink: &SinkConfig, bounds: &str) -> Re
     };
     // Bounds come before everything else: without them it is somebody else's, or another process of this replay
     // has begun a moment ago.
-    let ledgers = gristmill_sinks::list_ledgers(sink).await.map_err(Error::sink)?;
-    if let Some(other) = ledgers.first() {
+    let ledgers = gristmill_sinks::survey_ledgers(sink).await.map_err(Error::sink)?;
+    let whole = ledgers.whole.first().map(|l| format!("a ledger of the pipeline {:?}", l.id.pipeline));
+    let broken = ledgers.broken.first().map(|b| format!("a ledger that has no readable {}", b.object));
+    if let Some(other) = whole.or(broken) {
         return match read_bounds(sink, bounds).await? {
             Some(_) => Ok(()),
-            None => taken(format!("a ledger of the pipeline {:?} lies there", other.id.pipeline)),
+            None => taken(format!("{other} lies there")),
         };
     }
     let (objects, prefix) = sink.objects();
@@ -451,7 +471,7 @@ async fn patiently<T, F: Future<Output = gristmill::Result<T>>>(
     }
 }
 
-/// What stops a replay's reading, and what to do then.
+/// What stops a replay's reading where no worker can say more, and what to do then.
 pub(crate) fn unreadable(error: gristmill::Error) -> Error {
     if error.kind() == gristmill::ErrorKind::OffsetOutOfRange {
         let what = "retention has removed records of the range before they were replayed; what is published stays, replay what is left under another name";
@@ -469,7 +489,7 @@ fn unknown(topic: &str, error: gristmill::Error) -> Error {
     Error::source(error)
 }
 
-fn created_again(topic: &str) -> Error {
+pub(crate) fn created_again(topic: &str) -> Error {
     Error::new(
         ErrorKind::Source,
         format!(
@@ -494,7 +514,7 @@ mod tests {
             "topics":{"orders":{"topic_id":"07070707070707070707070707070707",
                 "partitions":{"0":{"first":3,"end":9},"2":{"first":5,"end":5}}}}}"#;
         let sink = SinkConfig::builder(Arc::new(FolderStore::open(folder).unwrap())).build().unwrap();
-        Replay::over(Bounds::parse("replay.json", json).unwrap(), sink)
+        Replay::over("again".parse().unwrap(), Bounds::parse("replay.json", json).unwrap(), sink)
     }
 
     #[test]

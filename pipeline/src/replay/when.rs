@@ -101,16 +101,39 @@ impl ReplayName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name for a range that is to be replayed on its own, another one for each topic, partition and first offset.
+    pub(crate) fn of_range(topic: &str, partition: i32, first: i64) -> ReplayName {
+        let stem: String = topic.to_lowercase().chars().filter(|c| is_legal(*c)).collect();
+        // Topics that read the same in few small letters are told apart by a checksum.
+        let stem = if stem == topic && stem.len() <= MAX_TOPIC {
+            stem
+        } else {
+            let start: String = stem.chars().take(MAX_TOPIC - 9).collect();
+            format!("{start}-{:08x}", checksum(topic))
+        };
+        ReplayName(format!("again-{stem}-{}-{}", partition.max(0), first.max(0)))
+    }
+}
+
+/// What `again-`, the largest partition and the largest offset leave of 63 characters.
+const MAX_TOPIC: usize = 26;
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')
+}
+
+/// FNV-1a.
+fn checksum(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 impl FromStr for ReplayName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let legal = text.len() <= 63
-            && text.starts_with(first)
-            && text.chars().all(|c| first(c) || matches!(c, '-' | '_'));
+        let first = |c: char| is_legal(c) && !matches!(c, '-' | '_');
+        let legal = text.len() <= 63 && text.starts_with(first) && text.chars().all(is_legal);
         if legal {
             return Ok(ReplayName(text.to_owned()));
         }
@@ -174,5 +197,34 @@ mod tests {
         for bad in ["", "-a", "_a", "A", "a/b", "..", "a.b", &"a".repeat(64)] {
             assert!(bad.parse::<ReplayName>().is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn each_range_of_each_topic_has_a_name_of_its_own() {
+        let long = "Orders.Europe".repeat(19);
+        let mut names = Vec::new();
+        for topic in [
+            "orders",
+            "Orders",
+            "orders.eu",
+            "orders-eu",
+            "orders_eu",
+            "orders-1",
+            "...",
+            "-x",
+            &long,
+            &long[1..],
+        ] {
+            for (partition, first) in [(0, 0), (1, 0), (0, 1), (i32::MAX, i64::MAX)] {
+                let name = ReplayName::of_range(topic, partition, first);
+                name.as_str().parse::<ReplayName>().unwrap();
+                names.push(name.to_string());
+            }
+        }
+        assert!(names.contains(&"again-orders-1-0".to_owned()), "{names:?}");
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
     }
 }

@@ -8,6 +8,7 @@ use super::orphans::all_orphans;
 use crate::config::SinkConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{PartitionId, Paths, join, parse_topic_id};
+use crate::store::Store;
 
 /// Objects that one listing asks for.
 const PAGE: usize = 1000;
@@ -25,6 +26,43 @@ pub struct LedgerRef {
     pub path: String,
     /// Where it starts.
     pub start: i64,
+}
+
+/// A ledger whose genesis is gone or cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokenLedger {
+    /// The topic, by the ledger's place.
+    pub topic: String,
+    /// The partition, by the ledger's place; `None` if that is no number.
+    pub partition: Option<i32>,
+    /// The genesis.
+    pub object: String,
+    /// What is wrong with it.
+    pub text: String,
+    kind: ErrorKind,
+}
+
+impl BrokenLedger {
+    /// Whether it lies where the ledger of the topic with that id does.
+    pub fn is_of(&self, topic_id: [u8; 16]) -> bool {
+        self.object.rsplit('/').nth(2).and_then(parse_topic_id) == Some(topic_id)
+    }
+
+    /// The error of whoever needs this ledger.
+    pub fn to_error(&self) -> Error {
+        Error::new(self.kind, self.text.clone())
+    }
+}
+
+/// All ledgers of a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ledgers {
+    /// Those that can be read, by topic, topic id and partition.
+    pub whole: Vec<LedgerRef>,
+    /// The others.
+    pub broken: Vec<BrokenLedger>,
 }
 
 /// What [`verify`] found in one object or range.
@@ -107,6 +145,8 @@ pub struct LedgerReport {
 pub struct VerifyReport {
     /// Each ledger.
     pub ledgers: Vec<LedgerReport>,
+    /// Those that cannot be checked.
+    pub broken: Vec<BrokenLedger>,
     /// Objects under the prefix that no ledger put there; the first 100.
     pub foreign: Vec<String>,
     /// How many there are in all.
@@ -116,49 +156,87 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Whether every ledger is whole and every file that is there is what its entry says.
     pub fn is_sound(&self) -> bool {
-        self.ledgers.iter().flat_map(|l| &l.findings).all(|f| !f.kind.is_problem())
+        self.broken.is_empty() && self.ledgers.iter().flat_map(|l| &l.findings).all(|f| !f.kind.is_problem())
     }
 }
 
 /// All ledgers under the sink's state prefix, by topic, topic id and partition.
 ///
 /// # Errors
-/// Those of the state store, and of a genesis that cannot be read.
+/// Those of the state store, and of the first genesis that is gone or cannot be read: see [`survey_ledgers`].
 pub async fn list_ledgers(config: &SinkConfig) -> Result<Vec<LedgerRef>> {
+    let Ledgers { whole, broken } = survey_ledgers(config).await?;
+    match broken.first() {
+        Some(broken) => Err(broken.to_error()),
+        None => Ok(whole),
+    }
+}
+
+/// As [`list_ledgers`], for whoever can go on with the others where one is broken.
+///
+/// # Errors
+/// Those of the state store.
+pub async fn survey_ledgers(config: &SinkConfig) -> Result<Ledgers> {
     let (state, state_prefix) = config.state();
     let root = join(state_prefix, "ledger/");
-    let mut ledgers = Vec::new();
+    let mut ledgers = Ledgers::default();
     let mut after: Option<String> = None;
     loop {
         // One object of each ledger is enough to know it: skip to the end of its folder.
         let page = state.list(&root, after.as_deref(), 1).await?;
         let Some(object) = page.first() else { return Ok(ledgers) };
-        let path: String = object.name[root.len()..].split_inclusive('/').take(3).collect();
-        let path = format!("{root}{path}");
+        let place: String = object.name[root.len()..].split_inclusive('/').take(3).collect();
+        let path = format!("{root}{place}");
         after = Some(if path.ends_with('/') { format!("{path}~") } else { object.name.clone() });
-        let genesis = format!("{path}genesis.json");
         if !path.ends_with('/') {
             continue;
         }
-        let Some(found) = state.get(&genesis).await? else {
-            let text = format!("the ledger at {path} has no genesis; restore {genesis} from a copy");
-            return Err(Error::new(ErrorKind::Corrupt, text));
-        };
-        let parsed = Genesis::parse(&genesis, &found.bytes)?;
-        let Some(topic_id) = parse_topic_id(&parsed.topic_id) else {
-            let text = format!("{genesis} has the topic id {:?}, which is none", parsed.topic_id);
-            return Err(Error::new(ErrorKind::Corrupt, text));
-        };
-        let id = PartitionId {
-            pipeline: parsed.pipeline,
-            cluster: parsed.cluster,
-            topic: parsed.topic,
-            topic_id,
-            partition: parsed.partition,
-        };
-        id.validate()?;
-        ledgers.push(LedgerRef { id, path, start: parsed.start });
+        match read_ledger(state, &path).await {
+            Ok(ledger) => ledgers.whole.push(ledger),
+            Err(error) => match error.kind() {
+                kind @ (ErrorKind::Corrupt | ErrorKind::UnsupportedVersion | ErrorKind::InvalidName) => {
+                    let (topic, rest) = place.split_once('/').unwrap_or((&place, ""));
+                    let number = rest.trim_end_matches('/').rsplit('/').next();
+                    ledgers.broken.push(BrokenLedger {
+                        topic: topic.to_owned(),
+                        partition: number.and_then(|number| number.parse().ok()),
+                        object: format!("{path}genesis.json"),
+                        text: error.to_string(),
+                        kind,
+                    });
+                }
+                _ => return Err(error),
+            },
+        }
     }
+}
+
+async fn read_ledger(state: &Arc<dyn Store>, path: &str) -> Result<LedgerRef> {
+    let genesis = format!("{path}genesis.json");
+    let Some(found) = state.get(&genesis).await? else { return Err(no_genesis(&genesis)) };
+    let parsed = Genesis::parse(&genesis, &found.bytes)?;
+    let Some(topic_id) = parse_topic_id(&parsed.topic_id) else {
+        let text = format!("{genesis} has the topic id {:?}, which is none", parsed.topic_id);
+        return Err(Error::new(ErrorKind::Corrupt, text));
+    };
+    let id = PartitionId {
+        pipeline: parsed.pipeline,
+        cluster: parsed.cluster,
+        topic: parsed.topic,
+        topic_id,
+        partition: parsed.partition,
+    };
+    id.validate()?;
+    Ok(LedgerRef { id, path: path.to_owned(), start: parsed.start })
+}
+
+/// A ledger's first object is gone, and others are there: no ledger must begin anew over them.
+pub(crate) fn no_genesis(genesis: &str) -> Error {
+    let text = format!(
+        "{genesis} is gone, and other objects of that ledger are there; nothing was read or written, and what is published \
+         stays. Restore it from a copy"
+    );
+    Error::new(ErrorKind::Corrupt, text)
 }
 
 /// The ids under which a topic of that name has ledgers: more than one if it was deleted and created again.
@@ -212,10 +290,11 @@ pub async fn read_entries(
 pub async fn verify(config: &SinkConfig) -> Result<VerifyReport> {
     let mut known = HashSet::new();
     let mut ledgers = Vec::new();
-    for ledger in list_ledgers(config).await? {
+    let Ledgers { whole, broken } = survey_ledgers(config).await?;
+    for ledger in whole {
         ledgers.push(check_ledger(config, ledger, &mut known).await?);
     }
-    let mut report = VerifyReport { ledgers, foreign: Vec::new(), foreign_count: 0 };
+    let mut report = VerifyReport { ledgers, broken, foreign: Vec::new(), foreign_count: 0 };
     let prefix = if config.0.prefix.is_empty() { String::new() } else { format!("{}/", config.0.prefix) };
     let state = format!("{}/", config.state().1);
     let mut after: Option<String> = None;

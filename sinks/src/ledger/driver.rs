@@ -86,6 +86,7 @@ pub(crate) struct Ledger {
     resources: Resources,
     counters: LedgerCounters,
     start_if_new: i64,
+    must_deliver: bool,
 }
 
 impl Ledger {
@@ -97,7 +98,13 @@ impl Ledger {
             resources,
             counters: LedgerCounters::default(),
             start_if_new,
+            must_deliver: false,
         }
+    }
+
+    /// Makes it an error if an entry has dead letters and there is no place for them.
+    pub(crate) fn must_deliver(self) -> Self {
+        Ledger { must_deliver: true, ..self }
     }
 
     pub(crate) fn ready(&self) -> Option<i64> {
@@ -277,10 +284,14 @@ impl Ledger {
     }
 
     async fn deliver(&self, entry: &Entry) -> Result<Answer<Arc<Entry>>> {
-        if let (Some(target), Some(rejects)) = (&self.resources.dead_letters, &entry.rejects) {
-            let letters = read_rejects(&self.resources.state, rejects).await?;
-            let context = DeadLetterContext { id: &self.id, first: entry.first, attempt: entry.attempt };
-            target.deliver(context, &letters).await?;
+        match (&self.resources.dead_letters, &entry.rejects) {
+            (Some(target), Some(rejects)) => {
+                let letters = read_rejects(&self.resources.state, rejects).await?;
+                let context = DeadLetterContext { id: &self.id, first: entry.first, attempt: entry.attempt };
+                target.deliver(context, &letters).await?;
+            }
+            (None, Some(_)) if self.must_deliver => return Err(no_place_for_letters(entry)),
+            _ => {}
         }
         Ok(Answer::Delivered)
     }
@@ -298,6 +309,18 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Nobody knows whether the dead letters of the newest entry were delivered, and this configuration cannot do it.
+pub(crate) fn no_place_for_letters(entry: &Entry) -> Error {
+    let text = format!(
+        "the entry of offsets {} to {} has {} dead letters, and the pipeline file no `dead_letters` to deliver them to: they \
+         would be lost; put the pipeline's `dead_letters` back into the file",
+        entry.first,
+        entry.next - 1,
+        entry.reject_count()
+    );
+    Error::new(ErrorKind::DeadLetter, text)
 }
 
 /// Where in the protocol a failpoint sits.

@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::audit::known_topic_ids;
 use super::driver::read_entry;
-use super::entry::Entry;
+use super::entry::{Entry, Genesis};
 use super::places::{self, Place, is_data};
 use super::reconcile::{
     AuditFinding, AuditKind, AuditReport, AuditScope, MAX_PLACES, PAGE, Stored, Window, fetch, hash,
 };
 use crate::config::SinkConfig;
 use crate::error::{ErrorKind, Result};
-use crate::names::{join, parse_final_name};
+use crate::names::{PartitionId, Paths, join, parse_final_name};
 
 pub(super) async fn audit(
     config: &SinkConfig,
@@ -36,9 +37,11 @@ pub(super) async fn audit(
             {
                 continue;
             }
-            let file = File { config, scope, windows, name: &object.name, path };
-            if file.is_ours().await? {
-                continue;
+            let mut file = File { config, scope, windows, name: &object.name, path, before: None };
+            match file.writer().await? {
+                Writer::Ledger => continue,
+                Writer::Before(start) => file.before = Some(start),
+                Writer::Nobody => {}
             }
             file.compare(report).await?;
             on_file();
@@ -58,6 +61,17 @@ struct File<'a> {
     name: &'a str,
     /// The name below the sink's prefix.
     path: &'a str,
+    /// Where the ledger begins whose earlier offsets the file is of, by its name.
+    before: Option<i64>,
+}
+
+/// Who wrote a file, by its name and by what the ledgers say now.
+enum Writer {
+    /// A range of another scope, or one that was sealed since the audit began.
+    Ledger,
+    /// This pipeline, before its ledger began at this offset.
+    Before(i64),
+    Nobody,
 }
 
 /// How the rows of a foreign file compare with those of the entries.
@@ -69,28 +83,61 @@ struct Compared {
     first: Option<(String, Place)>,
     /// Rows of offsets before the audited ranges.
     before: u64,
+    /// The file itself or its folder says which topic, and which of that name, its rows are of.
+    is_known: bool,
 }
 
 impl File<'_> {
-    /// Whether it is of another scope, or of an entry that was sealed since the audit began.
-    async fn is_ours(&self) -> Result<bool> {
-        let Some(parsed) = self.path.rsplit('/').next().and_then(parse_final_name) else { return Ok(false) };
+    async fn writer(&self) -> Result<Writer> {
+        let Some(parsed) = self.path.rsplit('/').next().and_then(parse_final_name) else {
+            return Ok(Writer::Nobody);
+        };
         let window = self.windows.iter().find(|w| {
             (&w.id.topic[..], w.id.incarnation(), w.id.partition)
                 == (parsed.topic, parsed.incarnation.to_owned(), parsed.partition)
         });
-        let Some(window) = window else {
-            return Ok(self.scope.is_filtered() || self.scope.since.is_some());
+        let is_left_out = match window {
+            Some(window) => window.is_cut && parsed.first < window.first(),
+            None => self.scope.is_filtered() || self.scope.since.is_some(),
         };
-        if window.is_cut && parsed.first < window.first() {
-            return Ok(true);
+        if is_left_out {
+            return Ok(Writer::Ledger);
         }
-        let entry = self.entry(window, parsed.first).await?;
-        Ok(entry.is_some_and(|entry| entry.files.iter().any(|f| f.final_name == self.name)))
+        // What was read at the beginning says nothing of a ledger that has begun or gone on since.
+        let mut id = PartitionId {
+            pipeline: "of the genesis".to_owned(),
+            cluster: String::new(),
+            topic: parsed.topic.to_owned(),
+            topic_id: [0; 16],
+            partition: parsed.partition,
+        };
+        if id.validate().is_err() {
+            return Ok(Writer::Nobody);
+        }
+        let (state, state_prefix) = self.config.state();
+        let mut writer = Writer::Nobody;
+        for topic_id in known_topic_ids(self.config, parsed.topic).await? {
+            id.topic_id = topic_id;
+            if id.incarnation() != parsed.incarnation {
+                continue;
+            }
+            let paths = Paths::new(state_prefix, &id);
+            let entry = self.entry(&paths, &id, parsed.first).await?;
+            if entry.is_some_and(|entry| entry.files.iter().any(|f| f.final_name == self.name)) {
+                return Ok(Writer::Ledger);
+            }
+            // One that cannot be read is in the findings already.
+            let genesis = state.get(&paths.genesis()).await?;
+            let genesis = genesis.and_then(|found| Genesis::parse(&paths.genesis(), &found.bytes).ok());
+            if let Some(genesis) = genesis.filter(|genesis| parsed.first < genesis.start) {
+                writer = Writer::Before(genesis.start);
+            }
+        }
+        Ok(writer)
     }
 
-    async fn entry(&self, window: &Window, first: i64) -> Result<Option<Arc<Entry>>> {
-        match read_entry(self.config.state().0, &window.paths, &window.id, first).await {
+    async fn entry(&self, paths: &Paths, id: &PartitionId, first: i64) -> Result<Option<Arc<Entry>>> {
+        match read_entry(self.config.state().0, paths, id, first).await {
             // It is in the findings already.
             Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => Ok(None),
             other => other,
@@ -98,7 +145,21 @@ impl File<'_> {
     }
 
     fn found(&self, kind: AuditKind, text: String) -> AuditFinding {
-        AuditFinding { kind, object: self.name.to_owned(), text, range: None }
+        AuditFinding { kind, object: self.name.to_owned(), text, range: None, redundant: false }
+    }
+
+    /// Of a file whose rows are not known to stand elsewhere.
+    fn alone(&self, what: &str) -> AuditFinding {
+        match self.before {
+            Some(start) => {
+                let text = format!("is from before this ledger began, at offset {start}; {what}");
+                self.found(AuditKind::BeforeLedger, text)
+            }
+            None => {
+                let text = format!("no range wrote it; {what}; it may be the only copy of what it holds");
+                self.found(AuditKind::ForeignFile, text)
+            }
+        }
     }
 
     async fn compare(&self, report: &mut AuditReport) -> Result<()> {
@@ -106,8 +167,7 @@ impl File<'_> {
             Stored::File(bytes) => bytes,
             Stored::Nothing => return Ok(()),
             Stored::TooLarge(bytes) => {
-                let text = format!("no range wrote it; with {bytes} bytes it is too large to be compared");
-                report.found(self.found(AuditKind::ForeignFile, text));
+                report.found(self.alone(&format!("with {bytes} bytes it is too large to be compared")));
                 return Ok(());
             }
         };
@@ -117,27 +177,34 @@ impl File<'_> {
             let content = match places::read(self.name, bytes.clone(), skip, MAX_PLACES).await {
                 Ok(content) => content,
                 Err(e) => {
-                    let text = format!("no range wrote it, and it cannot be compared: {e}");
-                    report.found(self.found(AuditKind::ForeignFile, text));
+                    report.found(self.alone(&format!("it cannot be compared: {e}")));
                     return Ok(());
                 }
             };
             compared.rows = content.rows;
             let Some(mut places) = content.places else {
-                let text = format!(
-                    "no range wrote it, and its {} rows do not say where they came from (no `_kafka_*` columns)",
+                report.found(self.alone(&format!(
+                    "its {} rows do not say where they came from (no `_kafka_*` columns)",
                     content.rows
-                );
-                report.found(self.found(AuditKind::ForeignFile, text));
+                )));
                 return Ok(());
             };
             skip += places.len();
             let is_last = places.is_empty() || skip as u64 >= content.rows;
             places.sort_unstable();
-            let places = Arc::new(places);
-            for window in self.windows_of(content.topic_id.as_deref()) {
-                self.compare_with(window, &places, &mut compared).await?;
+            let Some((windows, is_known)) = self.windows_of(content.topic_id.as_deref()).await? else {
+                report.found(self.alone(&format!(
+                    "its {} rows do not say which of the topics they are of, and were not compared",
+                    content.rows
+                )));
+                return Ok(());
+            };
+            compared.is_known = is_known;
+            let mut is_doubled = vec![false; places.len()];
+            for window in windows {
+                self.compare_with(window, &places, &mut is_doubled, &mut compared).await?;
             }
+            compared.doubled += is_doubled.iter().filter(|doubled| **doubled).count() as u64;
             if is_last {
                 break;
             }
@@ -146,26 +213,36 @@ impl File<'_> {
         Ok(())
     }
 
-    /// The ledgers that the file may hold rows of: by the topic's folder and by the topic id in the file,
-    /// otherwise all.
-    fn windows_of(&self, topic_id: Option<&str>) -> Vec<&Window> {
+    /// The ledgers that the file may hold rows of, by the topic's folder and by the topic id in the file, and whether
+    /// that is sure; `None` if neither says, and there are several topics whose places would meet by chance.
+    async fn windows_of(&self, topic_id: Option<&str>) -> Result<Option<(Vec<&Window>, bool)>> {
         let folder = self.path.split_once('/').map(|(folder, _)| folder.split('+').next().unwrap_or(folder));
         let by_folder = folder.filter(|f| self.windows.iter().any(|w| w.id.topic == *f));
         let by_id = topic_id.filter(|id| self.windows.iter().any(|w| w.id.topic_id_text() == *id));
-        let takes = |w: &&Window| match (by_folder, by_id) {
-            (Some(folder), Some(id)) => w.id.topic == folder && w.id.topic_id_text() == id,
-            (Some(folder), None) => w.id.topic == folder,
-            (None, Some(id)) => w.id.topic_id_text() == id,
-            (None, None) => true,
+        let is_known = match (by_folder, by_id) {
+            (_, Some(_)) => true,
+            // Of two topics of that name, one after the other, both have rows at the same places.
+            (Some(folder), None) => known_topic_ids(self.config, folder).await?.len() == 1,
+            (None, None) => false,
         };
-        self.windows.iter().filter(takes).collect()
+        if let (None, None, [first, others @ ..]) = (by_folder, by_id, self.windows)
+            && others.iter().any(|w| w.id.topic_id != first.id.topic_id)
+        {
+            return Ok(None);
+        }
+        let takes = |w: &&Window| {
+            by_folder.is_none_or(|folder| w.id.topic == folder)
+                && by_id.is_none_or(|id| w.id.topic_id_text() == id)
+        };
+        Ok(Some((self.windows.iter().filter(takes).collect(), is_known)))
     }
 
     /// Looks for the places, which are in order, in the files of the entries that cover their offsets.
     async fn compare_with(
         &self,
         window: &Window,
-        places: &Arc<Vec<Place>>,
+        places: &[Place],
+        is_doubled: &mut [bool],
         compared: &mut Compared,
     ) -> Result<()> {
         let partition = window.id.partition;
@@ -182,7 +259,7 @@ impl File<'_> {
             let until = window.firsts.get(index).copied().unwrap_or(window.next);
             let range = next..at(until).max(next + 1);
             next = range.end;
-            let Some(entry) = self.entry(window, *first).await? else { continue };
+            let Some(entry) = self.entry(&window.paths, &window.id, *first).await? else { continue };
             for file in &entry.files {
                 let Stored::File(bytes) = fetch(self.config, &file.final_name).await? else { continue };
                 let mut skip = 0;
@@ -190,14 +267,18 @@ impl File<'_> {
                 while let Ok(content) = places::read(&file.final_name, bytes.clone(), skip, MAX_PLACES).await
                 {
                     let theirs = content.places.unwrap_or_default();
-                    skip += theirs.len();
-                    let mut doubled =
-                        theirs.iter().filter(|p| places[range.clone()].binary_search(p).is_ok());
-                    if let Some(place) = doubled.next() {
-                        compared.first.get_or_insert_with(|| (file.final_name.clone(), *place));
-                        compared.doubled += 1 + doubled.count() as u64;
+                    let read = theirs.len();
+                    skip += read;
+                    for place in theirs {
+                        let here = &places[range.clone()];
+                        let from = range.start + here.partition_point(|p| *p < place);
+                        let to = range.start + here.partition_point(|p| *p <= place);
+                        if from < to {
+                            compared.first.get_or_insert_with(|| (file.final_name.clone(), place));
+                            is_doubled[from..to].fill(true);
+                        }
                     }
-                    if theirs.is_empty() || skip as u64 >= content.rows {
+                    if read == 0 || skip as u64 >= content.rows {
                         break;
                     }
                 }
@@ -207,25 +288,21 @@ impl File<'_> {
     }
 
     fn say(&self, compared: &Compared) -> AuditFinding {
-        let Compared { rows, doubled, first, before } = compared;
+        let Compared { rows, doubled, first, before, is_known } = compared;
         let unseen = match before {
             0 => String::new(),
             n => format!("; {n} rows are of offsets before the audited ranges and were not compared"),
         };
-        match first {
-            Some((file, place)) => {
-                let text = format!(
-                    "no range wrote it, and {doubled} of its {rows} rows are in the folder already, the first in {file} \
-                     (partition {}, offset {}): who reads the folder reads them twice{unseen}",
-                    place.partition, place.offset
-                );
-                self.found(AuditKind::DoubledRows, text)
-            }
-            None => {
-                let text =
-                    format!("no range wrote it; its {rows} rows are not those of any audited range{unseen}");
-                self.found(AuditKind::ForeignFile, text)
-            }
-        }
+        let Some((file, place)) = first else {
+            return self.alone(&format!("its {rows} rows are not those of any audited range{unseen}"));
+        };
+        let others = if doubled == rows { "" } else { "; the others may stand nowhere else" };
+        let text = format!(
+            "no range wrote it, and {doubled} of its {rows} rows are in the folder already, the first in {file} \
+             (partition {}, offset {}): who reads the folder reads them twice{others}{unseen}",
+            place.partition, place.offset
+        );
+        let redundant = *is_known && doubled == rows && *before == 0;
+        AuditFinding { redundant, ..self.found(AuditKind::DoubledRows, text) }
     }
 }

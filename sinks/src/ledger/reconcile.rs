@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::audit::{LedgerRef, list_ledgers};
+use super::audit::{LedgerRef, Ledgers, survey_ledgers};
 use super::driver::{firsts, read_entry, read_rejects};
 use super::entry::{Counts, Entry, FileEntry};
 use super::foreign;
@@ -42,9 +42,10 @@ pub struct AuditScope {
 }
 
 impl AuditScope {
-    fn takes(&self, id: &PartitionId) -> bool {
-        self.topic.as_ref().is_none_or(|topic| *topic == id.topic)
-            && self.partition.is_none_or(|partition| partition == id.partition)
+    /// `partition` is `None` where it is not known.
+    fn takes(&self, topic: &str, partition: Option<i32>) -> bool {
+        self.topic.as_ref().is_none_or(|only| *only == topic)
+            && self.partition.is_none_or(|only| partition.is_none_or(|p| p == only))
     }
 
     /// Whether ledgers are left out.
@@ -87,7 +88,8 @@ impl AuditReport {
 /// The account of one partition.
 ///
 /// `next - first` offsets are `counts.read` records and `without_record` offsets that held none that is
-/// visible: control records, records of aborted transactions, records that compaction or retention took.
+/// visible (control records, records of aborted transactions, records that compaction or retention took) and
+/// `given_up` offsets that an operator gave up, with whatever they held.
 /// `counts.read` is `rows - emitted_rows` records that are rows, `rejected - emitted_rejected` that are dead
 /// letters, and `counts.dropped`.
 #[derive(Clone, Debug, Serialize)]
@@ -109,6 +111,8 @@ pub struct PartitionAudit {
     pub counts: Counts,
     /// Offsets that held no visible record.
     pub without_record: u64,
+    /// Offsets that operators gave up: nobody knows what they held.
+    pub given_up: u64,
     /// Files that the entries name.
     pub files: u64,
     /// Rows found in them.
@@ -136,6 +140,8 @@ pub struct AuditFinding {
     pub text: String,
     /// The range that it is about, if it is about one.
     pub range: Option<AuditRange>,
+    /// Every row of the object stands in files that entries of the same topic name: deleting it loses nothing.
+    pub redundant: bool,
 }
 
 /// A range of offsets.
@@ -178,12 +184,15 @@ pub enum AuditKind {
     /// A data file that no entry names, with rows that no audited entry wrote, or that do not say where they
     /// came from. Who reads the folder reads it too.
     ForeignFile,
+    /// A data file by one of this pipeline's own names, of offsets before its ledger began. No difference: the ledger
+    /// was begun anew, and the file may be the only copy of its rows.
+    BeforeLedger,
 }
 
 impl AuditKind {
     /// Whether books and store differ.
     pub fn is_difference(self) -> bool {
-        self != AuditKind::Pending
+        !matches!(self, AuditKind::Pending | AuditKind::BeforeLedger)
     }
 }
 
@@ -237,7 +246,7 @@ impl Window {
 /// read.
 ///
 /// # Errors
-/// Those of the stores, and of a ledger without a genesis. What does not add up is in the report.
+/// Those of the stores. What does not add up is in the report.
 pub async fn audit(
     config: &SinkConfig,
     scope: &AuditScope,
@@ -246,8 +255,13 @@ pub async fn audit(
     let mut report = AuditReport::default();
     let mut windows = Vec::new();
     let mut known = HashSet::new();
-    for ledger in list_ledgers(config).await? {
-        if !scope.takes(&ledger.id) {
+    let Ledgers { whole, broken } = survey_ledgers(config).await?;
+    for broken in broken.into_iter().filter(|b| scope.takes(&b.topic, b.partition)) {
+        let (kind, range, redundant) = (AuditKind::Unreadable, None, false);
+        report.found(AuditFinding { kind, object: broken.object, text: broken.text, range, redundant });
+    }
+    for ledger in whole {
+        if !scope.takes(&ledger.id.topic, Some(ledger.id.partition)) {
             continue;
         }
         if let Some(window) = audit_ledger(config, scope, &ledger, &mut known, &mut report, on_file).await? {
@@ -285,6 +299,7 @@ async fn audit_ledger(
         entries: 0,
         counts: Counts::default(),
         without_record: 0,
+        given_up: 0,
         files: 0,
         rows: 0,
         emitted_rows: 0,
@@ -295,7 +310,8 @@ async fn audit_ledger(
     let mut expected = account.first;
     for (i, first) in window.firsts.iter().copied().enumerate() {
         let object = window.paths.entry(first);
-        let found = |kind, text, range| AuditFinding { kind, object: object.clone(), text, range };
+        let found =
+            |kind, text, range| AuditFinding { kind, object: object.clone(), text, range, redundant: false };
         let entry = match window.entry(config, first).await {
             Ok(Some(entry)) => entry,
             Ok(None) => continue,
@@ -322,7 +338,7 @@ async fn audit_ledger(
     window.next = expected;
     // Gaps are findings of their own; what is left holds no record.
     let offsets = u64::try_from(account.next - account.first).unwrap_or_default();
-    account.without_record = offsets.saturating_sub(account.counts.read);
+    account.without_record = offsets.saturating_sub(account.counts.read).saturating_sub(account.given_up);
     report.partitions.push(account);
     Ok(Some(window))
 }
@@ -412,7 +428,7 @@ struct Tally {
 impl Books<'_> {
     fn found(&self, kind: AuditKind, object: &str, text: String) -> AuditFinding {
         let range = self.window.range(self.entry.first, self.entry.next);
-        AuditFinding { kind, object: object.to_owned(), text, range }
+        AuditFinding { kind, object: object.to_owned(), text, range, redundant: false }
     }
 
     async fn audit(
@@ -423,6 +439,9 @@ impl Books<'_> {
     ) -> Result<()> {
         let entry = self.entry;
         account.entries += 1;
+        if entry.note.is_some() {
+            account.given_up += entry.next.abs_diff(entry.first);
+        }
         account.files += entry.files.len() as u64;
         account.counts.add(&entry.counts);
         let letters = match &entry.rejects {

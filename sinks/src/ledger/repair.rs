@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::audit::{Finding, FindingKind, LedgerRef, LedgerReport};
-use super::driver::{Ledger, read_entry};
+use super::driver::{Ledger, no_place_for_letters, read_entry};
 use super::entry::{Entry, Note};
 use super::orphans::{sweep_orphans, sweep_rejects};
 use super::tip::{LedgerEnd, ledger_end, missing_files};
@@ -75,29 +75,34 @@ const SKIP_ATTEMPTS: usize = 20;
 /// of this one's.
 ///
 /// # Errors
-/// `Changed` if files of the newest entry are provably lost and `accept_missing` is not set; those of
-/// [`PartitionSink::open`](crate::PartitionSink::open).
+/// `Changed` if files of the newest entry are provably lost and `accept_missing` is not set; `DeadLetter` if it has dead
+/// letters and the configuration no place for them; those of [`PartitionSink::open`](crate::PartitionSink::open).
 pub async fn settle(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) -> Result<i64> {
     Ok(settled(config, ledger, accept_missing).await?.1)
 }
 
 async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) -> Result<(Ledger, i64)> {
-    if !accept_missing
-        && let Some(LedgerEnd { tip: Some(tip), .. }) = ledger_end(config, &ledger.id).await?
-        && let Some(file) = missing_files(config, &tip).await?.lost.first()
-    {
-        return Err(Error::new(
-            ErrorKind::Changed,
-            format!(
-                "{} of offsets {} to {} was lost before it was published; accept that first: `gristmill ledger repair --accept-missing`",
-                file.final_name,
-                tip.first,
-                tip.next - 1
-            ),
-        ));
+    // Before anything is published.
+    if let Some(LedgerEnd { tip: Some(tip), .. }) = ledger_end(config, &ledger.id).await? {
+        if tip.rejects.is_some() && config.0.resources.dead_letters.is_none() {
+            return Err(no_place_for_letters(&tip));
+        }
+        let missing = if accept_missing { None } else { Some(missing_files(config, &tip).await?) };
+        if let Some(file) = missing.iter().flat_map(|missing| &missing.lost).next() {
+            return Err(Error::new(
+                ErrorKind::Changed,
+                format!(
+                    "{} of offsets {} to {} was lost before it was published, and that has to be accepted first",
+                    file.final_name,
+                    tip.first,
+                    tip.next - 1
+                ),
+            ));
+        }
     }
     let paths = Paths::new(config.state().1, &ledger.id);
-    let mut driver = Ledger::new(config.0.resources.clone(), ledger.id.clone(), paths, ledger.start);
+    let driver = Ledger::new(config.0.resources.clone(), ledger.id.clone(), paths, ledger.start);
+    let mut driver = driver.must_deliver();
     driver.drive().await?;
     let next = ready(&driver)?;
     Ok((driver, next))
@@ -157,20 +162,26 @@ pub struct Repaired {
 }
 
 /// Mends what [`verify_ledger`](crate::verify_ledger) found in a ledger and what needs nothing but the ledger: see
-/// [`FindingKind::remedy`]. With `accept_missing` also files that are provably lost no longer hold the newest entry up.
+/// [`FindingKind::remedy`]. Files that are provably lost hold the newest entry up, and nothing else, unless
+/// `accept_missing` is set. What was done is in `done`, also of a repair that fails.
 ///
 /// # Errors
-/// `DestinationTaken` and `Changed` for a file that cannot be moved; those of [`settle`]. What was mended before stays.
-pub async fn repair(config: &SinkConfig, report: &LedgerReport, accept_missing: bool) -> Result<Repaired> {
-    let mut done = Repaired::default();
+/// `DestinationTaken` and `Changed` for a file that cannot be moved; those of [`settle`].
+pub async fn repair(
+    config: &SinkConfig,
+    report: &LedgerReport,
+    accept_missing: bool,
+    done: &mut Repaired,
+) -> Result<()> {
     let found = |remedy: Remedy| report.findings.iter().filter(move |f| f.kind.remedy() == remedy);
     for finding in found(Remedy::Publish) {
         if publish(config, report, finding).await? {
             done.published.push(finding.object.clone());
         }
     }
-    let lost = report.findings.iter().any(|f| f.kind == FindingKind::LostFile);
-    if found(Remedy::Settle).next().is_some() || (lost && accept_missing) {
+    let is_lost = report.findings.iter().any(|f| f.kind == FindingKind::LostFile);
+    let settles = if is_lost { accept_missing } else { found(Remedy::Settle).next().is_some() };
+    if settles {
         settle(config, &report.ledger, accept_missing).await?;
         let pending: BTreeSet<_> = found(Remedy::Settle).map(|f| f.object.clone()).collect();
         done.published.extend(pending);
@@ -180,7 +191,7 @@ pub async fn repair(config: &SinkConfig, report: &LedgerReport, accept_missing: 
         let id = &report.ledger.id;
         done.swept = sweep_orphans(config, id).await?.deleted + sweep_rejects(config, id).await?.deleted;
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Moves a staged file of an older entry to its final name. Its entry is sealed, so this is what should have been.

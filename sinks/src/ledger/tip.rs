@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use super::driver::{find_tip, read_genesis};
+use super::audit::no_genesis;
+use super::driver::{find_tip, firsts, read_genesis};
 use super::entry::{Entry, FileEntry};
 use crate::config::SinkConfig;
 use crate::error::Result;
@@ -21,12 +22,23 @@ pub struct LedgerEnd {
 /// Looks up where the ledger of a partition ends; `None` if there is no ledger.
 ///
 /// # Errors
-/// `WrongLedger`, `Corrupt`, `UnsupportedVersion`, and those of the state store.
+/// `WrongLedger`, `UnsupportedVersion`, `Corrupt` (also if there are entries and no genesis), and those of the state
+/// store.
 pub async fn ledger_end(config: &SinkConfig, id: &PartitionId) -> Result<Option<LedgerEnd>> {
     id.validate()?;
     let (state, state_prefix) = config.state();
     let paths = Paths::new(state_prefix, id);
-    let Some(start) = read_genesis(state, &paths, id).await? else { return Ok(None) };
+    let start = match read_genesis(state, &paths, id).await? {
+        Some(start) => start,
+        None if firsts(state, &paths, &paths.entries(), &paths.before_entry(0), 1).await?.is_empty() => {
+            return Ok(None);
+        }
+        // A ledger may have begun between the two looks.
+        None => match read_genesis(state, &paths, id).await? {
+            Some(start) => start,
+            None => return Err(no_genesis(&paths.genesis())),
+        },
+    };
     let tip = find_tip(state, &paths, id, start).await?;
     let next = tip.as_ref().map_or(start, |entry| entry.next);
     Ok(Some(LedgerEnd { start, next, tip }))

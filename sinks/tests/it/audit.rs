@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
 use gristmill_sinks::{
     AuditKind, AuditReport, AuditScope, Checkpoint, DirectoryTemplate, Failpoints, FolderStore, Format,
-    MAIN_OUTPUT, ParquetOptions, PartitionId, PartitionSink, Published, RowCoord, SinkConfig, Store, audit,
+    MAIN_OUTPUT, Note, ParquetOptions, PartitionId, PartitionSink, Published, RowCoord, SinkConfig, Store,
+    audit, list_ledgers, skip,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -157,6 +158,9 @@ async fn rows_that_a_foreign_copy_doubles_are_found_and_the_copy_is_named() {
             std::fs::copy(lake.path(&file.final_name), lake.path(&copy)).unwrap();
             let (kind, object, text) = lake.finding().await;
             assert_eq!((kind, &object), (AuditKind::DoubledRows, &copy));
+            // Without a topic id in the file, only its folder can say that no other topic is meant.
+            let is_known = copy != "lake/mine.jsonl";
+            assert_eq!(lake.audit().await.findings[0].redundant, is_known, "{copy}");
             let all = format!(
                 "{0} of its {0} rows are in the folder already, the first in {1} ",
                 file.rows, file.final_name
@@ -195,6 +199,101 @@ async fn foreign_rows_that_nothing_doubles_are_named_too() {
         assert_eq!((kind, object.as_str()), (AuditKind::ForeignFile, name));
         assert!(text.contains(part), "{text}");
     }
+}
+
+/// A row as a file of JSON lines has it.
+fn line(partition: i32, offset: i64) -> String {
+    format!("{{\"_kafka_partition\":{partition},\"_kafka_offset\":{offset},\"_kafka_sub\":0}}\n")
+}
+
+#[tokio::test]
+async fn a_file_is_redundant_only_if_all_of_its_rows_stand_elsewhere_under_its_topic() {
+    let lake = Lake::new(Format::JsonLines);
+    publish(&mut lake.sink(3).await, 0, 100).await;
+    let mine = "lake/orders/mine.jsonl";
+    let redundant = async || {
+        let report = lake.audit().await;
+        assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
+        assert_eq!(report.findings[0].kind, AuditKind::DoubledRows);
+        report.findings[0].redundant
+    };
+    std::fs::write(lake.path(mine), line(3, 1) + &line(3, 2)).unwrap();
+    assert!(redundant().await);
+    // One of them stands nowhere else; that another stands twice must not make up for it.
+    std::fs::write(lake.path(mine), line(3, 1) + &line(3, 5000)).unwrap();
+    assert!(!redundant().await);
+    assert!(lake.finding().await.2.contains("1 of its 2 rows"), "a count of its own rows");
+    // Another topic of that name has rows at the same places.
+    let again = PartitionId { topic_id: [7; 16], ..partition() };
+    drop(PartitionSink::open(lake.config.clone(), again, 0).await.unwrap());
+    std::fs::write(lake.path(mine), line(3, 1)).unwrap();
+    assert!(!redundant().await);
+}
+
+#[tokio::test]
+async fn rows_that_could_be_of_several_topics_are_not_compared_by_chance() {
+    let lake = Lake::new(Format::JsonLines);
+    publish(&mut lake.sink(3).await, 0, 100).await;
+    let other = PartitionId { topic: "other".into(), topic_id: [7; 16], ..partition() };
+    publish(&mut PartitionSink::open(lake.config.clone(), other, 0).await.unwrap().0, 0, 100).await;
+    std::fs::write(lake.path("lake/mine.jsonl"), line(3, 1)).unwrap();
+    let (kind, _, text) = lake.finding().await;
+    assert_eq!(kind, AuditKind::ForeignFile);
+    assert!(text.contains("do not say which of the topics they are of"), "{text}");
+}
+
+#[tokio::test]
+async fn files_from_before_a_ledger_that_was_begun_anew_are_a_note_and_never_redundant() {
+    let lake = Lake::parquet();
+    let old = publish(&mut lake.sink(3).await, 0, 100).await;
+    std::fs::remove_dir_all(lake.path("lake/_gristmill/ledger")).unwrap();
+    let mut sink = PartitionSink::open(lake.config.clone(), partition(), 100).await.unwrap().0;
+    publish(&mut sink, 100, 200).await;
+    let report = lake.audit().await;
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    let found: Vec<_> = report.findings.iter().map(|f| (f.kind, f.object.clone(), f.redundant)).collect();
+    let files = old.files.iter().map(|f| (AuditKind::BeforeLedger, f.final_name.clone(), false));
+    assert_eq!(found, files.collect::<Vec<_>>());
+    assert!(
+        report.findings[0].text.contains("is from before this ledger began, at offset 100"),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_published_while_the_audit_runs_is_not_foreign() {
+    let lake = Lake::parquet();
+    publish(&mut lake.sink(3).await, 0, 100).await;
+    // Its ledger has begun, and has no entry when the ledgers are read.
+    let idle = std::sync::Mutex::new(Some(lake.sink(2).await));
+    let publish_more = || {
+        let Some(mut sink) = idle.lock().unwrap().take() else { return };
+        let config = lake.config.clone();
+        let work = async move {
+            publish(&mut sink, 0, 100).await;
+            // And one of which there was nothing at all.
+            let id = PartitionId { partition: 5, ..partition() };
+            publish(&mut PartitionSink::open(config, id, 40).await.unwrap().0, 40, 100).await;
+        };
+        std::thread::spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(work)).join().unwrap();
+    };
+    let report = audit(&lake.config, &AuditScope::default(), &publish_more).await.unwrap();
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    assert_eq!(report.partitions.len(), 1);
+}
+
+#[tokio::test]
+async fn offsets_that_were_given_up_are_not_said_to_hold_no_record() {
+    let lake = Lake::parquet();
+    publish(&mut lake.sink(3).await, 0, 100).await;
+    let ledger = list_ledgers(&lake.config).await.unwrap().remove(0);
+    let note = Note { kind: "skip".into(), reason: String::new(), by: "ada@example".into() };
+    skip(&lake.config, &ledger, 130, &note).await.unwrap();
+    let report = lake.audit().await;
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    let account = &report.partitions[0];
+    assert_eq!((account.next, account.given_up, account.without_record), (130, 30, 10));
+    assert_eq!(account.counts.read, 90);
 }
 
 #[tokio::test]

@@ -143,7 +143,9 @@ async fn rejects_of_published_entries_cost_the_next_start_nothing_and_stay() {
     let report = verify_ledger(&settings, ledger.clone()).await.unwrap();
     assert_eq!(report.findings.len(), 1, "{report:?}");
     assert_eq!(report.findings[0].object, orphan);
-    assert_eq!(repair(&settings, &report, false).await.unwrap().swept, 1);
+    let mut repaired = Default::default();
+    repair(&settings, &report, false, &mut repaired).await.unwrap();
+    assert_eq!(repaired.swept, 1);
     let swept = sweep_rejects(&settings, &partition()).await.unwrap();
     assert_eq!((swept.deleted, swept.kept), (0, 20));
     assert!(verify_ledger(&settings, ledger).await.unwrap().findings.is_empty());

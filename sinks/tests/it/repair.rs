@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gristmill_sinks::{
-    Checkpoint, ErrorKind, Failpoint, Failpoints, FindingKind, FolderStore, LedgerRef, Note, Operation,
-    PartitionSink, Published, Remedy, SinkConfig, Skip, Store, ledger_end, list_ledgers, missing_files,
-    operations, read_entries, repair, settle, skip, verify, verify_ledger,
+    AuditKind, AuditScope, Checkpoint, ErrorKind, Failpoint, Failpoints, FindingKind, FolderStore, LedgerRef,
+    LedgerReport, Note, Operation, PartitionId, PartitionSink, Published, Remedy, Repaired, SinkConfig, Skip,
+    Store, audit, ledger_end, list_ledgers, missing_files, operations, read_entries, repair, settle, skip,
+    survey_ledgers, verify, verify_ledger,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -87,6 +88,12 @@ async fn a_skip_publishes_the_newest_entry_and_its_dead_letters_first() {
     assert_exactly_once(&store, 20).await;
 }
 
+async fn mend(config: &SinkConfig, report: &LedgerReport, accept_missing: bool) -> Repaired {
+    let mut done = Repaired::default();
+    repair(config, report, accept_missing, &mut done).await.unwrap();
+    done
+}
+
 /// A folder whose newest entry, offsets 20 to 39, is sealed and not published.
 async fn pending() -> (TempDir, Arc<dyn Store>, SinkConfig) {
     let folder = tempdir().unwrap();
@@ -120,13 +127,13 @@ async fn repair_publishes_what_waits_and_sweeps_what_nobody_names() {
     let count = |kind| report.findings.iter().filter(|f| f.kind == kind).count();
     assert_eq!((count(FindingKind::NotPublished), count(FindingKind::Orphan)), (1, 1), "{report:?}");
     assert_eq!(count(FindingKind::Pending), entries[1].files.len());
-    let done = repair(&config, &report, false).await.unwrap();
+    let done = mend(&config, &report, false).await;
     assert_eq!((done.published.len(), done.settled, done.swept), (1 + entries[1].files.len(), true, 1));
     assert!(!orphan.exists());
     assert_exactly_once(&store, 40).await;
     let report = verify_ledger(&config, ledger).await.unwrap();
     assert!(report.findings.is_empty(), "{report:?}");
-    assert_eq!(repair(&config, &report, false).await.unwrap(), Default::default());
+    assert_eq!(mend(&config, &report, false).await, Default::default());
 }
 
 #[tokio::test]
@@ -149,13 +156,18 @@ async fn a_file_that_is_gone_behind_one_that_waits_is_provably_lost() {
     for error in [
         settle(&config, &ledger, false).await.unwrap_err(),
         skip(&config, &ledger, 50, &note()).await.unwrap_err(),
-        repair(&config, &report, false).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Changed);
         assert!(error.to_string().contains(&tip.files[1].final_name), "{error}");
     }
-    assert!(path(&folder, &tip.files[0].staged).exists());
-    assert!(repair(&config, &report, true).await.unwrap().settled);
+    // A repair leaves the entry as it is, and does the rest.
+    let orphan = path(&folder, &tip.files[0].staged).with_file_name("00000000000000000000+somebody+000");
+    fs::write(&orphan, "x").unwrap();
+    let report = verify_ledger(&config, ledger).await.unwrap();
+    let done = mend(&config, &report, false).await;
+    assert_eq!((done.settled, done.swept, &done.published[..]), (false, 1, &[][..]));
+    assert!(path(&folder, &tip.files[0].staged).exists() && !orphan.exists());
+    assert!(mend(&config, &report, true).await.settled);
     let rows: u64 = tip.files.iter().map(|f| f.rows).sum::<u64>() - tip.files[1].rows;
     let found = read_back(&store, "lake").await.into_keys().filter(|(offset, _)| *offset >= 20).count();
     assert_eq!(found as u64, rows);
@@ -197,7 +209,7 @@ async fn findings_that_only_the_topic_can_mend_say_which_offsets_to_read_again()
             (Some((40, 60)), FindingKind::MissingFile, Remedy::Replay),
         ]
     );
-    assert_eq!(repair(&config, &report, true).await.unwrap(), Default::default());
+    assert_eq!(mend(&config, &report, true).await, Default::default());
 }
 
 #[tokio::test]
@@ -249,4 +261,79 @@ async fn the_trail_tells_what_was_meant_and_what_came_of_it_in_order() {
     let names = store.list("lake/_gristmill/operations/", None, 10).await.unwrap();
     let stem = Path::new(&names[0].name).file_name().unwrap().to_str().unwrap();
     assert!(stem.starts_with("20260102T030405000Z-"), "{stem}");
+}
+
+#[tokio::test]
+async fn what_a_repair_has_done_is_told_also_if_it_fails_later() {
+    let (folder, _, config) = pending().await;
+    let ledger = ledger(&config).await;
+    let entries = read_entries(&config, &ledger, 0, 10).await.unwrap();
+    let older = &entries[0].files[0];
+    fs::rename(path(&folder, &older.final_name), path(&folder, &older.staged)).unwrap();
+    let report = verify_ledger(&config, ledger).await.unwrap();
+    fs::create_dir_all(path(&folder, &entries[1].files[0].final_name).parent().unwrap()).unwrap();
+    fs::write(path(&folder, &entries[1].files[0].final_name), "somebody else's").unwrap();
+    let mut done = Repaired::default();
+    let error = repair(&config, &report, false, &mut done).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DestinationTaken);
+    assert_eq!((&done.published[..], done.settled), (&[older.final_name.clone()][..], false));
+}
+
+#[tokio::test]
+async fn an_operator_without_a_place_for_dead_letters_does_not_drop_those_of_the_newest_entry() {
+    let (folder, store, config) = pending().await;
+    let without =
+        SinkConfig::builder(store.clone()).prefix("lake").failpoints(Failpoints::none()).build().unwrap();
+    let ledger = ledger(&config).await;
+    let tip = ledger_end(&config, &partition()).await.unwrap().unwrap().tip.unwrap();
+    assert!(tip.reject_count() > 0);
+    for error in [
+        settle(&without, &ledger, true).await.unwrap_err(),
+        skip(&without, &ledger, 50, &note()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::DeadLetter);
+        assert!(error.to_string().contains("put the pipeline's `dead_letters` back"), "{error}");
+    }
+    assert!(path(&folder, &tip.files[0].staged).exists(), "nothing was published");
+    assert_eq!(settle(&config, &ledger, false).await.unwrap(), 40);
+    assert_exactly_once(&store, 40).await;
+}
+
+#[tokio::test]
+async fn a_ledger_without_its_genesis_is_named_and_the_others_go_on() {
+    let folder = tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    for number in [3, 4] {
+        let id = PartitionId { partition: number, ..partition() };
+        let (mut sink, _) = PartitionSink::open(config.clone(), id, 0).await.unwrap();
+        feed(&mut sink, 0, 20).await.unwrap();
+        publish(&mut sink).await;
+    }
+    let genesis = format!("lake/_gristmill/ledger/{}/genesis.json", partition().path());
+    let content = fs::read(path(&folder, &genesis)).unwrap();
+    fs::remove_file(path(&folder, &genesis)).unwrap();
+
+    // It is not taken for a partition that has no ledger yet.
+    let error = ledger_end(&config, &partition()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains(&format!("{genesis} is gone")), "{error}");
+    assert!(error.to_string().contains("Restore it from a copy"), "{error}");
+    assert!(list_ledgers(&config).await.is_err());
+
+    let found = survey_ledgers(&config).await.unwrap();
+    assert_eq!(found.whole.iter().map(|l| l.id.partition).collect::<Vec<_>>(), [4]);
+    let broken = &found.broken[0];
+    assert_eq!((&broken.topic[..], broken.partition, &broken.object), ("orders", Some(3), &genesis));
+    let report = verify(&config).await.unwrap();
+    assert!(!report.is_sound() && report.broken == found.broken && report.ledgers.len() == 1);
+    let report = audit(&config, &AuditScope::default(), &|| {}).await.unwrap();
+    assert_eq!(report.partitions.len(), 1);
+    assert_eq!((report.findings[0].kind, &report.findings[0].object), (AuditKind::Unreadable, &genesis));
+    // Its files are known by their entries, which are all there.
+    assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
+
+    fs::write(path(&folder, &genesis), content).unwrap();
+    assert_eq!(list_ledgers(&config).await.unwrap().len(), 2);
+    assert!(verify(&config).await.unwrap().is_sound());
 }

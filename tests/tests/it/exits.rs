@@ -204,7 +204,7 @@ fn an_offset_that_was_moved_by_mistake_either_way_stops_and_reset_puts_it_back()
     let error = bench.run_to_the_stop();
     assert!(error.contains("it is 40, the ledger ends at 100"), "{error}");
     assert!(error.contains("would write offsets 40 to 99 (60 of them) a second time"), "{error}");
-    assert!(printed(&error, "replay").ends_with("--partition 0 --from 40 --to 100 --into NAME"), "{error}");
+    assert!(printed(&error, "replay").contains("--partition 0 --from 40 --to 100 --into again-"), "{error}");
     let reset = printed(&error, "ledger reset");
 
     // While somebody is in the group, Kafka takes no offset from outside.
@@ -267,6 +267,96 @@ fn a_first_start_takes_over_where_another_consumer_was() {
     bench.kafka.commit(&bench.group, &bench.topic, 44);
     bench.run_to_the_end();
     bench.assert_rows(44..60);
+}
+
+#[test]
+fn a_first_start_that_dies_before_its_first_commit_goes_on_where_its_ledger_ends() {
+    let Some(bench) = Bench::new("unmarked") else { return };
+    bench.produce(60);
+    bench.kafka.commit(&bench.group, &bench.topic, 44);
+    bench.pipeline.start(Some("before-commit:1")).wait_for_kill(PATIENCE);
+    assert_eq!(bench.committed(), 44, "the group has not heard of it");
+    bench.produce(20);
+    bench.run_to_the_end();
+    bench.assert_rows(44..80);
+}
+
+#[test]
+fn a_second_pipeline_in_one_group_is_refused_and_reset_lets_it_take_over() {
+    let Some(bench) = Bench::new("grouped") else { return };
+    bench.produce(20);
+    bench.run_to_the_end();
+    bench.produce(20);
+    let folder = tempfile::tempdir().unwrap();
+    let group = format!("{SHORT_SESSION}, group: {}", bench.group);
+    let other =
+        Pipeline::new(folder.path(), &text(bench.kafka, "other", &bench.topic, &group, "{age: 1s}", ""));
+    let mut run = other.start(None);
+    assert_eq!(run.wait(PATIENCE).code(), Some(1), "{}", run.log());
+    let error = error_in(&run.log());
+    let who = format!("the group's offset 20 was committed by the pipeline `{}`", bench.topic);
+    assert!(error.contains(&who) && error.contains("name another `source.kafka.group`"), "{error}");
+
+    let (code, text) = other.paste(&format!("{} --yes", printed(&error, "ledger reset")));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("keep the group's offset 20, and begin a new ledger there"), "{text}");
+    let run = other.start(None);
+    wait_until("the other comes to the end", PATIENCE, || bench.committed() == 40);
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", other.logs());
+    let mut offsets: Vec<i64> = other.read_back().iter().map(|f| f.place.1).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (20..40).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_replay_does_not_pass_over_a_file_that_was_lost_nor_end_well_without_one() {
+    let Some(bench) = Bench::new("lost-again") else { return };
+    bench.produce(90);
+    let options = ["--from", "0", "--into", "again"];
+    bench.pipeline.replay(&options, Some("after-seal:1")).wait_for_kill(PATIENCE);
+    let staged = staged(&bench.folder.path().join("again/_gristmill"));
+    assert_eq!(staged.len(), 3, "one of each day: {staged:?}");
+    fs::remove_file(&staged[1]).unwrap();
+    for _ in 0..2 {
+        let mut run = bench.pipeline.replay(&options, None);
+        assert_eq!(run.wait(PATIENCE).code(), Some(1), "{}", run.log());
+        let error = error_in(&run.log());
+        assert!(error.contains("was sealed by the replay and is gone before it was published"), "{error}");
+        assert!(error.contains("replay the range again under another name"), "{error}");
+        assert!(bench.pipeline.read_replay("again").is_empty(), "nothing was published");
+    }
+
+    let options = ["--from", "0", "--into", "once-more"];
+    let mut run = bench.pipeline.replay(&options, None);
+    assert_eq!(run.wait(PATIENCE).code(), Some(0), "{}", run.log());
+    assert_eq!(bench.pipeline.read_replay("once-more").len(), 90);
+    let mut folders: Vec<_> =
+        fs::read_dir(bench.folder.path().join("once-more").join(&bench.topic)).unwrap().collect();
+    let day = folders.remove(0).unwrap().path();
+    fs::remove_dir_all(day).unwrap();
+    let mut run = bench.pipeline.replay(&options, None);
+    assert_eq!(run.wait(PATIENCE).code(), Some(3), "a range that is not all there: {}", run.log());
+}
+
+#[test]
+fn a_replay_that_retention_overtakes_says_what_is_left_of_it() {
+    let Some(bench) = Bench::new("late") else { return };
+    bench.produce(90);
+    let options = ["--from", "0", "--into", "again"];
+    bench.pipeline.replay(&options, Some("after-stage:1")).wait_for_kill(PATIENCE);
+    block_on(bench.kafka.delete_records(&bench.topic, 0, 50));
+    let mut run = bench.pipeline.replay(&options, None);
+    assert_eq!(run.wait(PATIENCE).code(), Some(1), "{}", run.log());
+    let error = error_in(&run.log());
+    assert!(error.contains("retention has removed offsets 0 to 49 (50 of them) of the range"), "{error}");
+    assert!(!error.contains("gristmill ledger"), "the live ledger is not concerned: {error}");
+    let line = printed(&error, "replay");
+    let (code, text) = bench.pipeline.paste(&line);
+    assert_eq!(code, Some(0), "{line}\n{text}");
+    let name = line.rsplit(' ').next().unwrap();
+    let mut offsets: Vec<i64> = bench.pipeline.read_replay(name).iter().map(|f| f.place.1).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (50..90).collect::<Vec<i64>>());
 }
 
 #[test]
@@ -373,6 +463,13 @@ fn a_ledger_of_another_pipeline_stops_and_its_own_name_goes_on() {
         let renamed = Pipeline::new(bench.folder.path(), &other);
         let mut run = renamed.start(None);
         assert_eq!(run.wait(PATIENCE).code(), Some(1), "{}", run.log());
+        let (code, text) = renamed.paste(&format!(
+            "gristmill ledger skip {} --topic {} --partition 0 --to 30 --yes",
+            renamed.file().display(),
+            bench.topic
+        ));
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(&format!("use the file with `name: {}`", bench.topic)), "{text}");
         error_in(&run.log())
     };
     assert!(
@@ -406,13 +503,10 @@ fn repair_publishes_what_a_dead_pipeline_has_sealed() {
     bench.assert_rows(0..90);
 }
 
-#[test]
-fn a_file_that_was_lost_before_it_was_published_stops_and_repair_accepts_it() {
-    let Some(bench) = Bench::new("lost") else { return };
-    bench.produce(90);
-    bench.pipeline.start(Some("after-seal:1")).wait_for_kill(PATIENCE);
+/// What is staged, in the order of its publishing.
+fn staged(state: &Path) -> Vec<PathBuf> {
     let mut staged: Vec<PathBuf> = Vec::new();
-    let mut folders = vec![bench.state().join("staged")];
+    let mut folders = vec![state.join("staged")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -420,6 +514,15 @@ fn a_file_that_was_lost_before_it_was_published_stops_and_repair_accepts_it() {
         }
     }
     staged.sort();
+    staged
+}
+
+#[test]
+fn a_file_that_was_lost_before_it_was_published_stops_and_repair_accepts_it() {
+    let Some(bench) = Bench::new("lost") else { return };
+    bench.produce(90);
+    bench.pipeline.start(Some("after-seal:1")).wait_for_kill(PATIENCE);
+    let staged = staged(&bench.state());
     assert_eq!(staged.len(), 3, "one of each day: {staged:?}");
     fs::remove_file(&staged[1]).unwrap();
     let error = bench.run_to_the_stop();
@@ -442,6 +545,57 @@ fn a_file_that_was_lost_before_it_was_published_stops_and_repair_accepts_it() {
     let missing: Vec<i64> = (0..90).filter(|o| !found.iter().any(|f| f.place.1 == *o)).collect();
     assert!(!missing.is_empty() && missing.iter().all(|o| day(*o) == day(missing[0])), "{missing:?}");
     assert_eq!(found.len() + missing.len(), 90);
+}
+
+#[test]
+fn a_lost_file_holds_an_operation_up_with_the_command_that_goes_on() {
+    let Some(bench) = Bench::new("held-up") else { return };
+    bench.produce(90);
+    bench.pipeline.start(Some("after-seal:1")).wait_for_kill(PATIENCE);
+    fs::remove_file(&staged(&bench.state())[1]).unwrap();
+    // The first entry need not have all 90.
+    bench.produce(10);
+    let skip = format!(
+        "gristmill ledger skip {} --topic {} --partition 0 --to 100 --yes",
+        bench.pipeline.file().display(),
+        bench.topic
+    );
+    let (code, text) = bench.pipeline.paste(&skip);
+    assert_eq!(code, Some(1), "{text}");
+    let repair = printed(&text, "ledger repair");
+    assert!(repair.ends_with("--accept-missing"), "{repair}");
+    let (code, text) = bench.pipeline.paste(&format!("{repair} --yes"));
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = bench.pipeline.paste(&skip);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_ledger_that_lost_its_genesis_stops_and_neither_a_start_nor_a_reset_begins_it_anew() {
+    let Some(bench) = Bench::new("genesis") else { return };
+    bench.produce(20);
+    bench.run_to_the_end();
+    let mut folders = vec![bench.state().join("ledger")];
+    let genesis = loop {
+        let folder = folders.pop().expect("there is a genesis");
+        let paths = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        match paths().find(|path| path.ends_with("genesis.json")) {
+            Some(genesis) => break genesis,
+            None => folders.extend(paths().filter(|path| path.is_dir())),
+        }
+    };
+    let copy = fs::read(&genesis).unwrap();
+    fs::remove_file(&genesis).unwrap();
+    let error = bench.run_to_the_stop();
+    assert!(error.contains("genesis.json is gone") && error.contains("Restore it from a copy"), "{error}");
+    assert!(!error.contains("ledger reset"), "{error}");
+    let (code, text) = bench.pipeline.command(&["ledger", "reset", "--yes"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("genesis.json is gone") && !genesis.exists(), "{text}");
+    fs::write(&genesis, copy).unwrap();
+    bench.produce(20);
+    bench.run_to_the_end();
+    bench.assert_rows(0..40);
 }
 
 #[test]
