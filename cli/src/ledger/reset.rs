@@ -26,11 +26,23 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let plan = resets.iter().map(sentence).collect();
     let act = async |changes: &mut Vec<String>| {
         for ledger in resets.iter().filter_map(|r| r.ledger.as_ref()) {
+            let id = &ledger.id;
+            let tip =
+                gristmill_sinks::ledger_end(&config, id).await.map_err(Exit::failed)?.and_then(|e| e.tip);
+            let waiting = match &tip {
+                Some(tip) => gristmill_sinks::waiting_files(&config, tip).await.map_err(Exit::failed)?.len(),
+                None => 0,
+            };
             // A committed offset of ours says that everything below it is published.
-            let commands = checked.commands().partition(&ledger.id.topic, ledger.id.partition);
-            gristmill_sinks::settle(&config, ledger, false)
-                .await
-                .map_err(|e| super::held_up(&e, commands))?;
+            let commands = checked.commands().partition(&id.topic, id.partition);
+            let settled = gristmill_sinks::settle(&config, ledger, false).await;
+            settled.map_err(|e| super::held_up(&e, commands))?;
+            if waiting > 0 {
+                changes.push(format!(
+                    "{}-{}: published {waiting} files of the newest entry",
+                    id.topic, id.partition
+                ));
+            }
         }
         group.reset(&resets).await?;
         changes.extend(resets.iter().map(sentence));

@@ -571,6 +571,22 @@ fn a_lost_file_holds_an_operation_up_with_the_command_that_goes_on() {
 }
 
 #[test]
+fn what_a_reset_publishes_is_in_the_trail_also_if_the_group_refuses_its_offset() {
+    // Until its session ends, a process that was killed is a member of the group.
+    let Some(bench) = Bench::with("half-done", ", session_timeout: 60s", "{age: 1s}", "") else { return };
+    bench.produce(90);
+    bench.run_to_the_end();
+    bench.produce(90);
+    bench.pipeline.start(Some("after-seal:1")).wait_for_kill(PATIENCE);
+    let (code, text) = bench.pipeline.command(&["ledger", "reset", "--yes"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the group has members"), "{text}");
+    let log = bench.ok(&["ledger", "log"]);
+    assert!(log.contains("failed: error: "), "{log}");
+    assert!(log.contains("published 3 files of the newest entry"), "{log}");
+}
+
+#[test]
 fn a_ledger_that_lost_its_genesis_stops_and_neither_a_start_nor_a_reset_begins_it_anew() {
     let Some(bench) = Bench::new("genesis") else { return };
     bench.produce(20);
