@@ -106,7 +106,7 @@ impl Place<'_> {
                         folder.display()
                     )));
                 }
-                let store = FolderStore::open(&folder).map_err(Error::sink)?;
+                let store = FolderStore::look(&folder).map_err(Error::sink)?;
                 Ok(Opened::folder(store))
             }
             Place::Gcs(gcs) => self.open_bucket(checked, gcs),

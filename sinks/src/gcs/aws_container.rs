@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use super::answer::shown;
 use super::aws_signature::{Key, authorization};
-use super::credentials::SCOPE;
+use super::config::SCOPE;
 use crate::error::{Error, ErrorKind, Result};
 
 /// No answer and no file with a token is longer.

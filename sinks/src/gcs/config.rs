@@ -8,6 +8,9 @@ use crate::store::validate_name;
 /// Google's own address of Cloud Storage.
 const ENDPOINT: &str = "https://storage.googleapis.com";
 
+/// What tokens are asked to be good for; the roles decide what may be done.
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
 /// Chunks of a resumable upload are multiples of it: a rule of the API.
 pub(super) const CHUNK_UNIT: usize = 256 << 10;
 

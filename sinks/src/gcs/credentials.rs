@@ -14,13 +14,11 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::aws_container::ContainerRole;
-use super::config::{GcsCredentials, Settings};
+use super::config::{GcsCredentials, SCOPE, Settings};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A token service that does not answer is asked by new means after that; the old ones may wait for ever.
 const REMAKE_AFTER: Duration = Duration::from_secs(600);
-
-pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 pub(super) struct Credentials {
     of: GcsCredentials,
