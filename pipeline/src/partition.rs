@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often in a row a partition's ledger is opened again while the store fails in passing, beyond the store's own
 /// patience with each request.
 const REOPENINGS: u32 = 10;
+/// How long who has lost a partition goes on with what is under way.
+const GRACE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -192,6 +194,13 @@ async fn abandoned(orders: &watch::Receiver<Order>) {
     let _ = orders.clone().wait_for(|order| *order == Order::Abandon).await;
 }
 
+/// As [`abandoned`], when what is under way has had its time: a checkpoint that is nearly through is worth to the next
+/// owner what it would have to read again, and the ledger arbitrates; a store that hangs is not waited for.
+async fn long_abandoned(orders: &watch::Receiver<Order>) {
+    abandoned(orders).await;
+    tokio::time::sleep(GRACE).await;
+}
+
 /// Ends a partition of a replay: its range is published.
 async fn finish(shared: &Shared, topic: &str, partition: i32, next: i64) -> Result<(), Error> {
     tracing::info!(%topic, partition, next, "finished the partition's range");
@@ -271,10 +280,10 @@ impl Worker {
                     }
                 }
                 delivery = self.stream.next() => match delivery {
-                    // A store that fails in passing may take minutes: who has lost the partition does not wait for it.
+                    // A store that fails in passing may take minutes.
                     Some(delivery) => tokio::select! {
                         taken = self.take(delivery) => taken?,
-                        () = abandoned(orders) => return Ok(Ended::Abandoned),
+                        () = long_abandoned(orders) => return Ok(Ended::Abandoned),
                     },
                     None => return Ok(Ended::Abandoned),
                 },
@@ -283,7 +292,7 @@ impl Worker {
             if self.sink.due(Instant::now()) {
                 tokio::select! {
                     done = self.checkpoint() => done?,
-                    () = abandoned(orders) => return Ok(Ended::Abandoned),
+                    () = long_abandoned(orders) => return Ok(Ended::Abandoned),
                 }
             }
         }
