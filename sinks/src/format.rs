@@ -34,6 +34,11 @@ impl Format {
     }
 }
 
+/// A column's values are kept in a dictionary up to that size, then as they are. The library's own limit, 1 MiB, is
+/// beyond a core's cache: look-ups in it cost more than they save where many values are different, and every column
+/// of every open file may hold one.
+const DICTIONARY_BYTES: usize = 256 << 10;
+
 /// How Parquet files are written.
 ///
 /// Any reader gets every type without settings: lists and maps have the names of the specification, seconds,
@@ -73,6 +78,7 @@ impl Encoder {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(level))
                     .set_max_row_group_bytes(Some(options.row_group_bytes))
+                    .set_dictionary_page_size_limit(DICTIONARY_BYTES)
                     .set_statistics_enabled(EnabledStatistics::Page)
                     .set_coerce_types(true)
                     // The form that readers know to take apart.

@@ -172,6 +172,10 @@ async fn an_upload_may_go_on_at_an_address_relative_to_the_endpoint() {
     }
 }
 
+/// What the service says of an object that is not there.
+const GONE: &str =
+    r#"{"error": {"code": 404, "message": "No such object", "errors": [{"reason": "notFound"}]}}"#;
+
 #[tokio::test]
 async fn redirections_are_not_followed() {
     let foreign = Wire::answering(vec![answer("200", "", "{}")]).await;
@@ -189,7 +193,7 @@ async fn redirections_are_not_followed() {
 #[tokio::test]
 async fn an_error_of_any_length_is_still_that_error_and_costs_little() {
     let long = "a page of\u{1b}[31m a proxy\r\n".repeat(1 << 20);
-    let server = Wire::answering(vec![answer("503", "", &long), answer("404", "", "")]).await;
+    let server = Wire::answering(vec![answer("503", "", &long), answer("404", "", GONE)]).await;
     let store = at(&server);
     assert_eq!(store.stat("a").await.unwrap(), None, "a 503 is tried again");
     assert!(store.counters().bytes_received < 1 << 20, "{:?}", store.counters());
@@ -211,9 +215,11 @@ async fn an_error_of_any_length_is_still_that_error_and_costs_little() {
 async fn a_date_in_retry_after_is_waited_for() {
     let at_what = jiff::Timestamp::now() + Duration::from_secs(3);
     let date = at_what.strftime("%a, %d %b %Y %H:%M:%S GMT");
-    let server =
-        Wire::answering(vec![answer("429", &format!("retry-after: {date}\r\n"), ""), answer("404", "", "")])
-            .await;
+    let server = Wire::answering(vec![
+        answer("429", &format!("retry-after: {date}\r\n"), ""),
+        answer("404", "", GONE),
+    ])
+    .await;
     let begun = Instant::now();
     assert_eq!(at(&server).stat("a").await.unwrap(), None);
     let waited = begun.elapsed();
