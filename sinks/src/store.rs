@@ -146,7 +146,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Moves the staged object of that generation to its final name unless that is taken.
     ///
     /// # Errors
-    /// `Changed` if the staged object is of another generation; neither object is touched.
+    /// `Changed` if the staged object is of another generation and its content is not at the final name; neither
+    /// object is touched.
     fn move_if_absent<'a>(
         &'a self,
         staged: &'a str,

@@ -305,14 +305,25 @@ async fn publish_from(inner: &Arc<Inner>, way: Publishing, source: Source<'_>, t
 
 async fn obstacle(inner: &Inner, source: Source<'_>, to: &str) -> Result<Obstacle> {
     let Some(staged) = source.resource(inner).await? else { return Ok(Obstacle::SourceGone) };
-    if staged.generation() != source.generation {
-        let text = format!("{} is not the object that was staged: it was written again since", source.name);
-        return Err(Error::new(ErrorKind::Changed, text));
-    }
-    let Some(found) = inner.resource(to).await? else { return Ok(Obstacle::None) };
-    match is_copy(&found, &staged, source.name)? {
-        true => Ok(Obstacle::OwnCopy),
-        false => Ok(Obstacle::Taken),
+    let found = inner.resource(to).await?;
+    let is_copy = match &found {
+        Some(found) => is_copy(found, &staged, source.name)?,
+        None => false,
+    };
+    match (staged.generation() == source.generation, found) {
+        (true, None) => Ok(Obstacle::None),
+        (true, Some(_)) if is_copy => Ok(Obstacle::OwnCopy),
+        (true, Some(_)) => Ok(Obstacle::Taken),
+        // The upload was tried twice, and the slower try arrived when the object of the other one was moved away.
+        (false, _) if is_copy => {
+            inner.delete_in(source.bucket, source.name, Some(staged.generation())).await?;
+            Ok(Obstacle::SourceGone)
+        }
+        (false, _) => {
+            let text =
+                format!("{} is not the object that was staged: it was written again since", source.name);
+            Err(Error::new(ErrorKind::Changed, text))
+        }
     }
 }
 

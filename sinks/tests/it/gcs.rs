@@ -2,7 +2,7 @@
 //! replies that are lost, requests that come late, tokens that expire.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gristmill_sinks::fake_gcs::{Effect, FakeGcs, Op};
@@ -212,6 +212,37 @@ async fn small_uploads_and_moves_and_creations_survive_lost_replies() {
         let lost = matches!(effect, Effect::DropReply | Effect::StatusAfter(_));
         assert_eq!(created == Create::Exists, lost, "{effect:?}");
         assert_eq!(gcs.faults().pending(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_arrives_again_after_the_move_stops_nobody() {
+    for served in [true, false] {
+        let gcs = fake();
+        gcs.serve_move(served);
+        let store = store(&gcs);
+        store.move_if_absent("staged/none", Generation(1), "rows/none").await.unwrap();
+        // The first try takes so long that the second has made the object, and the object is at its final name.
+        gcs.faults().next(Op::Insert, Effect::Late(Duration::from_millis(300)));
+        let staged = conformance::stage(&store, "staged/a", b"content").await;
+        let moved = store.move_if_absent(&staged.name, staged.generation, "rows/a").await.unwrap();
+        assert_eq!(moved, Move::Moved);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while gcs.object("lake", "staged/a").is_none() {
+            assert!(Instant::now() < deadline, "the late upload has not arrived");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // A crash before the commit: whoever starts next publishes the entry again.
+        let again = store.move_if_absent(&staged.name, staged.generation, "rows/a").await.unwrap();
+        assert_eq!(again, Move::AlreadyMoved);
+        assert_eq!(gcs.object_names("lake"), ["rows/a"], "the twin goes, it is nobody's");
+        assert_eq!(gcs.object("lake", "rows/a").unwrap().bytes, Bytes::from_static(b"content"));
+        // Where the file is not at its final name, what lies staged may be all that there is.
+        let other = conformance::stage(&store, "staged/b", b"content").await;
+        let error =
+            store.move_if_absent("staged/b", Generation(other.generation.0 + 1), "rows/b").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+        assert!(gcs.object("lake", "staged/b").is_some());
     }
 }
 
