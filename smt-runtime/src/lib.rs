@@ -55,7 +55,7 @@ pub use error::{Error, ErrorKind};
 pub use guest_build::{BuiltGuest, GuestToolchain, build_guest};
 pub use instance::Instance;
 pub use limits::Limits;
-pub use manifest::{Manifest, Output, Reads};
+pub use manifest::{ColumnNeed, Manifest, Output, Reads};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use telemetry::{Histogram, Level, LogLine, Metrics};
 pub use transform::{Stream, Transform};

@@ -7,6 +7,7 @@ use crate::contract::types;
 const MAX_SCHEMA: usize = 256 * 1024;
 const MAX_TEXT: usize = 4096;
 const MAX_OUTPUTS: usize = 255;
+const MAX_COLUMNS: usize = 10_000;
 
 /// What a transform says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,6 +24,20 @@ pub struct Manifest {
     pub outputs: Vec<Output>,
     /// Which parts of a record it gets.
     pub reads: Reads,
+    /// The columns that a transform of columns needs whatever its configuration says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ColumnNeed>,
+}
+
+/// A column that a transform reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ColumnNeed {
+    /// The path, dotted: `customer.email`.
+    pub path: String,
+    /// The type, in words.
+    pub data_type: String,
+    /// Whether the transform refuses to work without it.
+    pub required: bool,
 }
 
 /// A declared output.
@@ -110,7 +125,16 @@ impl Manifest {
             timestamps: m.reads.contains(types::Reads::TIMESTAMPS),
             offsets: m.reads.contains(types::Reads::OFFSETS),
         };
+        if m.columns.len() > MAX_COLUMNS {
+            return Err(format!("it names {} columns, {MAX_COLUMNS} are allowed", m.columns.len()));
+        }
+        let columns = m.columns.into_iter().map(|need| ColumnNeed {
+            path: shorten(&need.path).to_owned(),
+            data_type: shorten(&need.data_type).to_owned(),
+            required: need.required,
+        });
         Ok(Manifest {
+            columns: columns.collect(),
             name: m.name,
             version: m.version,
             description: m.description,

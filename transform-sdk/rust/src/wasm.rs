@@ -65,6 +65,7 @@ pub fn describe<T: Transform>() -> bindings::Manifest {
         config_schema: T::Config::schema().to_string(),
         outputs: manifest.outputs.iter().map(output).collect(),
         reads,
+        columns: Vec::new(),
     }
 }
 
