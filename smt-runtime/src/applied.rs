@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use arrow_array::ArrayRef;
 use gristmill_records::{Change, Edit, Edits, Headers, RawBatch, Record};
 
 use crate::telemetry::Telemetry;
@@ -13,7 +14,13 @@ use crate::{Error, LogLine, Metrics};
 #[derive(Debug)]
 pub struct Applied {
     batch: RawBatch,
-    segments: Vec<Segment>,
+    outcome: Outcome,
+}
+
+/// What the calls for a batch came to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) segments: Vec<Segment>,
     pub(crate) rejects: Vec<Reject>,
     pub(crate) dropped: usize,
     pub(crate) kept: usize,
@@ -28,6 +35,8 @@ pub(crate) struct Segment {
     pub(crate) first_row: usize,
     pub(crate) operations: Vec<u32>,
     pub(crate) data: Vec<u8>,
+    /// Of a transform of columns: those that it computed.
+    pub(crate) columns: Vec<ArrayRef>,
 }
 
 /// A row that the transform, or the runtime in its place, refused.
@@ -38,7 +47,7 @@ pub struct Reject {
     /// The record's offset.
     pub offset: i64,
     /// For machines: the transform's own code, or `TRANSFORM_TRAP`, `TRANSFORM_FUEL`, `TRANSFORM_MEMORY`,
-    /// `TRANSFORM_OUTPUT`, `TRANSFORM_INVALID_EDITS` where the runtime judged.
+    /// `TRANSFORM_OUTPUT`, `TRANSFORM_INVALID_EDITS`, `TRANSFORM_INVALID_COLUMNS` where the runtime judged.
     pub code: String,
     /// For people.
     pub message: String,
@@ -81,28 +90,15 @@ pub struct OutputRecord<'a> {
 }
 
 impl Applied {
-    pub(crate) fn new(batch: RawBatch) -> Self {
-        Applied {
-            batch,
-            segments: Vec::new(),
-            rejects: Vec::new(),
-            dropped: 0,
-            kept: 0,
-            emitted: 0,
-            stats: Stats::default(),
-            telemetry: Telemetry::default(),
-        }
-    }
-
-    pub(crate) fn push(&mut self, segment: Segment) {
-        self.segments.push(segment);
+    pub(crate) fn new(batch: RawBatch, outcome: Outcome) -> Self {
+        Applied { batch, outcome }
     }
 
     /// The records that go on: by row, and for each row by `sub`.
     pub fn records(&self) -> impl Iterator<Item = OutputRecord<'_>> {
         Records {
             applied: self,
-            segments: self.segments.iter(),
+            segments: self.outcome.segments.iter(),
             edits: Edits::new(&[], &[]),
             keep: 0,
             row: 0,
@@ -112,22 +108,22 @@ impl Applied {
 
     /// The rejected rows, in order.
     pub fn rejects(&self) -> &[Reject] {
-        &self.rejects
+        &self.outcome.rejects
     }
 
     /// Rows that were left out.
     pub fn dropped(&self) -> usize {
-        self.dropped
+        self.outcome.dropped
     }
 
     /// Rows that go on.
     pub fn kept(&self) -> usize {
-        self.kept
+        self.outcome.kept
     }
 
     /// Extra records that go on.
     pub fn emitted(&self) -> usize {
-        self.emitted
+        self.outcome.emitted
     }
 
     /// Rows that came in: `kept + dropped + rejects`.
@@ -142,23 +138,23 @@ impl Applied {
 
     /// What it cost.
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.outcome.stats
     }
 
     /// What the transform logged in calls that were accepted.
     pub fn logs(&self) -> &[LogLine] {
-        &self.telemetry.logs
+        &self.outcome.telemetry.logs
     }
 
     /// What the transform counted and observed in calls that were accepted.
     pub fn metrics(&self) -> &Metrics {
-        &self.telemetry.metrics
+        &self.outcome.telemetry.metrics
     }
 
     /// Limits that were reached without harm to any record (log lines or metrics left out): errors of kind
     /// `Limit` that name the limit, its value and what was seen.
     pub fn warnings(&self) -> &[Error] {
-        &self.telemetry.warnings
+        &self.outcome.telemetry.warnings
     }
 }
 

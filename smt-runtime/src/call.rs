@@ -1,12 +1,13 @@
 //! One call into one instance: what goes in, what came out, and what may go wrong.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use gristmill_records::{EditBounds, EditCounts, EditErrorKind, Edits, ROW_WORDS, RawBatch};
 use wasmtime::{Store, Trap};
 
 use crate::applied::Segment;
-use crate::contract::{RecordBatch, RecordTransform};
+use crate::contract::{Bindings, RecordBatch};
 use crate::error::root_cause;
 use crate::guest::Guest;
 use crate::{Limits, Reads};
@@ -14,7 +15,7 @@ use crate::{Limits, Reads};
 /// An instance that is ready for `apply`.
 pub(crate) struct Worker {
     pub(crate) store: Store<Guest>,
-    pub(crate) bindings: RecordTransform,
+    pub(crate) bindings: Bindings,
 }
 
 /// Why a call counts for nothing.
@@ -32,6 +33,7 @@ pub(crate) enum Failure {
     },
     Output(String),
     InvalidEdits(String),
+    InvalidColumns(String),
     /// Not the guest's doing.
     Host(String),
 }
@@ -45,6 +47,7 @@ impl Failure {
             Failure::Memory { .. } => "TRANSFORM_MEMORY",
             Failure::Output(_) => "TRANSFORM_OUTPUT",
             Failure::InvalidEdits(_) => "TRANSFORM_INVALID_EDITS",
+            Failure::InvalidColumns(_) => "TRANSFORM_INVALID_COLUMNS",
         }
     }
 
@@ -66,8 +69,16 @@ impl Failure {
             Failure::InvalidEdits(text) => {
                 format!("the transform answered with an invalid edit list: {text}")
             }
+            Failure::InvalidColumns(text) => {
+                format!("the transform answered with invalid columns: {text}")
+            }
             Failure::Host(text) => text.clone(),
         }
+    }
+
+    /// Never comes: what an instance is called with is chosen by its kind.
+    pub(crate) fn other_kind() -> Self {
+        Failure::Host("the transform is of another kind than what it is given".to_owned())
     }
 
     /// Reads what an error of wasmtime stands for.
@@ -106,49 +117,114 @@ pub(crate) struct Terms<'a> {
     pub(crate) limits: &'a Limits,
 }
 
+/// One call: which rows, and when it is over.
+pub(crate) struct Call {
+    pub(crate) rows: Range<usize>,
+    pub(crate) time: Duration,
+    pub(crate) ticks: u64,
+}
+
+/// What a transform is given: rows, and how a range of them goes through a call.
+pub(crate) trait Input {
+    fn rows(&self) -> usize;
+
+    fn offset(&self, row: usize) -> i64;
+
+    /// Where a call that begins at row `start` ends, so that it holds `room` bytes at most, or one row.
+    fn end_of_call(&self, start: usize, room: u64, reads: Reads) -> usize;
+
+    /// Gives `rows` to the guest and checks the answer.
+    fn call(
+        &mut self,
+        worker: &mut Worker,
+        terms: &Terms<'_>,
+        call: &Call,
+    ) -> Result<(Segment, EditCounts), Failure>;
+}
+
 impl Worker {
-    /// Gives `rows` of the batch to the guest and checks the answer. After a failure the instance must not
-    /// be used again.
+    /// After a failure the instance must not be used again.
     pub(crate) fn call(
         &mut self,
+        input: &mut impl Input,
         terms: &Terms<'_>,
-        batch: &RawBatch,
-        rows: std::ops::Range<usize>,
-        time: Duration,
-        ticks: u64,
-        scratch: &mut Vec<u32>,
+        call: Call,
     ) -> Result<(Segment, EditCounts), Failure> {
-        let input = input(batch, &rows, terms.reads, scratch);
-        self.store.set_epoch_deadline(ticks);
+        self.store.set_epoch_deadline(call.ticks);
         self.store.data_mut().begin_call();
-        let limits = terms.limits;
-        let answer = self
-            .bindings
-            .call_apply(&mut self.store, input)
-            .map_err(|e| Failure::of(&e, self.store.data(), limits, time))?;
-        let bounds = EditBounds {
-            rows: rows.len(),
-            outputs: terms.outputs,
-            max_records: rows.len() as u64 * u64::from(limits.output_records_per_row()),
-            max_bytes: limits.output_bytes(),
-        };
-        match Edits::new(&answer.operations, &answer.data).check(&bounds) {
-            Ok(counts) => Ok((
-                Segment { first_row: rows.start, operations: answer.operations, data: answer.data },
-                counts,
-            )),
-            Err(e) => Err(match e.kind {
-                EditErrorKind::TooManyRecords { limit } => Failure::Output(format!(
-                    "limit output_records_per_row of {}: {} rows gave more than {limit} records",
-                    limits.output_records_per_row(),
-                    rows.len()
-                )),
-                EditErrorKind::TooManyBytes { limit } => Failure::Output(format!(
-                    "limit output_bytes of {limit}: the records refer to more than that"
-                )),
-                _ => Failure::InvalidEdits(e.to_string()),
-            }),
+        input.call(self, terms, &call)
+    }
+}
+
+/// Checks an edit list against what the call allows.
+pub(crate) fn check_edits(edits: &Edits<'_>, rows: usize, terms: &Terms<'_>) -> Result<EditCounts, Failure> {
+    let limits = terms.limits;
+    let bounds = EditBounds {
+        rows,
+        outputs: terms.outputs,
+        max_records: rows as u64 * u64::from(limits.output_records_per_row()),
+        max_bytes: limits.output_bytes(),
+    };
+    edits.check(&bounds).map_err(|e| match e.kind {
+        EditErrorKind::TooManyRecords { limit } => Failure::Output(format!(
+            "limit output_records_per_row of {}: {rows} rows gave more than {limit} records",
+            limits.output_records_per_row(),
+        )),
+        EditErrorKind::TooManyBytes { limit } => {
+            Failure::Output(format!("limit output_bytes of {limit}: the records refer to more than that"))
         }
+        _ => Failure::InvalidEdits(e.to_string()),
+    })
+}
+
+/// Raw records for a transform of records.
+pub(crate) struct Records<'a> {
+    pub(crate) batch: &'a RawBatch,
+    pub(crate) scratch: &'a mut Vec<u32>,
+}
+
+impl Input for Records<'_> {
+    fn rows(&self) -> usize {
+        self.batch.len()
+    }
+
+    fn offset(&self, row: usize) -> i64 {
+        self.batch.rows().offsets.get(row).copied().unwrap_or(-1)
+    }
+
+    fn end_of_call(&self, start: usize, room: u64, reads: Reads) -> usize {
+        let batch = self.batch;
+        if start == 0 && batch.byte_size() as u64 <= room {
+            return batch.len();
+        }
+        let mut bytes = 0;
+        (start..batch.len())
+            .find(|row| {
+                bytes += row_bytes(batch, *row, reads);
+                bytes > room
+            })
+            .unwrap_or(batch.len())
+    }
+
+    fn call(
+        &mut self,
+        worker: &mut Worker,
+        terms: &Terms<'_>,
+        call: &Call,
+    ) -> Result<(Segment, EditCounts), Failure> {
+        let input = input(self.batch, &call.rows, terms.reads, self.scratch);
+        let Bindings::Records(bindings) = &worker.bindings else { return Err(Failure::other_kind()) };
+        let answer = bindings
+            .call_apply(&mut worker.store, input)
+            .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
+        let counts = check_edits(&Edits::new(&answer.operations, &answer.data), call.rows.len(), terms)?;
+        let segment = Segment {
+            first_row: call.rows.start,
+            operations: answer.operations,
+            data: answer.data,
+            columns: Vec::new(),
+        };
+        Ok((segment, counts))
     }
 }
 
@@ -200,7 +276,7 @@ fn input<'a>(
 }
 
 /// Bytes that one row brings into the guest.
-pub(crate) fn row_bytes(batch: &RawBatch, row: usize, reads: Reads) -> u64 {
+fn row_bytes(batch: &RawBatch, row: usize, reads: Reads) -> u64 {
     let index = batch.rows().index;
     let Some(cells) = index.get(row * ROW_WORDS..(row + 1) * ROW_WORDS) else { return 0 };
     let len =

@@ -1,12 +1,14 @@
 //! The contract of `wit/transform.wit` as generated code, and the check that a component asks for nothing else.
 
-use wasmtime::Engine;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Store};
 
 use crate::Error;
+use crate::error::root_cause;
+use crate::guest::Guest;
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "generated")]
-mod generated {
+mod record {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "record-transform",
@@ -14,18 +16,107 @@ mod generated {
     });
 }
 
-pub(crate) use generated::gristmill::transform::{log, metrics, schemas, types};
-pub(crate) use generated::{Configuration, Manifest, RecordBatch, RecordTransform, RecordTransformPre};
+#[allow(clippy::undocumented_unsafe_blocks, reason = "generated")]
+mod column {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "column-transform",
+        ownership: Borrowing { duplicate_if_necessary: false },
+        additional_derives: [PartialEq],
+        with: {
+            "gristmill:transform/types@0.1.0": super::types,
+            "gristmill:transform/log@0.1.0": super::log,
+            "gristmill:transform/metrics@0.1.0": super::metrics,
+            "gristmill:transform/schemas@0.1.0": super::schemas,
+        },
+    });
+}
+
+pub(crate) use column::gristmill::transform::columns;
+pub(crate) use column::{Binding, ColumnBatch, ColumnConfiguration, ColumnTransform, ColumnTransformPre};
+#[allow(unreachable_pub, reason = "the code for the other worlds exports them again")]
+pub use record::gristmill::transform::{log, metrics, schemas, types};
+pub(crate) use record::{Configuration, Manifest, RecordBatch, RecordTransform, RecordTransformPre};
 
 /// Package and version of the contract.
 pub(crate) const PACKAGE: &str = "gristmill:transform";
 pub(crate) const VERSION: &str = "0.1.0";
-const OFFERED: [&str; 4] = ["types", "log", "metrics", "schemas"];
-const EXPORTED: [&str; 3] = ["describe", "configure", "apply"];
+const OFFERED: [&str; 5] = ["types", "columns", "log", "metrics", "schemas"];
+
+/// A kind of transform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct World {
+    name: &'static str,
+    exports: [&'static str; 3],
+}
+
+const RECORDS: World = World { name: "record-transform", exports: ["describe", "configure", "apply"] };
+const COLUMNS: World =
+    World { name: "column-transform", exports: ["describe", "configure-columns", "apply-columns"] };
+/// Told apart by what they apply.
+const WORLDS: [World; 2] = [RECORDS, COLUMNS];
+
+/// A component that is linked, of one of the kinds.
+pub(crate) enum Program {
+    Records(RecordTransformPre<Guest>),
+    Columns(ColumnTransformPre<Guest>),
+}
+
+/// An instance of one.
+pub(crate) enum Bindings {
+    Records(RecordTransform),
+    Columns(ColumnTransform),
+}
+
+impl Program {
+    /// # Errors
+    /// Kind `Load`.
+    pub(crate) fn link(engine: &Engine, component: &Component) -> Result<Self, Error> {
+        let world = check(engine, component)?;
+        let mut linker = Linker::new(engine);
+        let offer = |linker: &mut Linker<Guest>| match world {
+            COLUMNS => ColumnTransform::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest),
+            _ => RecordTransform::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest),
+        };
+        offer(&mut linker)
+            .map_err(|e| Error::host(format!("the host's own functions do not link: {e:#}")))?;
+        let program = linker.instantiate_pre(component).and_then(|pre| match world {
+            COLUMNS => ColumnTransformPre::new(pre).map(Program::Columns),
+            _ => RecordTransformPre::new(pre).map(Program::Records),
+        });
+        program.map_err(|e| {
+            let cause = root_cause(&e);
+            Error::load(format!("the component does not fit the contract of a {}: {cause}", world.name))
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        match self {
+            Program::Records(pre) => pre.engine(),
+            Program::Columns(pre) => pre.engine(),
+        }
+    }
+
+    pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Bindings> {
+        match self {
+            Program::Records(pre) => pre.instantiate(store).map(Bindings::Records),
+            Program::Columns(pre) => pre.instantiate(store).map(Bindings::Columns),
+        }
+    }
+}
+
+impl Bindings {
+    pub(crate) fn describe(&self, store: &mut Store<Guest>) -> wasmtime::Result<Manifest> {
+        match self {
+            Bindings::Records(bindings) => bindings.call_describe(store),
+            Bindings::Columns(bindings) => bindings.call_describe(store),
+        }
+    }
+}
 
 /// Refuses a component that imports anything but what is offered, names what it is, and refuses one that
 /// was built against another version of the contract.
-pub(crate) fn check(engine: &Engine, component: &Component) -> Result<(), Error> {
+fn check(engine: &Engine, component: &Component) -> Result<World, Error> {
     let ty = component.component_type();
     for (name, _) in ty.imports(engine) {
         let (path, version) = name.split_once('@').map_or((name, None), |(p, v)| (p, Some(v)));
@@ -47,14 +138,21 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<(), Error>
             }
         }
     }
-    for wanted in EXPORTED {
-        if !ty.exports(engine).any(|(name, _)| name == wanted) {
-            return Err(Error::load(format!(
-                "the component does not export `{wanted}`: it is not a {PACKAGE}@{VERSION} record-transform"
-            )));
-        }
+    let exports = |wanted: &str| ty.exports(engine).any(|(name, _)| name == wanted);
+    let Some(world) = WORLDS.into_iter().find(|world| exports(world.exports[2])) else {
+        let kinds: Vec<_> = WORLDS.iter().map(|w| format!("`{}` ({})", w.exports[2], w.name)).collect();
+        return Err(Error::load(format!(
+            "the component exports none of {}: it is no transform of {PACKAGE}@{VERSION}",
+            kinds.join(", ")
+        )));
+    };
+    match world.exports.iter().find(|wanted| !exports(wanted)) {
+        None => Ok(world),
+        Some(missing) => Err(Error::load(format!(
+            "the component does not export `{missing}`: it is not a {PACKAGE}@{VERSION} {}",
+            world.name
+        ))),
     }
-    Ok(())
 }
 
 fn offered() -> String {

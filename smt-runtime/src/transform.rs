@@ -1,16 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use arrow_schema::SchemaRef;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 
 use crate::call::{Failure, Worker};
-use crate::contract::{self, Configuration, RecordTransform, RecordTransformPre};
+use crate::columns::{Bound, ColumnInstance, Offered};
+use crate::contract::{Binding, Bindings, ColumnConfiguration, Configuration, Program};
 use crate::engine::ticks;
 use crate::error::root_cause;
 use crate::guest::Guest;
+use crate::runner::Runner;
 use crate::runtime::Shared;
 use crate::secrets::Redactor;
 use crate::{Error, ErrorKind, Instance, Limits, Manifest, schema};
@@ -28,10 +31,28 @@ struct Inner {
     digest: String,
     manifest: Manifest,
     limits: Arc<Limits>,
-    batch: RecordTransformPre<Guest>,
-    judge: OnceLock<Result<RecordTransformPre<Guest>, Error>>,
+    batch: Program,
+    judge: OnceLock<Result<Program, Error>>,
     /// Metric names in use.
     series: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// What a transform works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Records as they come from Kafka.
+    Records,
+    /// Decoded, typed columns.
+    Columns,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Records => "records",
+            Kind::Columns => "columns",
+        })
+    }
 }
 
 /// The stream that an instance works on.
@@ -49,6 +70,14 @@ pub(crate) struct Seed {
     pub(crate) config: String,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) schemas: Arc<BTreeMap<u32, Arc<str>>>,
+    pub(crate) columns: Option<SeedColumns>,
+}
+
+/// Of a transform of columns.
+pub(crate) struct SeedColumns {
+    offered: Offered,
+    /// What the first instance answered; each later one has to answer the same.
+    bound: Option<Arc<Bound>>,
 }
 
 impl std::fmt::Debug for Transform {
@@ -97,36 +126,77 @@ impl Transform {
         &self.inner.limits
     }
 
-    /// Checks `config` against the manifest's schema and makes an instance that has accepted it.
+    /// Whether it works on records or on columns.
+    pub fn kind(&self) -> Kind {
+        match &self.inner.batch {
+            Program::Records(_) => Kind::Records,
+            Program::Columns(_) => Kind::Columns,
+        }
+    }
+
+    /// Checks `config` against the manifest's schema and makes an instance that has accepted it, of a transform of
+    /// records.
     ///
     /// The check covers types, required and unknown fields, enumerations and bounds; what else the schema
     /// says is left to the transform.
     ///
     /// # Errors
-    /// Kind `Configure`: the schema or the transform refused the configuration, or the transform trapped
-    /// or took too long over it. Kind `Host`: no free instance slot.
+    /// Kind `Configure`: the schema or the transform refused the configuration, the transform trapped
+    /// or took too long over it, or it is of another kind. Kind `Host`: no free instance slot.
     pub fn instantiate(&self, stream: &Stream, config: &Value) -> Result<Instance, Error> {
+        let seed = self.seed(stream, config, Kind::Records)?;
+        let (worker, _) = self.configured(&self.inner.batch, &seed)?;
+        Ok(Instance::new(Runner::new(self.clone(), seed, worker)))
+    }
+
+    /// As [`instantiate`](Self::instantiate), for a transform of columns: `schema` is that of every batch it will get.
+    ///
+    /// # Errors
+    /// Those of `instantiate`; kind `Configure` also if a column that the transform needs is missing or of another
+    /// type, or if what it wants to do with the columns makes no sense.
+    pub fn instantiate_columns(
+        &self,
+        stream: &Stream,
+        config: &Value,
+        schema: &SchemaRef,
+    ) -> Result<ColumnInstance, Error> {
+        let mut seed = self.seed(stream, config, Kind::Columns)?;
+        let refused = |what: String| {
+            Error::new(ErrorKind::Configure, format!("transform {}: {what}", self.manifest().name))
+        };
+        let offered = Offered::new(schema.clone()).map_err(refused)?;
+        seed.columns = Some(SeedColumns { offered, bound: None });
+        let (worker, bound) = self.configured(&self.inner.batch, &seed)?;
+        let bound = Arc::new(bound.ok_or_else(|| Error::host(Failure::other_kind().message()))?);
+        if let Some(columns) = &mut seed.columns {
+            columns.bound = Some(bound.clone());
+        }
+        Ok(ColumnInstance::new(Runner::new(self.clone(), seed, worker), bound))
+    }
+
+    fn seed(&self, stream: &Stream, config: &Value, kind: Kind) -> Result<Seed, Error> {
         let manifest = self.manifest();
+        let refused =
+            |what: String| Error::new(ErrorKind::Configure, format!("transform {}: {what}", manifest.name));
+        if self.kind() != kind {
+            return Err(refused(format!("it is a transform of {}, and it is used on {kind}", self.kind())));
+        }
         let wrong = schema::check(&manifest.config_schema, config);
         if !wrong.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Configure,
-                format!("transform {}: the configuration does not fit: {}", manifest.name, wrong.join("; ")),
-            ));
+            return Err(refused(format!("the configuration does not fit: {}", wrong.join("; "))));
         }
-        let seed = Seed {
+        Ok(Seed {
             stream: stream.clone(),
             config: config.to_string(),
             redactor: Arc::new(Redactor::new(&manifest.config_schema, config)),
             schemas: Arc::default(),
-        };
-        let worker = self.worker(&seed)?;
-        Ok(Instance::new(self.clone(), seed, worker))
+            columns: None,
+        })
     }
 
     /// A fresh, configured instance.
     pub(crate) fn worker(&self, seed: &Seed) -> Result<Worker, Error> {
-        self.configured(&self.inner.batch, seed)
+        self.configured(&self.inner.batch, seed).map(|(worker, _)| worker)
     }
 
     /// The same in the build that counts fuel, compiled when it is first needed.
@@ -135,10 +205,11 @@ impl Transform {
         let prepared = inner
             .judge
             .get_or_init(|| prepare(&inner.shared, &inner.shared.engines.judge, &inner.digest, &inner.wasm));
-        self.configured(prepared.as_ref().map_err(Clone::clone)?, seed)
+        self.configured(prepared.as_ref().map_err(Clone::clone)?, seed).map(|(worker, _)| worker)
     }
 
-    fn configured(&self, pre: &RecordTransformPre<Guest>, seed: &Seed) -> Result<Worker, Error> {
+    /// With what a transform of columns has bound, the first time.
+    fn configured(&self, pre: &Program, seed: &Seed) -> Result<(Worker, Option<Bound>), Error> {
         let (name, limits) = (&self.manifest().name, &self.inner.limits);
         let guest = Guest::new(
             limits.clone(),
@@ -154,24 +225,44 @@ impl Transform {
             Failure::Host(text) => Error::host(format!("transform {name}: {text}")),
             failure => refused(format!("it did not start: {}", failure.message())),
         })?;
-        let configuration = Configuration {
-            config: &seed.config,
-            topic: &seed.stream.topic,
-            partition: seed.stream.partition,
+        let answer = configure(&mut worker, seed).map_err(|e| {
+            let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
+            refused(format!("configure failed: {}", startup_message(&failure, limits)))
+        })?;
+        let binding = answer.map_err(|text| refused(format!("it refuses its configuration: {text}")))?;
+        let bound = match (&seed.columns, binding) {
+            (Some(SeedColumns { bound: Some(bound), .. }), Some(binding)) => match bound.binding == binding {
+                true => None,
+                false => {
+                    return Err(refused("a fresh instance binds the columns otherwise than the first".into()));
+                }
+            },
+            (Some(columns), Some(binding)) => Some(columns.offered.bind(binding).map_err(refused)?),
+            _ => None,
         };
-        match worker.bindings.call_configure(&mut worker.store, configuration) {
-            Ok(Ok(())) => Ok(worker),
-            Ok(Err(text)) => Err(refused(format!("it refuses its configuration: {text}"))),
-            Err(e) => {
-                let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
-                Err(refused(format!("configure failed: {}", startup_message(&failure, limits))))
-            }
+        Ok((worker, bound))
+    }
+}
+
+/// Calls `configure` of the instance's kind: the guest's refusal, or what it bound if it works on columns.
+fn configure(worker: &mut Worker, seed: &Seed) -> wasmtime::Result<Result<Option<Binding>, String>> {
+    let (config, topic, partition) = (&seed.config, &seed.stream.topic, seed.stream.partition);
+    match &worker.bindings {
+        Bindings::Records(bindings) => {
+            let configuration = Configuration { config, topic, partition };
+            bindings.call_configure(&mut worker.store, configuration).map(|answer| answer.map(|()| None))
+        }
+        Bindings::Columns(bindings) => {
+            let fields: Vec<_> = seed.columns.iter().flat_map(|c| &c.offered.fields).collect();
+            let configuration = ColumnConfiguration { config, topic, partition, fields: &fields };
+            let answer = bindings.call_configure_columns(&mut worker.store, configuration)?;
+            Ok(answer.map(Some))
         }
     }
 }
 
 /// Instantiates without configuring.
-fn worker(pre: &RecordTransformPre<Guest>, guest: Guest, limits: &Limits) -> Result<Worker, Failure> {
+fn worker(pre: &Program, guest: Guest, limits: &Limits) -> Result<Worker, Failure> {
     let mut store = Store::new(pre.engine(), guest);
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(usize::try_from(limits.output_bytes()).unwrap_or(usize::MAX));
@@ -196,12 +287,7 @@ fn startup_message(failure: &Failure, limits: &Limits) -> String {
     }
 }
 
-fn prepare(
-    shared: &Shared,
-    engine: &Engine,
-    digest: &str,
-    wasm: &[u8],
-) -> Result<RecordTransformPre<Guest>, Error> {
+fn prepare(shared: &Shared, engine: &Engine, digest: &str, wasm: &[u8]) -> Result<Program, Error> {
     match wasm.get(..8) {
         Some(b"\0asm\x0d\0\x01\0") => {}
         Some(b"\0asm\x01\0\0\0") => {
@@ -218,24 +304,17 @@ fn prepare(
         None => Component::new(engine, wasm),
     }
     .map_err(|e| unfit("the component does not compile", e))?;
-    contract::check(engine, &component)?;
-    let mut linker = Linker::new(engine);
-    RecordTransform::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
-        .map_err(|e| Error::host(format!("the host's own functions do not link: {e:#}")))?;
-    let pre = linker
-        .instantiate_pre(&component)
-        .map_err(|e| unfit("the component does not fit the contract", e))?;
-    RecordTransformPre::new(pre).map_err(|e| unfit("the component does not fit the contract", e))
+    Program::link(engine, &component)
 }
 
-fn describe(pre: &RecordTransformPre<Guest>, limits: &Arc<Limits>) -> Result<Manifest, Error> {
+fn describe(pre: &Program, limits: &Arc<Limits>) -> Result<Manifest, Error> {
     let guest = Guest::new(limits.clone(), Arc::default(), Arc::default(), Arc::default());
     let failed = |failure: Failure| match failure {
         Failure::Host(text) => Error::host(text),
         failure => Error::load(format!("describe failed: {}", startup_message(&failure, limits))),
     };
     let mut worker = worker(pre, guest, limits).map_err(failed)?;
-    match worker.bindings.call_describe(&mut worker.store) {
+    match worker.bindings.describe(&mut worker.store) {
         Ok(manifest) => Manifest::read(manifest)
             .map_err(|text| Error::load(format!("the manifest makes no sense: {text}"))),
         Err(e) => Err(failed(Failure::of(&e, worker.store.data(), limits, limits.configure_time()))),

@@ -31,7 +31,8 @@ fn another_version_of_the_contract_is_refused_with_both_versions() {
 #[test]
 fn a_component_without_the_exports_is_refused() {
     let text = refused("(component)");
-    assert!(text.contains("does not export `describe`"), "{text}");
+    let kinds = "exports none of `apply` (record-transform), `apply-columns` (column-transform)";
+    assert!(text.contains(kinds), "{text}");
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Guest for Hostile {
                 .into(),
             outputs: vec![types::Output { name: "side".into(), description: String::new() }],
             reads: types::Reads::VALUES,
+            columns: Vec::new(),
         }
     }
 

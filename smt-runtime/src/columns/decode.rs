@@ -1,0 +1,104 @@
+//! Computed columns out of the words that a guest answered. Nothing of them is trusted.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal128Type, Decimal256Type};
+use arrow_array::{Array, ArrayRef, make_array};
+use arrow_buffer::Buffer;
+use arrow_data::{ArrayData, ArrayDataBuilder};
+use arrow_schema::{DataType, Field, FieldRef};
+
+/// Arrays of `rows` rows for the fields, checked in full.
+///
+/// # Errors
+/// The first thing that is wrong, with the field.
+pub(super) fn decode(
+    fields: &[FieldRef],
+    rows: usize,
+    layout: &[u32],
+    buffers: Vec<u64>,
+) -> Result<Vec<ArrayRef>, String> {
+    let mut answer = Answer { layout: layout.iter(), buffers: Buffer::from_vec(buffers) };
+    let mut arrays = Vec::with_capacity(fields.len());
+    for field in fields {
+        let data = answer.node(field, Some(rows)).map_err(|e| format!("column {}: {e}", field.name()))?;
+        if !field.is_nullable() && data.null_count() > 0 {
+            return Err(format!("column {}: {} nulls where none may be", field.name(), data.null_count()));
+        }
+        let array = make_array(data);
+        check_values(&array).map_err(|e| format!("column {}: {e}", field.name()))?;
+        arrays.push(array);
+    }
+    match answer.layout.len() {
+        0 => Ok(arrays),
+        more => Err(format!("{more} words of layout after the last column")),
+    }
+}
+
+struct Answer<'a> {
+    layout: std::slice::Iter<'a, u32>,
+    buffers: Buffer,
+}
+
+impl Answer<'_> {
+    /// A field and what is in it; `rows` where the length is known.
+    fn node(&mut self, field: &Field, rows: Option<usize>) -> Result<ArrayData, String> {
+        let (len, nulls) = (self.word()?, self.word()?);
+        if rows.is_some_and(|rows| rows != len) {
+            return Err(format!("{len} rows, {} go on", rows.unwrap_or_default()));
+        }
+        let validity = self.buffer()?;
+        if validity.is_empty() && nulls > 0 {
+            return Err(format!("{nulls} nulls and no bitmap"));
+        }
+        let mut data = ArrayDataBuilder::new(field.data_type().clone()).len(len).align_buffers(true);
+        if !validity.is_empty() {
+            data = data.null_bit_buffer(Some(validity)).null_count(nulls);
+        }
+        let data = match field.data_type() {
+            DataType::Utf8 | DataType::Binary => data.add_buffer(self.buffer()?).add_buffer(self.buffer()?),
+            DataType::List(child) | DataType::Map(child, _) => {
+                data.add_buffer(self.buffer()?).add_child_data(self.node(child, None)?)
+            }
+            DataType::Struct(members) => {
+                let members: Result<Vec<_>, _> = members.iter().map(|m| self.node(m, Some(len))).collect();
+                data.child_data(members?)
+            }
+            _ => data.add_buffer(self.buffer()?),
+        };
+        data.build().map_err(|e| e.to_string())
+    }
+
+    fn word(&mut self) -> Result<usize, String> {
+        let word = self.layout.next().ok_or("the layout ends inside a column")?;
+        Ok(*word as usize)
+    }
+
+    fn buffer(&mut self) -> Result<Buffer, String> {
+        let (word, len) = (self.word()?, self.word()?);
+        let start = word.saturating_mul(8);
+        match start.checked_add(len).is_some_and(|end| end <= self.buffers.len()) {
+            true => Ok(self.buffers.slice_with_length(start, len)),
+            false => Err(format!(
+                "{len} bytes at word {word} are not inside the {} words of buffers",
+                self.buffers.len() / 8
+            )),
+        }
+    }
+}
+
+/// What Arrow's own checks leave out: decimals of more digits than their type has.
+fn check_values(array: &ArrayRef) -> Result<(), String> {
+    match array.data_type() {
+        DataType::Decimal128(precision, _) => {
+            array.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision)
+        }
+        DataType::Decimal256(precision, _) => {
+            array.as_primitive::<Decimal256Type>().validate_decimal_precision(*precision)
+        }
+        DataType::Struct(_) => return array.as_struct().columns().iter().try_for_each(check_values),
+        DataType::List(_) => return check_values(array.as_list::<i32>().values()),
+        DataType::Map(..) => return array.as_map().entries().columns().iter().try_for_each(check_values),
+        _ => Ok(()),
+    }
+    .map_err(|e| e.to_string())
+}

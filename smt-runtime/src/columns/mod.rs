@@ -1,0 +1,165 @@
+//! Transforms of typed columns.
+
+mod applied;
+mod binding;
+mod decode;
+mod encode;
+mod fields;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_buffer::NullBuffer;
+use arrow_schema::SchemaRef;
+use gristmill_records::{Edit, EditCounts, Edits};
+
+pub use applied::{AppliedColumns, OutputRow};
+pub(crate) use binding::{Bound, Offered};
+
+use crate::applied::Segment;
+use crate::call::{Call, Failure, Input, Terms, Worker, check_edits};
+use crate::contract::{Bindings, ColumnBatch};
+use crate::runner::Runner;
+use crate::{Error, Reads, Transform};
+use encode::Words;
+
+/// A transform of columns at work on one stream. Not for two threads at a time; `apply` does not wait for
+/// anything but the guest.
+#[derive(Debug)]
+pub struct ColumnInstance {
+    runner: Runner,
+    bound: Arc<Bound>,
+    words: Words,
+}
+
+impl ColumnInstance {
+    pub(crate) fn new(runner: Runner, bound: Arc<Bound>) -> Self {
+        ColumnInstance { runner, bound, words: Words::default() }
+    }
+
+    /// The transform.
+    pub fn transform(&self) -> &Transform {
+        self.runner.transform()
+    }
+
+    /// The schema of what comes out, known before the first row.
+    pub fn output_schema(&self) -> &SchemaRef {
+        &self.bound.output
+    }
+
+    /// Throws the WebAssembly instance away, and what the breaker has counted; the next batch gets a fresh
+    /// one. For tests of transforms that should not remember anything.
+    pub fn reset(&mut self) {
+        self.runner.reset();
+    }
+
+    /// Gives a batch to the transform. Its schema is the one that the instance was made for; `offsets` are those of
+    /// its rows, for messages. Every row is accounted for in the answer.
+    ///
+    /// A call that fails is searched for the rows that make it fail: these are rejected with a code of the
+    /// runtime, the others go on, in order.
+    ///
+    /// # Errors
+    /// Then nothing of the batch counts, and the next one gets a fresh instance. Those of
+    /// [`Instance::apply`](crate::Instance::apply); kind `Host` also for another schema.
+    pub fn apply(&mut self, batch: &RecordBatch, offsets: &[i64]) -> Result<AppliedColumns, Error> {
+        let name = &self.runner.transform().manifest().name;
+        if batch.schema_ref().fields() != self.bound.input.fields() {
+            return Err(Error::host(format!("transform {name} was given columns of another schema")));
+        }
+        let columns = self.bound.read(batch);
+        let rows = batch.num_rows();
+        let bytes = encode::bytes_of(&columns);
+        let (bound, words) = (self.bound.clone(), &mut self.words);
+        let mut input = Columns { bound: &bound, columns, words, offsets, rows, bytes };
+        let outcome = self.runner.run(&mut input)?;
+        AppliedColumns::new(&bound, batch, outcome).map_err(|e| {
+            let name = &self.runner.transform().manifest().name;
+            Error::host(format!("the answers of transform {name} do not fit together: {e}"))
+        })
+    }
+}
+
+/// Columns for a transform of columns.
+struct Columns<'a> {
+    bound: &'a Bound,
+    columns: Vec<(ArrayRef, Option<NullBuffer>)>,
+    words: &'a mut Words,
+    offsets: &'a [i64],
+    rows: usize,
+    /// Of all rows.
+    bytes: u64,
+}
+
+impl Input for Columns<'_> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn offset(&self, row: usize) -> i64 {
+        self.offsets.get(row).copied().unwrap_or(-1)
+    }
+
+    /// By the mean size of a row. A call that is far larger than that fails by the guest's memory, and is cut.
+    fn end_of_call(&self, start: usize, room: u64, _: Reads) -> usize {
+        let calls = self.bytes.div_ceil(room).max(1);
+        (start + self.rows.div_ceil(calls as usize)).min(self.rows)
+    }
+
+    fn call(
+        &mut self,
+        worker: &mut Worker,
+        terms: &Terms<'_>,
+        call: &Call,
+    ) -> Result<(Segment, EditCounts), Failure> {
+        let Bindings::Columns(bindings) = &worker.bindings else { return Err(Failure::other_kind()) };
+        self.words.fill(&self.columns, &call.rows);
+        let rows = call.rows.len();
+        let batch =
+            ColumnBatch { rows: rows as u32, layout: &self.words.layout, buffers: &self.words.buffers };
+        let answer = bindings
+            .call_apply_columns(&mut worker.store, batch)
+            .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
+        let edits = Edits::new(&answer.operations, &answer.data);
+        let counts = check_edits(&edits, rows, terms)?;
+        let going_on = going_on(edits, &call.rows)?;
+        let columns = decode::decode(&self.bound.computed, going_on, &answer.layout, answer.buffers)
+            .map_err(Failure::InvalidColumns)?;
+        let first_row = call.rows.start;
+        Ok((Segment { first_row, operations: answer.operations, data: answer.data, columns }, counts))
+    }
+}
+
+/// How many rows go on; what belongs to records and not to columns is refused.
+fn going_on(edits: Edits<'_>, rows: &Range<usize>) -> Result<usize, Failure> {
+    let (mut count, mut row, mut is_void) = (0, 0, false);
+    let refuse = |row: usize, what: &str| {
+        let row = rows.start + row;
+        Err(Failure::InvalidEdits(format!("a transform of columns does not set {what} (row {row})")))
+    };
+    for edit in edits {
+        match edit {
+            Edit::Keep(n) => (count, row) = (count + n, row + n),
+            Edit::Drop(n) => row += n,
+            Edit::Reject { .. } => row += 1,
+            Edit::Change(change) => {
+                let sets_record = change.key.is_some() || change.value.is_some();
+                if sets_record || change.headers.is_some() || change.timestamp.is_some() {
+                    return refuse(row, "key, value, headers or timestamp of a record");
+                }
+                (count, row) = (count + 1, row + 1);
+            }
+            Edit::Emit(emit) => {
+                let sets_record = emit.key.is_some() || emit.value.is_some();
+                if sets_record || emit.timestamp.is_some() || emit.headers.into_iter().next().is_some() {
+                    return refuse(row, "key, value, headers or timestamp of an emitted record");
+                }
+                count += usize::from(!is_void);
+                continue;
+            }
+        }
+        is_void = matches!(edit, Edit::Reject { .. });
+    }
+    Ok(count)
+}
