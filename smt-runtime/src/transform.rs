@@ -234,7 +234,9 @@ impl Transform {
             (Some(SeedColumns { bound: Some(bound), .. }), Some(binding)) => match bound.binding == binding {
                 true => None,
                 false => {
-                    return Err(refused("a fresh instance binds the columns otherwise than the first".into()));
+                    return Err(refused(
+                        "a fresh instance binds the columns otherwise than the first".into(),
+                    ));
                 }
             },
             (Some(columns), Some(binding)) => Some(columns.offered.bind(binding).map_err(refused)?),

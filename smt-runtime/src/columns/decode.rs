@@ -46,7 +46,8 @@ impl Answer<'_> {
         if rows.is_some_and(|rows| rows != len) {
             return Err(format!("{len} rows, {} go on", rows.unwrap_or_default()));
         }
-        let validity = self.buffer()?;
+        let bitmap = len.div_ceil(8);
+        let validity = self.buffer_of(bitmap)?;
         if validity.is_empty() && nulls > 0 {
             return Err(format!("{nulls} nulls and no bitmap"));
         }
@@ -55,15 +56,19 @@ impl Answer<'_> {
             data = data.null_bit_buffer(Some(validity)).null_count(nulls);
         }
         let data = match field.data_type() {
-            DataType::Utf8 | DataType::Binary => data.add_buffer(self.buffer()?).add_buffer(self.buffer()?),
+            DataType::Utf8 | DataType::Binary => {
+                data.add_buffer(self.buffer_of((len + 1) * 4)?).add_buffer(self.buffer()?)
+            }
             DataType::List(child) | DataType::Map(child, _) => {
-                data.add_buffer(self.buffer()?).add_child_data(self.node(child, None)?)
+                data.add_buffer(self.buffer_of((len + 1) * 4)?).add_child_data(self.node(child, None)?)
             }
             DataType::Struct(members) => {
                 let members: Result<Vec<_>, _> = members.iter().map(|m| self.node(m, Some(len))).collect();
                 data.child_data(members?)
             }
-            _ => data.add_buffer(self.buffer()?),
+            DataType::Boolean => data.add_buffer(self.buffer_of(bitmap)?),
+            DataType::FixedSizeBinary(width) => data.add_buffer(self.buffer_of(len * *width as usize)?),
+            plain => data.add_buffer(self.buffer_of(len * plain.primitive_width().unwrap_or_default())?),
         };
         data.build().map_err(|e| e.to_string())
     }
@@ -71,6 +76,16 @@ impl Answer<'_> {
     fn word(&mut self) -> Result<usize, String> {
         let word = self.layout.next().ok_or("the layout ends inside a column")?;
         Ok(*word as usize)
+    }
+
+    /// Exactly so many bytes of a buffer, or none: Arrow panics on a part of a value at its end.
+    fn buffer_of(&mut self, bytes: usize) -> Result<Buffer, String> {
+        let buffer = self.buffer()?;
+        match buffer.len() {
+            0 => Ok(buffer),
+            len if len < bytes => Err(format!("a buffer of {len} bytes that should have {bytes}")),
+            _ => Ok(buffer.slice_with_length(0, bytes)),
+        }
     }
 
     fn buffer(&mut self) -> Result<Buffer, String> {

@@ -5,6 +5,8 @@ mod binding;
 mod decode;
 mod encode;
 mod fields;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
