@@ -8,6 +8,7 @@ mod pipeline;
 mod replay;
 mod run;
 mod transform;
+mod version;
 
 use std::io::IsTerminal;
 
@@ -64,6 +65,8 @@ enum Command {
     Transform(transform::Command),
     /// 200,000 orders from an embedded Kafka through a WebAssembly transform into Parquet files.
     Demo(demo::Args),
+    /// Show what this build is made of, and until when its sandbox gets security fixes.
+    Version,
 }
 
 impl Command {
@@ -108,6 +111,10 @@ fn execute(command: &Command) -> Result<(), Exit> {
         Command::Audit(args) => audit::run(args),
         Command::Transform(command) => transform::run(command),
         Command::Demo(args) => demo::run(args),
+        Command::Version => {
+            version::print();
+            Ok(())
+        }
     }
 }
 

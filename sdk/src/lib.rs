@@ -69,3 +69,8 @@ pub use schema_registry::{
     Schema, SchemaReference, SchemaRegistry, SchemaType,
 };
 pub use topics::{Extent, Topics};
+
+/// The version of librdkafka that this crate is linked with, such as `2.12.1`.
+pub fn librdkafka_version() -> String {
+    native::version()
+}

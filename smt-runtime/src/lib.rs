@@ -49,6 +49,7 @@ mod runner;
 mod runtime;
 mod schema;
 mod secrets;
+mod support;
 mod telemetry;
 mod transform;
 
@@ -60,5 +61,6 @@ pub use instance::Instance;
 pub use limits::Limits;
 pub use manifest::{ColumnNeed, Manifest, Output, Reads};
 pub use runtime::{Runtime, RuntimeConfig};
+pub use support::{Support, support};
 pub use telemetry::{Histogram, Level, LogLine, Metrics};
 pub use transform::{Kind, Stream, Transform};

@@ -30,3 +30,10 @@ pub(crate) use rdkafka_sys as sys;
 pub(crate) const BEGINNING: i64 = sys::RD_KAFKA_OFFSET_BEGINNING as i64;
 pub(crate) const END: i64 = sys::RD_KAFKA_OFFSET_END as i64;
 pub(crate) const INVALID: i64 = sys::RD_KAFKA_OFFSET_INVALID as i64;
+
+/// The version of librdkafka that is linked.
+pub(crate) fn version() -> String {
+    // SAFETY: takes nothing; the text is static and ends in a zero.
+    let version = unsafe { std::ffi::CStr::from_ptr(sys::rd_kafka_version_str()) };
+    version.to_string_lossy().into_owned()
+}
