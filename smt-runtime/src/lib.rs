@@ -1,4 +1,5 @@
-//! Runs transforms on the raw records of a stream: sandboxed WebAssembly components, called once a batch.
+//! Runs transforms on the records of a stream: sandboxed WebAssembly components, called once a batch. They work on
+//! records as they are ([`Instance`]) or on typed Arrow columns ([`ColumnInstance`]); the component says which.
 //!
 //! What is promised:
 //! - A transform cannot reach anything but the records that it is given and `log`, `metrics` and `schemas`
@@ -64,3 +65,7 @@ pub use runtime::{Runtime, RuntimeConfig};
 pub use support::{Support, support};
 pub use telemetry::{Histogram, Level, LogLine, Metrics};
 pub use transform::{Kind, Stream, Transform};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
