@@ -1,6 +1,8 @@
-use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow_buffer::BooleanBufferBuilder;
 use arrow_schema::ArrowError;
 use arrow_select::concat::concat;
+use arrow_select::filter::FilterBuilder;
 use arrow_select::take::take;
 use gristmill_records::{Edit, Edits};
 
@@ -40,18 +42,21 @@ impl AppliedColumns {
                 _ => concat(&parts)?,
             });
         }
-        let unchanged = rows.len() == input.num_rows() && outcome.emitted == 0;
-        let columns = match unchanged {
-            true => input.columns().to_vec(),
-            false => {
-                let indices = UInt32Array::from_iter_values(rows.iter().map(|r| r.row as u32));
-                let mut columns = input.columns().to_vec();
-                for i in bound.passes() {
-                    columns[i] = take(&columns[i], &indices, None)?;
-                }
-                columns
+        let mut columns = input.columns().to_vec();
+        if outcome.emitted > 0 {
+            let indices = UInt32Array::from_iter_values(rows.iter().map(|r| r.row as u32));
+            for i in bound.passes() {
+                columns[i] = take(&columns[i], &indices, None)?;
             }
-        };
+        } else if rows.len() < input.num_rows() {
+            let mut goes_on = BooleanBufferBuilder::new(input.num_rows());
+            goes_on.append_n(input.num_rows(), false);
+            rows.iter().for_each(|r| goes_on.set_bit(r.row, true));
+            let filter = FilterBuilder::new(&BooleanArray::new(goes_on.finish(), None)).optimize().build();
+            for i in bound.passes() {
+                columns[i] = filter.filter(&columns[i])?;
+            }
+        }
         let batch = bound.output(&columns, &computed, rows.len())?;
         Ok(AppliedColumns { batch, rows, outcome })
     }
