@@ -1,8 +1,10 @@
 //! The macros of `gristmill-transform`. Use them through that crate, which documents and tests them.
 #![deny(missing_docs)]
 
+mod arguments;
 mod config;
 mod record;
+mod row;
 
 use proc_macro::TokenStream;
 
@@ -31,4 +33,56 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Config, attributes(config, serde))]
 pub fn config(item: TokenStream) -> TokenStream {
     config::expand(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Makes a component's transform of a function from a typed row to an outcome.
+///
+/// ```text
+/// #[gristmill_transform::row(
+///     name, version, outputs(..), config = ..,   // as for `record`
+///     remove("internal_note", "customer.phone"), // columns that are left out, by path
+///     rename("order_id" = "id"),                 // columns that get another name
+/// )]
+/// fn mask<'a>(
+///     order: &Order<'a>,                         // #[derive(Row)]: what is read
+///     ctx: &Context<Settings>,
+///     out: &mut RowEdit<Masked<'a>>,             // #[derive(Columns)]: what is computed; `()` is nothing
+/// ) -> Result<RowOutcome<Masked<'a>>, Reject>
+/// ```
+///
+/// What is not named goes on as it is. Beside the function comes a module of the same name, as for `record`.
+#[proc_macro_attribute]
+pub fn row(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    row::expand(arguments.into(), item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Implements `gristmill_transform::Row`: each field is read from the column of its name.
+///
+/// `#[row(path = "customer.email")]` reads another column, or a member of a struct. `#[row(optional)]` on an `Option`
+/// reads null where there is no such column.
+///
+/// | field | column |
+/// |---|---|
+/// | `bool`, `i8` to `i64`, `u8` to `u64`, `f32`, `f64` | the same |
+/// | `&str`, `&[u8]`, `&[u8; N]` | string, bytes, fixed(N) |
+/// | `Decimal128<P, S>`, `Decimal`, `Decimal256` | decimal(P,S), any of up to 38 digits, any of more |
+/// | `Date32`, `Date64`, `TimeSeconds` .. `TimeNanos` | the same |
+/// | `TimestampSeconds` .. `TimestampNanos` | timestamp of that unit, with or without a time zone |
+/// | `List<T>`, `Map<K, V>` | list, map, of any of these |
+/// | `Option<T>` | the same, where it may be null; without it a column that may be null is refused |
+#[proc_macro_derive(Row, attributes(row))]
+pub fn derive_row(item: TokenStream) -> TokenStream {
+    row::derive_row(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Implements `gristmill_transform::Columns`: each field is a column that the transform computes.
+///
+/// `#[column(add)]` puts it after the others, under the field's name or `add = ".."`; `#[column(replace)]` puts it in the
+/// place of the column of that name, or of `replace = ".."`, which may be a member of a struct.
+///
+/// Fields are of the types of a `Row`, or `String`, `Cow<str>`, `Vec<u8>`, `Cow<[u8]>`, `[u8; N]`, `Elements<T>` for a
+/// list, and `Option` of any of these; not `Decimal`, `Decimal256`, `List`, `Map`.
+#[proc_macro_derive(Columns, attributes(column))]
+pub fn derive_columns(item: TokenStream) -> TokenStream {
+    row::derive_columns(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
 }

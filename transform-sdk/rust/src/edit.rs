@@ -48,6 +48,10 @@ impl Output {
     pub const fn new(number: u32) -> Self {
         Output(number)
     }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// Takes down what is to change about the record at hand. Nothing of it counts if the record is dropped

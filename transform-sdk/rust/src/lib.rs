@@ -39,6 +39,53 @@
 //! assert_eq!(answers[1].rejected().unwrap().code(), "TOO_LONG");
 //! ```
 //!
+//! # Typed rows
+//!
+//! Where records are decoded before they are transformed (Avro, or JSON with declared fields), a function may take a
+//! typed row instead: only the columns that it names cross into the sandbox, and only those that it computes come back.
+//!
+//! ```
+//! use gristmill_transform::{Columns, Context, Decimal128, Reject, Row, RowEdit, RowOutcome};
+//!
+//! /// What is read: by name, or by path. What may be null is an `Option`.
+//! #[derive(Row)]
+//! struct Order<'a> {
+//!     total: Decimal128<18, 2>,
+//!     #[row(path = "customer.email")]
+//!     email: Option<&'a str>,
+//! }
+//!
+//! /// What is computed.
+//! #[derive(Columns)]
+//! struct Masked<'a> {
+//!     #[column(replace = "customer.email")]
+//!     email: Option<&'a str>,
+//!     #[column(add)]
+//!     domain: Option<&'a str>,
+//! }
+//!
+//! /// Cuts e-mail addresses down to their domain, and refuses negative totals.
+//! #[gristmill_transform::row(remove("internal_note"), rename("total" = "amount"))]
+//! fn domains<'a>(order: &Order<'a>, _: &Context, _: &mut RowEdit<Masked<'a>>) -> Result<RowOutcome<Masked<'a>>, Reject> {
+//!     if order.total.0 < 0 {
+//!         return Err(Reject::new("NEGATIVE_TOTAL", "the total is below zero"));
+//!     }
+//!     let domain = order.email.and_then(|email| email.split_once('@')).map(|(_, domain)| domain);
+//!     Ok(RowOutcome::Keep(Masked { email: None, domain }))
+//! }
+//!
+//! use gristmill_transform::testing::RowHarness;
+//! use serde_json::json;
+//!
+//! let mut harness = RowHarness::<domains::Transform>::new(json!({})).unwrap();
+//! let answers = harness.apply(&[
+//!     json!({"total": "12.50", "customer": {"email": "ada@example.org"}}),
+//!     json!({"total": "-1"}),
+//! ]);
+//! assert_eq!(answers[0].kept().unwrap().computed["domain"], "example.org");
+//! assert_eq!(answers[1].rejected().unwrap().code(), "NEGATIVE_TOTAL");
+//! ```
+//!
 //! # What a transform may count on
 //!
 //! - It sees records in offset order, each once. It should not remember anything from one record to the
@@ -55,6 +102,7 @@ extern crate self as gristmill_transform;
 
 #[cfg(target_arch = "wasm32")]
 mod allocator;
+mod columns;
 mod config;
 mod edit;
 mod run;
@@ -66,19 +114,35 @@ pub mod testing;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
+pub use columns::{
+    Batch, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128, Decimal256, Elements,
+    Field, List, Map, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimeUnit,
+    TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+};
 pub use config::{Config, NoConfig};
 pub use edit::{Edit, Emit, Outcome, Output, Reject};
 pub use gristmill_records::{Header, Headers, Record};
-pub use gristmill_transform_macros::{Config, record};
+pub use gristmill_transform_macros::{Columns, Config, Row, record, row};
 pub use run::{Context, Manifest, Reads, Transform};
 pub use telemetry::{log, metrics, schema};
 
 /// What the code that the macros write needs. Not for anybody else.
 #[doc(hidden)]
 pub mod private {
+    pub use gristmill_records::EditWriter;
     pub use serde_json;
 
+    pub use crate::columns::private::*;
     pub use crate::run::{Declared, Native};
     #[cfg(target_arch = "wasm32")]
-    pub use crate::wasm::{Cell, apply, bindings, configure, describe};
+    pub use crate::wasm::{
+        Cell, ColumnCell, apply, apply_columns, bindings, columns, configure, configure_columns, describe,
+        describe_columns,
+    };
+
+    /// The subtree of a computed column, with its name.
+    pub fn named(name: &str, mut fields: Vec<crate::Field>) -> Vec<crate::Field> {
+        fields[0].name = name.to_owned();
+        fields
+    }
 }

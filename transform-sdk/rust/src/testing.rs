@@ -3,6 +3,8 @@
 //! The answer takes the same way as in a component: it is written as an edit list, and the list is checked
 //! as the host checks it. Parts of a record that the transform does not declare to read are hidden here too.
 
+mod rows;
+
 use std::collections::BTreeMap;
 
 use gristmill_records::{Edit, EditBounds, Edits, Header, Headers, RawBatchBuilder, Rows};
@@ -10,6 +12,8 @@ use gristmill_records::{Edit, EditBounds, Edits, Header, Headers, RawBatchBuilde
 use crate::run::State;
 use crate::telemetry::{host, log};
 use crate::{Reject, Transform};
+
+pub use rows::{OutRow, RowAnswer, RowHarness, RowVerdict};
 
 /// A record to put in.
 #[derive(Debug, Clone, Default)]

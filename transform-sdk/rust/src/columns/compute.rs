@@ -1,0 +1,430 @@
+//! Columns that a transform computes, written row by row.
+
+use std::borrow::Cow;
+
+use bytemuck::{Pod, cast_slice};
+
+use super::read::{
+    Date32, Date64, Decimal128, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros,
+    TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+};
+use super::schema::{DataType, Field};
+
+/// The computed columns of an answer, as the contract lays them out.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub(crate) layout: Vec<u32>,
+    pub(crate) buffers: Vec<u64>,
+}
+
+impl Answer {
+    pub(crate) fn buffer(&mut self, bytes: &[u8]) {
+        self.layout.push(self.buffers.len() as u32);
+        self.layout.push(bytes.len() as u32);
+        let (whole, rest) = bytes.as_chunks::<8>();
+        self.buffers.extend(whole.iter().map(|word| u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.buffers.push(u64::from_le_bytes(word));
+        }
+    }
+}
+
+/// Bits; for validity, none as long as all are set.
+#[derive(Debug, Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Bits {
+    #[inline]
+    fn push(&mut self, bit: bool) {
+        if self.len.is_multiple_of(8) {
+            self.bytes.push(0);
+        }
+        if bit {
+            self.bytes[self.len / 8] |= 1 << (self.len % 8);
+        }
+        self.len += 1;
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.len = 0;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Valid {
+    bits: Bits,
+    len: usize,
+    nulls: usize,
+}
+
+impl Valid {
+    #[inline]
+    fn push(&mut self, valid: bool) {
+        if !valid && self.nulls == 0 {
+            (0..self.len).for_each(|_| self.bits.push(true));
+        }
+        if !valid || self.nulls > 0 {
+            self.bits.push(valid);
+        }
+        self.nulls += usize::from(!valid);
+        self.len += 1;
+    }
+
+    fn finish(&mut self, answer: &mut Answer) {
+        answer.layout.push(self.len as u32);
+        answer.layout.push(self.nulls as u32);
+        answer.buffer(&self.bits.bytes);
+        self.bits.clear();
+        (self.len, self.nulls) = (0, 0);
+    }
+}
+
+/// What a column is written to.
+#[doc(hidden)]
+pub trait ColumnBuilder: Default {
+    /// Appends the column to the answer, and is empty again.
+    fn finish(&mut self, answer: &mut Answer);
+}
+
+/// A type that a field of computed columns may have. See [`Columns`](derive@crate::Columns) for those that there are.
+pub trait Compute {
+    #[doc(hidden)]
+    type Builder: ColumnBuilder;
+
+    #[doc(hidden)]
+    fn fields() -> Vec<Field>;
+
+    #[doc(hidden)]
+    fn append_to(self, builder: &mut Self::Builder);
+
+    #[doc(hidden)]
+    fn push_null(builder: &mut Self::Builder);
+}
+
+impl<T: Compute> Compute for Option<T> {
+    type Builder = T::Builder;
+
+    fn fields() -> Vec<Field> {
+        let mut fields = T::fields();
+        fields[0].nullable = true;
+        fields
+    }
+
+    #[inline]
+    fn append_to(self, builder: &mut Self::Builder) {
+        match self {
+            Some(value) => value.append_to(builder),
+            None => T::push_null(builder),
+        }
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        T::push_null(builder);
+    }
+}
+
+/// Values of a fixed width.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Values<T> {
+    valid: Valid,
+    values: Vec<T>,
+}
+
+impl<T> Default for Values<T> {
+    fn default() -> Self {
+        Values { valid: Valid::default(), values: Vec::new() }
+    }
+}
+
+impl<T: Pod> ColumnBuilder for Values<T> {
+    fn finish(&mut self, answer: &mut Answer) {
+        self.valid.finish(answer);
+        answer.buffer(cast_slice(&self.values));
+        self.values.clear();
+    }
+}
+
+macro_rules! fixed {
+    ($($ty:ty as $plain:ty: $value:expr;)*) => {$(
+        impl Compute for $ty {
+            type Builder = Values<$plain>;
+
+            fn fields() -> Vec<Field> {
+                <$ty as Value<'_>>::example()
+            }
+
+            #[inline]
+            fn append_to(self, builder: &mut Self::Builder) {
+                let value: fn($ty) -> $plain = $value;
+                builder.valid.push(true);
+                builder.values.push(value(self));
+            }
+
+            fn push_null(builder: &mut Self::Builder) {
+                builder.valid.push(false);
+                builder.values.push(Default::default());
+            }
+        }
+    )*};
+}
+
+fixed! {
+    i8 as i8: |v| v;
+    i16 as i16: |v| v;
+    i32 as i32: |v| v;
+    i64 as i64: |v| v;
+    u8 as u8: |v| v;
+    u16 as u16: |v| v;
+    u32 as u32: |v| v;
+    u64 as u64: |v| v;
+    f32 as f32: |v| v;
+    f64 as f64: |v| v;
+    Date32 as i32: |v| v.0;
+    Date64 as i64: |v| v.0;
+    TimeSeconds as i32: |v| v.0;
+    TimeMillis as i32: |v| v.0;
+    TimeMicros as i64: |v| v.0;
+    TimeNanos as i64: |v| v.0;
+    TimestampSeconds as i64: |v| v.0;
+    TimestampMillis as i64: |v| v.0;
+    TimestampMicros as i64: |v| v.0;
+    TimestampNanos as i64: |v| v.0;
+}
+
+impl<const P: u8, const S: i8> Compute for Decimal128<P, S> {
+    type Builder = Values<i128>;
+
+    fn fields() -> Vec<Field> {
+        <Self as Value<'_>>::example()
+    }
+
+    #[inline]
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.valid.push(true);
+        builder.values.push(self.0);
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        builder.valid.push(false);
+        builder.values.push(0);
+    }
+}
+
+/// Truth values.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Flags {
+    valid: Valid,
+    bits: Bits,
+}
+
+impl ColumnBuilder for Flags {
+    fn finish(&mut self, answer: &mut Answer) {
+        self.valid.finish(answer);
+        answer.buffer(&self.bits.bytes);
+        self.bits.clear();
+    }
+}
+
+impl Compute for bool {
+    type Builder = Flags;
+
+    fn fields() -> Vec<Field> {
+        <Self as Value<'_>>::example()
+    }
+
+    #[inline]
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.valid.push(true);
+        builder.bits.push(self);
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        builder.valid.push(false);
+        builder.bits.push(false);
+    }
+}
+
+/// Texts and bytes.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Variable {
+    valid: Valid,
+    offsets: Offsets,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Offsets(Vec<i32>);
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Offsets(vec![0])
+    }
+}
+
+impl Offsets {
+    #[inline]
+    fn push(&mut self, end: usize) {
+        self.0.push(i32::try_from(end).expect("a guest has less than 2 GiB"));
+    }
+
+    fn finish(&mut self, answer: &mut Answer) {
+        answer.buffer(cast_slice(&self.0));
+        self.0.truncate(1);
+    }
+}
+
+impl Variable {
+    #[inline]
+    fn push(&mut self, bytes: Option<&[u8]>) {
+        self.valid.push(bytes.is_some());
+        self.bytes.extend_from_slice(bytes.unwrap_or_default());
+        self.offsets.push(self.bytes.len());
+    }
+}
+
+impl ColumnBuilder for Variable {
+    fn finish(&mut self, answer: &mut Answer) {
+        self.valid.finish(answer);
+        self.offsets.finish(answer);
+        answer.buffer(&self.bytes);
+        self.bytes.clear();
+    }
+}
+
+macro_rules! variable {
+    ($($ty:ty: $data_type:expr;)*) => {$(
+        impl Compute for $ty {
+            type Builder = Variable;
+
+            fn fields() -> Vec<Field> {
+                vec![Field::leaf($data_type, false)]
+            }
+
+            #[inline]
+            fn append_to(self, builder: &mut Self::Builder) {
+                let bytes: &[u8] = self.as_ref();
+                builder.push(Some(bytes));
+            }
+
+            fn push_null(builder: &mut Self::Builder) {
+                builder.push(None);
+            }
+        }
+    )*};
+}
+
+variable! {
+    &str: DataType::Utf8;
+    String: DataType::Utf8;
+    &[u8]: DataType::Binary;
+    Vec<u8>: DataType::Binary;
+    Cow<'_, [u8]>: DataType::Binary;
+}
+
+impl Compute for Cow<'_, str> {
+    type Builder = Variable;
+
+    fn fields() -> Vec<Field> {
+        <&str as Compute>::fields()
+    }
+
+    #[inline]
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.push(Some(self.as_bytes()));
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        builder.push(None);
+    }
+}
+
+/// Values of `N` bytes.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Fixed {
+    valid: Valid,
+    bytes: Vec<u8>,
+}
+
+impl ColumnBuilder for Fixed {
+    fn finish(&mut self, answer: &mut Answer) {
+        self.valid.finish(answer);
+        answer.buffer(&self.bytes);
+        self.bytes.clear();
+    }
+}
+
+impl<const N: usize> Compute for [u8; N] {
+    type Builder = Fixed;
+
+    fn fields() -> Vec<Field> {
+        <&[u8; N] as Value<'_>>::example()
+    }
+
+    #[inline]
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.valid.push(true);
+        builder.bytes.extend_from_slice(&self);
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        builder.valid.push(false);
+        builder.bytes.extend_from_slice(&[0; N]);
+    }
+}
+
+/// The elements of a computed list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Elements<T>(pub Vec<T>);
+
+/// Lists.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Lists<B> {
+    valid: Valid,
+    offsets: Offsets,
+    elements: B,
+    count: usize,
+}
+
+impl<B: ColumnBuilder> ColumnBuilder for Lists<B> {
+    fn finish(&mut self, answer: &mut Answer) {
+        self.valid.finish(answer);
+        self.offsets.finish(answer);
+        self.elements.finish(answer);
+        self.count = 0;
+    }
+}
+
+impl<T: Compute> Compute for Elements<T> {
+    type Builder = Lists<T::Builder>;
+
+    fn fields() -> Vec<Field> {
+        let mut fields = vec![Field { children: 1, ..Field::leaf(DataType::List, false) }];
+        fields.extend(T::fields());
+        fields[1].name = "item".into();
+        fields
+    }
+
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.valid.push(true);
+        builder.count += self.0.len();
+        self.0.into_iter().for_each(|element| element.append_to(&mut builder.elements));
+        builder.offsets.push(builder.count);
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        builder.valid.push(false);
+        builder.offsets.push(builder.count);
+    }
+}

@@ -1,0 +1,24 @@
+//! Transforms of typed columns.
+
+mod compute;
+mod read;
+mod row;
+mod schema;
+
+pub use compute::{Compute, Elements};
+pub use read::{
+    Batch, Date32, Date64, Decimal, Decimal128, Decimal256, List, Map, TimeMicros, TimeMillis, TimeNanos,
+    TimeSeconds, TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+};
+pub(crate) use row::ColumnState;
+pub use row::{ColumnTransform, Columns, Row, RowEdit, RowOutcome};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use schema::subtree_end;
+pub use schema::{DataType, Field, TimeUnit};
+
+/// What the macros and benchmarks need.
+pub(crate) mod private {
+    pub use super::compute::{Answer, ColumnBuilder};
+    pub use super::row::{NativeColumns, each_row};
+    pub use super::schema::{Binding, BoundChange, Change, Need};
+}
