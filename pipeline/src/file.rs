@@ -20,9 +20,9 @@ pub struct PipelineFile {
     pub name: String,
     /// Where records come from.
     pub source: Source,
-    /// Transforms, in order. For now at most one.
+    /// Transforms, in order: each gets what the one before it kept or emitted.
     #[serde(default)]
-    #[schemars(length(max = 1))]
+    #[schemars(length(max = 32))]
     pub transforms: Vec<TransformStep>,
     /// How record values become columns.
     pub decode: Decode,
@@ -123,7 +123,8 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// A WebAssembly component that exports `gristmill:transform/record-transform`.
+/// A WebAssembly component of `gristmill:transform`: a transform of records, which come as they are in Kafka, or of
+/// typed columns, after values are decoded. Those of records come first.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransformStep {

@@ -19,9 +19,27 @@ pub struct RejectLabels {
     pub code: String,
 }
 
+/// The label of what a transform costs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TransformLabels {
+    /// The transform's name.
+    pub transform: String,
+}
+
+/// The labels of the records that a transform decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VerdictLabels {
+    /// The transform's name.
+    pub transform: String,
+    /// `kept`, `dropped`, `emitted` or `rejected`.
+    pub verdict: &'static str,
+}
+
 /// The label of a counter of guest metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct GuestLabels {
+    /// The transform's name.
+    pub transform: String,
     /// The name that the transform gave.
     pub name: String,
 }
@@ -60,19 +78,25 @@ pub struct Metrics {
     pub entries_republished: Counter,
     /// Entries recognised as our own after their reply was lost.
     pub entries_recognised: Counter,
-    /// Time inside the transform, checks of its answers included.
-    pub transform_seconds: Seconds,
+    /// Time inside a transform, checks of its answers included.
+    pub transform_seconds: Family<TransformLabels, Seconds>,
+    /// The same of all transforms together; not told to Prometheus, which can add.
+    pub transforms_seconds: Seconds,
     /// Time in which values became columns.
     pub decode_seconds: Seconds,
     /// Time in which rows went into open files: encoded, compressed, and handed to the store.
     pub write_seconds: Seconds,
     /// Time in which checkpoints were taken: files closed, the entry sealed, files published.
     pub checkpoint_seconds: Seconds,
-    /// Calls into the transform.
-    pub transform_calls: Counter,
+    /// Calls into a transform.
+    pub transform_calls: Family<TransformLabels, Counter>,
     /// Calls that trapped, timed out or were refused.
-    pub transform_failures: Counter,
-    /// Counters that the transform keeps.
+    pub transform_failures: Family<TransformLabels, Counter>,
+    /// What a transform decided on.
+    pub transform_records: Family<VerdictLabels, Counter>,
+    /// The most memory that one instance of a transform had.
+    pub transform_memory: Family<TransformLabels, Gauge>,
+    /// Counters that transforms keep.
     pub guest: Family<GuestLabels, Counter>,
     /// Partitions that this process reads.
     pub partitions: Gauge,
@@ -126,7 +150,7 @@ impl Metrics {
         r.register("records_in", "Records taken from Kafka", self.records_in.clone());
         r.register_with_unit("in", "Bytes of records taken from Kafka", Unit::Bytes, self.bytes_in.clone());
         r.register("rows_written", "Rows in published files", self.rows_written.clone());
-        r.register("records_dropped", "Records that the transform dropped", self.records_dropped.clone());
+        r.register("records_dropped", "Records that transforms dropped", self.records_dropped.clone());
         r.register("records_rejected", "Records set aside", self.records_rejected.clone());
         r.register("dead_letters", "Dead letters delivered", self.dead_letters.clone());
         r.register("files", "Files published", self.files.clone());
@@ -149,7 +173,7 @@ impl Metrics {
         );
         r.register_with_unit(
             "transform",
-            "Time inside the transform",
+            "Time inside a transform",
             Unit::Seconds,
             self.transform_seconds.clone(),
         );
@@ -171,13 +195,24 @@ impl Metrics {
             Unit::Seconds,
             self.checkpoint_seconds.clone(),
         );
-        r.register("transform_calls", "Calls into the transform", self.transform_calls.clone());
+        r.register("transform_calls", "Calls into a transform", self.transform_calls.clone());
+        r.register(
+            "transform_records",
+            "Records that a transform kept, dropped, emitted or rejected",
+            self.transform_records.clone(),
+        );
+        r.register_with_unit(
+            "transform_memory",
+            "The most memory that one instance of a transform had",
+            Unit::Bytes,
+            self.transform_memory.clone(),
+        );
         r.register(
             "transform_failures",
-            "Calls into the transform that trapped, timed out or were refused",
+            "Calls into a transform that trapped, timed out or were refused",
             self.transform_failures.clone(),
         );
-        r.register("guest", "Counters that the transform keeps", self.guest.clone());
+        r.register("guest", "Counters that transforms keep", self.guest.clone());
         r.register("partitions", "Partitions that this process reads", self.partitions.clone());
         if let Some(gcs) = self.gcs.get() {
             register_gcs(&mut r, gcs);

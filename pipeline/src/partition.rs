@@ -327,9 +327,7 @@ impl Worker {
             // Guests and decoders take as long as their limits allow: not on the reactor's time.
             let stages = &mut self.stages;
             let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
-            if let Some(applied) = transformed.applied() {
-                self.shared.count_transform(applied);
-            }
+            self.shared.count_transforms(&transformed.reports);
             for id in self.stages.missing_schemas(&transformed) {
                 // Without it the records that name it are rejected, each with the reason.
                 if let Some(schema) = self.shared.writer_schema(id).await? {
@@ -338,8 +336,9 @@ impl Worker {
             }
             let stages = &mut self.stages;
             let start = Instant::now();
-            let processed = tokio::task::block_in_place(|| stages.decode(&transformed))?;
+            let processed = tokio::task::block_in_place(|| stages.decode(transformed))?;
             self.shared.metrics.decode_seconds.inc_by(start.elapsed().as_secs_f64());
+            self.shared.count_transforms(&processed.reports);
             self.keep(records, processed).await?;
             self.shared.metrics.bytes_in.inc_by(bytes);
             self.shared.metrics.records_in.inc_by(records);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_schema::SchemaRef;
 use gristmill::{
     Assignor, ConsumerConfig, Producer, ProducerConfig, RegistryConfig, RegistryErrorKind, Schema,
     SchemaRegistry, SchemaType, TopicIds,
@@ -13,7 +14,7 @@ use gristmill_sinks::{
     DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, GcsStore, ParquetOptions, Rotation,
     SinkConfig,
 };
-use gristmill_smt::{Limits, Runtime, RuntimeConfig, Stream, Transform};
+use gristmill_smt::{Kind, Limits, Runtime, RuntimeConfig, Stream, Transform};
 
 use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
@@ -22,7 +23,7 @@ use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, 
 use crate::place::Place;
 use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
-use crate::stages::{DecoderPlan, StagePlan};
+use crate::stages::{DecoderPlan, StagePlan, TransformPlan};
 
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 256 << 20;
@@ -97,20 +98,21 @@ fn what_is_there(checked: &Checked) -> Result<Option<SinkConfig>, Error> {
     SinkConfig::builder(Arc::new(store)).build().map(Some).map_err(Error::sink)
 }
 
-/// Transform and decoder: all that `pipeline test` needs.
+/// Transforms and decoder: all that `pipeline test` needs.
 pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaRegistry>), Error> {
     let registry = registry(checked)?;
-    let transform = tokio::task::block_in_place(|| transform(checked))?;
+    let transforms = tokio::task::block_in_place(|| transforms(checked))?;
     let decoder = decoder(checked, registry.as_ref()).await?;
-    let directories = directories(checked, &decoder)?;
+    let schema = tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
+    let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
-    Ok((StagePlan { transform, decoder, kafka_columns, directories }, registry))
+    Ok((StagePlan { transforms, decoder, schema, kafka_columns, directories }, registry))
 }
 
-fn directories(checked: &Checked, decoder: &DecoderPlan) -> Result<Option<DirectoryTemplate>, Error> {
+fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
     let Some(template) = &checked.pipeline.sink.files.directories else { return Ok(None) };
     let template = DirectoryTemplate::parse(template).map_err(Error::sink)?;
-    let mistakes = directory_mistakes(&template, &decoder.open()?.schema());
+    let mistakes = directory_mistakes(&template, schema);
     if mistakes.is_empty() {
         return Ok(Some(template));
     }
@@ -125,19 +127,68 @@ fn directories(checked: &Checked, decoder: &DecoderPlan) -> Result<Option<Direct
 /// # Errors
 /// [`ErrorKind::Config`]; [`ErrorKind::Transform`] where the runtime itself cannot start.
 pub fn check_components(checked: &Checked) -> Result<(), Error> {
-    transform(checked)?;
+    let transforms = transforms(checked)?;
+    if let Some(decoder) = decoder_of_file(checked)? {
+        columns_after(checked, &transforms, decoder.open()?.schema())?;
+    }
     consumer(checked, false)?;
     Ok(())
 }
 
-fn transform(checked: &Checked) -> Result<Option<(Transform, Arc<serde_json::Value>)>, Error> {
-    let Some(step) = checked.pipeline.transforms.first() else { return Ok(None) };
-    let transform = load(checked, step)?;
-    let config = serde_json::Value::Object(step.config.clone());
-    // A configuration that the transform refuses is said now, not at the first partition.
-    let stream = Stream { topic: checked.pipeline.source.kafka.topics[0].clone(), partition: 0 };
-    transform.instantiate(&stream, &config).map_err(|e| refused("transforms[0].config", e))?;
-    Ok(Some((transform, Arc::new(config))))
+/// The first partition of the first topic: what it is told, the others are.
+fn first_stream(checked: &Checked) -> Stream {
+    Stream { topic: checked.pipeline.source.kafka.topics[0].clone(), partition: 0 }
+}
+
+fn transforms(checked: &Checked) -> Result<Vec<TransformPlan>, Error> {
+    let steps = &checked.pipeline.transforms;
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut config = RuntimeConfig::new();
+    if let Some(folder) = RuntimeConfig::default_cache_dir() {
+        config = config.with_cache_dir(folder);
+    }
+    let runtime = Runtime::new(config).map_err(Error::transform)?;
+    let mut plans: Vec<TransformPlan> = Vec::new();
+    for (i, step) in steps.iter().enumerate() {
+        let transform = load(checked, &runtime, i, step)?;
+        let config = serde_json::Value::Object(step.config.clone());
+        match transform.kind() {
+            // A configuration that the transform refuses is said now, not at the first partition.
+            Kind::Records => {
+                if plans.last().is_some_and(|before| before.transform.kind() == Kind::Columns) {
+                    return Err(Error::config(format!(
+                        "transforms[{i}]: {} works on records, which are columns once transforms[{}] was there: put \
+                         transforms of records before those of columns",
+                        transform.manifest().name,
+                        i - 1
+                    )));
+                }
+                transform
+                    .instantiate(&first_stream(checked), &config)
+                    .map_err(|e| refused(format_args!("transforms[{i}].config"), e))?;
+            }
+            Kind::Columns => {}
+        }
+        plans.push(TransformPlan { transform, config: Arc::new(config) });
+    }
+    Ok(plans)
+}
+
+/// The columns of the rows that leave the transforms, of those that are decoded.
+fn columns_after(
+    checked: &Checked,
+    transforms: &[TransformPlan],
+    decoded: SchemaRef,
+) -> Result<SchemaRef, Error> {
+    let mut schema = decoded;
+    for (i, plan) in transforms.iter().enumerate().filter(|(_, plan)| plan.transform.kind() == Kind::Columns) {
+        let bound = plan.bind(&first_stream(checked), &schema);
+        let bound = bound.map_err(|e| refused(format_args!("transforms[{i}]"), e))?;
+        schema = plan.output(&bound);
+    }
+    Ok(schema)
 }
 
 /// An error of the runtime before the first record: most are a mistake in the file or in what it names.
@@ -148,7 +199,7 @@ fn refused(what: impl std::fmt::Display, error: gristmill_smt::Error) -> Error {
     }
 }
 
-fn load(checked: &Checked, step: &TransformStep) -> Result<Transform, Error> {
+fn load(checked: &Checked, runtime: &Runtime, i: usize, step: &TransformStep) -> Result<Transform, Error> {
     let path = checked.path(&step.wasm);
     let bytes = read_bounded(&path, MAX_COMPONENT)?;
     let mut limits = Limits::default();
@@ -161,18 +212,15 @@ fn load(checked: &Checked, step: &TransformStep) -> Result<Transform, Error> {
     if let Some(ratio) = step.limits.max_reject_ratio {
         limits = limits.with_breaker_ratio(ratio);
     }
-    let mut config = RuntimeConfig::new();
-    if let Some(folder) = RuntimeConfig::default_cache_dir() {
-        config = config.with_cache_dir(folder);
-    }
-    let transform = Runtime::new(config)
-        .and_then(|runtime| runtime.load(&bytes, limits))
-        .map_err(|e| refused(format_args!("transforms[0]: {}", path.display()), e))?;
+    let transform = runtime
+        .load(&bytes, limits)
+        .map_err(|e| refused(format_args!("transforms[{i}]: {}", path.display()), e))?;
     if let Some(wanted) = &step.sha256
         && wanted != transform.digest()
     {
         return Err(Error::config(format!(
-            "{} has the SHA-256 {}, the pipeline file wants {wanted}: put the component back, or write the new digest",
+            "transforms[{i}]: {} has the SHA-256 {}, the pipeline file wants {wanted}: put the component back, or write the \
+             new digest",
             path.display(),
             transform.digest()
         )));
@@ -205,35 +253,42 @@ fn registry(checked: &Checked) -> Result<Option<SchemaRegistry>, Error> {
 }
 
 async fn decoder(checked: &Checked, registry: Option<&SchemaRegistry>) -> Result<DecoderPlan, Error> {
+    if let Some(plan) = decoder_of_file(checked)? {
+        return Ok(plan);
+    }
     let decode = &checked.pipeline.decode;
-    let plan = match decode.format {
-        Format::Json => {
-            let fields = decode.fields.as_ref().expect("checked");
-            DecoderPlan::Json(fields.arrow_schema().expect("checked"))
-        }
-        Format::Bytes => DecoderPlan::Bytes,
-        Format::Avro => match &decode.schema_file {
-            Some(file) => {
-                let bytes = read_bounded(&checked.path(file), 16 << 20)?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))?;
-                DecoderPlan::Avro(text.into())
-            }
-            None => {
-                let topic = &checked.pipeline.source.kafka.topics[0];
-                let subject = decode.subject.clone().unwrap_or_else(|| format!("{topic}-value"));
-                let registry = registry.expect("checked");
-                let schema = registry
-                    .latest(&subject)
-                    .await
-                    .map_err(|e| Error::registry(format!("the columns' schema, subject {subject}"), e))?;
-                DecoderPlan::Avro(avro_text(&schema, &format!("subject {subject}"))?.into())
-            }
-        },
-    };
+    let topic = &checked.pipeline.source.kafka.topics[0];
+    let subject = decode.subject.clone().unwrap_or_else(|| format!("{topic}-value"));
+    let registry = registry.expect("checked");
+    let schema = registry
+        .latest(&subject)
+        .await
+        .map_err(|e| Error::registry(format!("the columns' schema, subject {subject}"), e))?;
+    let plan = DecoderPlan::Avro(avro_text(&schema, &format!("subject {subject}"))?.into());
     // A schema that cannot be used is said now, not at the first record.
     plan.open()?;
     Ok(plan)
+}
+
+/// The decoder, if the file and those beside it say all of it; none if the registry does.
+fn decoder_of_file(checked: &Checked) -> Result<Option<DecoderPlan>, Error> {
+    let decode = &checked.pipeline.decode;
+    let plan = match (decode.format, &decode.schema_file) {
+        (Format::Json, _) => {
+            let fields = decode.fields.as_ref().expect("checked");
+            DecoderPlan::Json(fields.arrow_schema().expect("checked"))
+        }
+        (Format::Bytes, _) => DecoderPlan::Bytes,
+        (Format::Avro, Some(file)) => {
+            let bytes = read_bounded(&checked.path(file), 16 << 20)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))?;
+            DecoderPlan::Avro(text.into())
+        }
+        (Format::Avro, None) => return Ok(None),
+    };
+    plan.open()?;
+    Ok(Some(plan))
 }
 
 /// The self-contained text of an Avro schema.
@@ -317,8 +372,10 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
     if let Some(template) = plan.and_then(|plan| plan.directories.as_ref()) {
         config = config.directories(template.clone());
     }
-    if let Some((transform, _)) = plan.and_then(|plan| plan.transform.as_ref()) {
-        config = config.transform_digest(transform.digest());
+    let digests = plan.iter().flat_map(|plan| &plan.transforms).map(|t| t.transform.digest());
+    let digests: Vec<&str> = digests.collect();
+    if !digests.is_empty() {
+        config = config.transform_digest(digests.join(" "));
     }
     if let Some(dead) = &file.dead_letters {
         config = config.payload(match dead.payload {

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, Consumer, SchemaRegistry};
 use gristmill_sinks::{LedgerEnd, PartitionId, SinkConfig};
-use gristmill_smt::{Applied, Level};
+use gristmill_smt::Level;
 
 use crate::commands::Commands;
 use crate::error::Error;
 use crate::exits::{self, Place};
 use crate::group_offset::{Author, Span, Verdict, judge};
-use crate::metrics::{GuestLabels, Metrics};
+use crate::metrics::{GuestLabels, Metrics, TransformLabels, VerdictLabels};
 use crate::prepare;
 use crate::replay::Replay;
-use crate::stages::StagePlan;
+use crate::stages::{Report, StagePlan};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -217,27 +217,48 @@ impl Shared {
         "other".to_owned()
     }
 
-    /// Counts what a batch cost, and passes on what the transform logged and counted.
-    pub(crate) fn count_transform(&self, applied: &Applied) {
-        let (m, stats) = (&self.metrics, applied.stats());
-        m.transform_seconds.inc_by(stats.guest_time.as_secs_f64());
-        m.transform_calls.inc_by(stats.calls);
-        m.transform_failures.inc_by(stats.failed_calls);
-        for (name, by) in &applied.metrics().counters {
-            m.guest.get_or_create(&GuestLabels { name: name.clone() }).inc_by(*by);
-        }
-        for line in applied.logs() {
-            let message = &line.message;
-            match line.level {
-                Level::Trace => tracing::trace!(target: "transform", "{message}"),
-                Level::Debug => tracing::debug!(target: "transform", "{message}"),
-                Level::Info => tracing::info!(target: "transform", "{message}"),
-                Level::Warn => tracing::warn!(target: "transform", "{message}"),
-                Level::Error => tracing::error!(target: "transform", "{message}"),
+    /// Counts what a batch cost, and passes on what the transforms logged and counted.
+    pub(crate) fn count_transforms(&self, reports: &[Report]) {
+        let m = &self.metrics;
+        for report in reports {
+            let transform = &report.transform;
+            let of = TransformLabels { transform: transform.clone() };
+            m.transform_seconds.get_or_create(&of).inc_by(report.stats.guest_time.as_secs_f64());
+            m.transforms_seconds.inc_by(report.stats.guest_time.as_secs_f64());
+            m.transform_calls.get_or_create(&of).inc_by(report.stats.calls);
+            m.transform_failures.get_or_create(&of).inc_by(report.stats.failed_calls);
+            let memory = i64::try_from(report.stats.memory).unwrap_or(i64::MAX);
+            let most = m.transform_memory.get_or_create(&of);
+            if memory > most.get() {
+                most.set(memory);
             }
-        }
-        for warning in applied.warnings() {
-            tracing::warn!(%warning, "the transform");
+            let verdicts = [
+                ("kept", report.kept),
+                ("dropped", report.dropped),
+                ("emitted", report.emitted),
+                ("rejected", report.rejected),
+            ];
+            for (verdict, records) in verdicts.into_iter().filter(|(_, records)| *records > 0) {
+                let labels = VerdictLabels { transform: transform.clone(), verdict };
+                m.transform_records.get_or_create(&labels).inc_by(records as u64);
+            }
+            for (name, by) in &report.metrics.counters {
+                let labels = GuestLabels { transform: transform.clone(), name: name.clone() };
+                m.guest.get_or_create(&labels).inc_by(*by);
+            }
+            for line in &report.logs {
+                let message = &line.message;
+                match line.level {
+                    Level::Trace => tracing::trace!(target: "transform", %transform, "{message}"),
+                    Level::Debug => tracing::debug!(target: "transform", %transform, "{message}"),
+                    Level::Info => tracing::info!(target: "transform", %transform, "{message}"),
+                    Level::Warn => tracing::warn!(target: "transform", %transform, "{message}"),
+                    Level::Error => tracing::error!(target: "transform", %transform, "{message}"),
+                }
+            }
+            for warning in &report.warnings {
+                tracing::warn!(%transform, %warning, "the transform");
+            }
         }
     }
 }

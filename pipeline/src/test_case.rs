@@ -156,7 +156,7 @@ async fn process(
             stages.add_schema(id, &schema);
         }
     }
-    stages.decode(&transformed)
+    stages.decode(transformed)
 }
 
 fn batch(topic: &str, records: &[TestRecord]) -> Result<RawBatch, String> {

@@ -154,6 +154,7 @@ pub struct RawBatchBuilder {
     headers: Vec<u8>,
     timestamps: Vec<i64>,
     offsets: Vec<i64>,
+    repeated_offsets: bool,
 }
 
 impl RawBatchBuilder {
@@ -170,7 +171,15 @@ impl RawBatchBuilder {
             headers: Vec::new(),
             timestamps: Vec::new(),
             offsets: Vec::new(),
+            repeated_offsets: false,
         }
+    }
+
+    /// Lets records have the offset of the one before them: those that a transform has made of one record.
+    #[must_use]
+    pub fn with_repeated_offsets(mut self) -> Self {
+        self.repeated_offsets = true;
+        self
     }
 
     /// Sets the topic's id.
@@ -201,7 +210,7 @@ impl RawBatchBuilder {
         headers: impl IntoIterator<Item = Header<'h>>,
     ) -> Result<(), PushError> {
         if let Some(&last) = self.offsets.last()
-            && offset <= last
+            && (offset < last || (offset == last && !self.repeated_offsets))
         {
             return Err(PushError::OffsetNotIncreasing { last, offset });
         }

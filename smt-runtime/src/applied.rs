@@ -66,6 +66,8 @@ pub struct Stats {
     pub bisections: u64,
     /// Instances made.
     pub instances: u64,
+    /// The most bytes of linear memory that an instance had after a call that was accepted.
+    pub memory: u64,
 }
 
 /// A record that comes out of a transform.

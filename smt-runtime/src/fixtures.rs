@@ -24,8 +24,26 @@
 //! `"sub": 1` and above: null, no headers, no timestamp); its output is `main`; a reject's message is compared
 //! where it is given. Offsets count from 0 unless given.
 //!
+//! For a transform of columns a fixture has `fields`, typed as in a pipeline file, and `rows` of them:
+//!
+//! ```json
+//! {
+//!   "config": {"high_value_cents": 100000},
+//!   "fields": {"amount_cents": "int64 not null", "customer": {"email": "string"}},
+//!   "rows": [{"amount_cents": 100000, "customer": {"email": "ada@example.org"}}, {"amount_cents": -1}],
+//!   "expected": {
+//!     "rows": [{"row": 0, "output": "high_value", "columns": {"amount_cents": 100000, "customer": {"email": "***"}}}],
+//!     "rejects": [{"row": 1, "code": "NEGATIVE_AMOUNT"}]
+//!   }
+//! }
+//! ```
+//!
+//! `columns` are all of the row that came out, those that are null left out; without it they are not compared.
+//!
 //! A fixture runs as one batch, then cut into random batches, then with a fresh instance for each of them.
 //! Where these differ the transform remembers something between batches, which fails the fixture.
+
+mod columns;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,7 +55,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
-use crate::{Applied, Error, Instance, Stream, Transform};
+use crate::{Applied, Error, Instance, Kind, Stream, Transform};
 
 /// How fixtures are run.
 #[derive(Debug, Clone)]
@@ -148,6 +166,9 @@ pub fn run_fixtures(
 
 fn run_file(transform: &Transform, path: &Path, options: &FixtureOptions) -> Result<FixtureOutcome, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("  {e}"))?;
+    if transform.kind() == Kind::Columns {
+        return columns::run_file(transform, path, &text, options);
+    }
     let fixture: Fixture =
         serde_json::from_str(&text).map_err(|e| format!("  this is not a fixture: {e}"))?;
     let stream = Stream { topic: fixture.topic.clone(), partition: fixture.partition };

@@ -183,7 +183,9 @@ impl Runner {
         match worker.call(input, &terms, Call { rows, time, ticks }) {
             Ok((segment, counts)) => {
                 worker.store.data_mut().accept(&mut out.telemetry);
-                let full = worker.store.data().memory > limits.memory() / 4 * 3;
+                let memory = worker.store.data().memory;
+                out.stats.memory = out.stats.memory.max(memory);
+                let full = memory > limits.memory() / 4 * 3;
                 if !full {
                     self.worker = Some(worker);
                 }

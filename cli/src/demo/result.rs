@@ -35,7 +35,7 @@ pub(super) fn show(folder: &Path, tally: &Tally, metrics: &Metrics, elapsed: Dur
             .get()
     };
     let records = metrics.records_in.get();
-    let hop = metrics.transform_seconds.get() * 1e9 / records.max(1) as f64;
+    let hop = metrics.transforms_seconds.get() * 1e9 / records.max(1) as f64;
     println!();
     println!("  records in               {records:>12}");
     println!("  rows written             {:>12}", found.main + found.high_value);

@@ -1,4 +1,5 @@
 //! Pipeline files as people write them, wrong and right.
 
 mod cases;
+mod chain;
 mod check;

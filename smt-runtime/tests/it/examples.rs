@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{built, repository, runtime, stream, toolchain};
 
-const EXAMPLES: [&str; 2] = ["orders", "headers"];
+const EXAMPLES: [&str; 3] = ["orders", "headers", "typed-orders"];
 
 fn folder() -> PathBuf {
     repository().join("examples/transforms")

@@ -1,0 +1,64 @@
+//! Where a row comes from, as columns beside its own.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::records::Leaving;
+use crate::error::Error;
+
+/// The names of the columns.
+pub(crate) const NAMES: [&str; 5] =
+    ["_kafka_partition", "_kafka_offset", "_kafka_sub", "_kafka_timestamp", "_kafka_key"];
+
+/// `schema` with Kafka's columns after its own.
+pub(crate) fn kafka_schema(schema: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields.extend([
+        Arc::new(Field::new("_kafka_partition", DataType::Int32, false)),
+        Arc::new(Field::new("_kafka_offset", DataType::Int64, false)),
+        Arc::new(Field::new("_kafka_sub", DataType::Int32, false)),
+        Arc::new(Field::new(
+            "_kafka_timestamp",
+            DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+            true,
+        )),
+        Arc::new(Field::new("_kafka_key", DataType::Binary, true)),
+    ]);
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// `rows` with them; `of` says where each row comes from.
+pub(super) fn with_kafka_columns(
+    rows: &RecordBatch,
+    partition: i32,
+    of: &[Leaving<'_>],
+) -> Result<RecordBatch, Error> {
+    let schema = kafka_schema(&rows.schema());
+    let mut columns = rows.columns().to_vec();
+    let added: [ArrayRef; 5] = [
+        Arc::new(Int32Array::from_value(partition, of.len())),
+        Arc::new(Int64Array::from_iter_values(of.iter().map(|r| r.offset))),
+        Arc::new(Int32Array::from_iter_values(of.iter().map(|r| i32::try_from(r.sub).unwrap_or(i32::MAX)))),
+        Arc::new(TimestampMillisecondArray::from_iter(of.iter().map(|r| r.timestamp)).with_timezone("UTC")),
+        Arc::new(BinaryArray::from_iter(of.iter().map(|r| r.key))),
+    ];
+    columns.extend(added);
+    RecordBatch::try_new(schema, columns).map_err(Error::arrow)
+}
+
+/// `schema` without them.
+pub(super) fn own_schema(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<Arc<Field>> =
+        schema.fields().iter().filter(|f| !NAMES.contains(&f.name().as_str())).cloned().collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// `rows` without them.
+pub(super) fn without_kafka_columns(rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    let schema = rows.schema_ref();
+    let others: Vec<usize> =
+        (0..rows.num_columns()).filter(|i| !NAMES.contains(&schema.field(*i).name().as_str())).collect();
+    rows.project(&others).map_err(Error::arrow)
+}

@@ -1,0 +1,350 @@
+//! From raw records to rows: transforms of records, decoding, transforms of columns. No I/O; `run` and `test` share it.
+
+mod columns;
+mod kafka_columns;
+mod records;
+
+use std::sync::Arc;
+
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::SchemaRef;
+use arrow_select::filter::filter_record_batch;
+use bytes::Bytes;
+use gristmill_codec::{AvroDecoder, Decoder, JsonDecoder, JsonOptions, RawDecoder};
+use gristmill_records::RawBatch;
+use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
+use gristmill_smt::{Applied, AppliedColumns, ColumnInstance, Kind, LogLine, Metrics, Stats, Stream, Transform};
+
+use crate::error::Error;
+use columns::{ColumnStep, Rows};
+pub(crate) use kafka_columns::kafka_schema;
+use kafka_columns::with_kafka_columns;
+pub(crate) use records::Transformed;
+use records::{Leaving, RecordStep, Refused};
+
+/// How values become columns; each partition has a decoder of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum DecoderPlan {
+    Json(SchemaRef),
+    /// The reader schema.
+    Avro(Arc<str>),
+    Bytes,
+}
+
+impl DecoderPlan {
+    pub(crate) fn open(&self) -> Result<Decoder, Error> {
+        let decoder = match self {
+            DecoderPlan::Json(schema) => {
+                JsonDecoder::new(schema.clone(), JsonOptions::default()).map(Decoder::from)
+            }
+            DecoderPlan::Avro(schema) => AvroDecoder::new(schema).map(Decoder::from),
+            DecoderPlan::Bytes => Ok(Decoder::from(RawDecoder::bytes())),
+        };
+        decoder.map_err(Error::decode)
+    }
+}
+
+/// A transform of the pipeline.
+#[derive(Clone, Debug)]
+pub(crate) struct TransformPlan {
+    pub(crate) transform: Transform,
+    pub(crate) config: Arc<serde_json::Value>,
+}
+
+impl TransformPlan {
+    /// It needs columns that say where rows come from.
+    fn reads_kafka(&self) -> bool {
+        let needs = &self.transform.manifest().columns;
+        needs.iter().any(|need| kafka_columns::NAMES.contains(&need.path.as_str()))
+    }
+
+    /// Bound to the columns that it is given.
+    pub(crate) fn bind(&self, stream: &Stream, schema: &SchemaRef) -> Result<ColumnInstance, gristmill_smt::Error> {
+        let schema = match self.reads_kafka() {
+            true => &kafka_schema(schema),
+            false => schema,
+        };
+        self.transform.instantiate_columns(stream, &self.config, schema)
+    }
+
+    /// What comes out of `bound`, without the columns that say where rows come from.
+    pub(crate) fn output(&self, bound: &ColumnInstance) -> SchemaRef {
+        match self.reads_kafka() {
+            true => kafka_columns::own_schema(bound.output_schema()),
+            false => bound.output_schema().clone(),
+        }
+    }
+}
+
+/// What is the same for every partition of a pipeline.
+#[derive(Clone, Debug)]
+pub(crate) struct StagePlan {
+    /// Those of records first.
+    pub(crate) transforms: Vec<TransformPlan>,
+    pub(crate) decoder: DecoderPlan,
+    /// The columns of the rows that leave the transforms.
+    pub(crate) schema: SchemaRef,
+    pub(crate) kafka_columns: bool,
+    pub(crate) directories: Option<DirectoryTemplate>,
+}
+
+impl StagePlan {
+    /// Names of the outputs, `main` first: those of all transforms, each once.
+    pub(crate) fn outputs(&self) -> Vec<String> {
+        let mut names = vec![MAIN_OUTPUT.to_owned()];
+        for output in self.transforms.iter().flat_map(|t| &t.transform.manifest().outputs) {
+            if !names.contains(&output.name) {
+                names.push(output.name.clone());
+            }
+        }
+        names
+    }
+
+    /// The stages of one partition, with instances of the transforms of their own.
+    pub(crate) fn open(&self, topic: &str, partition: i32) -> Result<Stages, Error> {
+        let stream = Stream { topic: topic.to_owned(), partition: partition.unsigned_abs() };
+        let names = self.outputs();
+        let decoder = self.decoder.open()?;
+        let mut schema = decoder.schema();
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for plan in &self.transforms {
+            let manifest = plan.transform.manifest();
+            let name = manifest.name.clone();
+            let number = |wanted: &str| names.iter().position(|n| n == wanted).unwrap_or_default();
+            let outputs = std::iter::once(0).chain(manifest.outputs.iter().map(|o| number(&o.name))).collect();
+            match plan.transform.kind() {
+                Kind::Records => {
+                    let instance = plan.transform.instantiate(&stream, &plan.config).map_err(Error::transform)?;
+                    before.push(RecordStep { name, instance, outputs });
+                }
+                Kind::Columns => {
+                    let instance = plan.bind(&stream, &schema).map_err(Error::transform)?;
+                    schema = plan.output(&instance);
+                    after.push(ColumnStep { name, instance, outputs, reads_kafka: plan.reads_kafka() });
+                }
+            }
+        }
+        if schema.fields() != self.schema.fields() {
+            return Err(Error::config(format!(
+                "the transforms make other columns of partition {partition} of {topic} than of the first topic's partition 0"
+            )));
+        }
+        Ok(Stages {
+            before,
+            decoder,
+            after,
+            kafka_columns: self.kafka_columns,
+            directories: self.directories.clone(),
+            outputs: names,
+        })
+    }
+}
+
+/// The stages of one partition.
+#[derive(Debug)]
+pub(crate) struct Stages {
+    before: Vec<RecordStep>,
+    decoder: Decoder,
+    after: Vec<ColumnStep>,
+    kafka_columns: bool,
+    directories: Option<DirectoryTemplate>,
+    outputs: Vec<String>,
+}
+
+/// What a transform did with a batch, to be counted and told.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) transform: String,
+    pub(crate) kept: usize,
+    pub(crate) dropped: usize,
+    pub(crate) emitted: usize,
+    pub(crate) rejected: usize,
+    pub(crate) stats: Stats,
+    pub(crate) metrics: Metrics,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) warnings: Vec<gristmill_smt::Error>,
+}
+
+impl Report {
+    fn of_records(transform: &str, applied: &Applied) -> Self {
+        Report {
+            transform: transform.to_owned(),
+            kept: applied.kept(),
+            dropped: applied.dropped(),
+            emitted: applied.emitted(),
+            rejected: applied.rejects().len(),
+            stats: applied.stats(),
+            metrics: applied.metrics().clone(),
+            logs: applied.logs().to_vec(),
+            warnings: applied.warnings().to_vec(),
+        }
+    }
+
+    fn of_columns(transform: &str, applied: &AppliedColumns) -> Self {
+        Report {
+            transform: transform.to_owned(),
+            kept: applied.kept(),
+            dropped: applied.dropped(),
+            emitted: applied.emitted(),
+            rejected: applied.rejects().len(),
+            stats: applied.stats(),
+            metrics: applied.metrics().clone(),
+            logs: applied.logs().to_vec(),
+            warnings: applied.warnings().to_vec(),
+        }
+    }
+}
+
+/// Rows of one output.
+#[derive(Debug)]
+pub(crate) struct OutputRows {
+    pub(crate) output: String,
+    pub(crate) rows: RecordBatch,
+    pub(crate) coords: Vec<RowCoord>,
+}
+
+/// What became of a batch. Every record of it is in `outputs`, in `rejects` or in `dropped`.
+#[derive(Debug, Default)]
+pub(crate) struct Processed {
+    pub(crate) outputs: Vec<OutputRows>,
+    pub(crate) rejects: Vec<RejectedRecord>,
+    pub(crate) dropped: u64,
+    /// Of the transforms of columns.
+    pub(crate) reports: Vec<Report>,
+}
+
+impl Stages {
+    /// Runs the transforms of records. CPU only; they may take as long as their limits allow.
+    pub(crate) fn transform(&mut self, batch: RawBatch) -> Result<Transformed, Error> {
+        records::transform(&mut self.before, batch)
+    }
+
+    /// Ids of Avro schemas that decoding needs and does not have yet.
+    pub(crate) fn missing_schemas(&self, transformed: &Transformed) -> Vec<u32> {
+        self.decoder.missing_schemas(transformed.leaving().iter().map(|r| r.value))
+    }
+
+    /// Hands over a schema that was asked for. Records of one that cannot be read as the columns' schema are
+    /// undecodable from here on.
+    pub(crate) fn add_schema(&mut self, id: u32, schema: &str) {
+        if let Err(error) = self.decoder.add_writer_schema(id, schema) {
+            tracing::warn!(id, %error, "records of this schema are rejected");
+        }
+    }
+
+    /// Decodes what the transforms of records left, runs those of columns, and parts the rows by outputs.
+    pub(crate) fn decode(&mut self, mut transformed: Transformed) -> Result<Processed, Error> {
+        let mut trail = std::mem::replace(&mut transformed.trail, records::Trail::new());
+        let batch = &transformed.origin;
+        let leaving = transformed.leaving();
+        let mut processed = Processed { dropped: transformed.dropped, ..Processed::default() };
+        let refused = |processed: &mut Processed, refused: &[Refused]| {
+            for Refused { row, sub, code, message } in refused {
+                processed.rejects.push(rejected(batch, *row, *sub, Stage::Transform, code, message));
+            }
+        };
+        refused(&mut processed, &transformed.refused);
+        let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value));
+        let decoded = self.decoder.decode(values).map_err(Error::decode)?;
+        for bad in &decoded.undecodable {
+            let record = &leaving[bad.row as usize];
+            let code = format!("DECODE_{}", bad.cause.as_str().to_uppercase());
+            processed.rejects.push(rejected(
+                batch,
+                record.row,
+                record.sub,
+                Stage::Decode,
+                &code,
+                &bad.reason,
+            ));
+        }
+        let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
+        let rows = Rows { rows: decoded.batch, of };
+        let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &mut trail)?;
+        processed.dropped += aside.dropped;
+        processed.reports = aside.reports;
+        refused(&mut processed, &aside.refused);
+        for (number, output) in self.outputs.iter().enumerate() {
+            let Some(Rows { mut rows, of: mut kept }) = part(&rows, number)? else { continue };
+            if let Some(template) = &self.directories {
+                let unfit = template.unfit(&rows).map_err(Error::sink)?;
+                for (row, why) in &unfit {
+                    let record = &kept[*row];
+                    let code = "DIRECTORY_VALUE";
+                    processed.rejects.push(rejected(batch, record.row, record.sub, Stage::Write, code, why));
+                }
+                rows = without(rows, &mut kept, &unfit)?;
+                if kept.is_empty() {
+                    continue;
+                }
+            }
+            if self.kafka_columns {
+                rows = with_kafka_columns(&rows, batch.partition(), &kept)?;
+            }
+            let coords = kept
+                .iter()
+                .map(|r| RowCoord { offset: r.offset, sub: r.sub, timestamp: r.timestamp })
+                .collect();
+            processed.outputs.push(OutputRows { output: output.clone(), rows, coords });
+        }
+        processed.rejects.sort_by_key(|r| (r.offset, r.sub));
+        Ok(processed)
+    }
+}
+
+/// The rows that go to an output, if there are any.
+fn part<'a>(all: &Rows<'a>, output: usize) -> Result<Option<Rows<'a>>, Error> {
+    let of: Vec<Leaving<'a>> = all.of.iter().filter(|r| r.output == output).copied().collect();
+    if of.is_empty() {
+        return Ok(None);
+    }
+    let rows = match of.len() == all.of.len() {
+        true => all.rows.clone(),
+        false => {
+            let goes = BooleanArray::from_iter(all.of.iter().map(|r| Some(r.output == output)));
+            filter_record_batch(&all.rows, &goes).map_err(Error::arrow)?
+        }
+    };
+    Ok(Some(Rows { rows, of }))
+}
+
+/// Takes out the rows that have no directory.
+fn without(
+    rows: RecordBatch,
+    kept: &mut Vec<Leaving<'_>>,
+    unfit: &[(usize, String)],
+) -> Result<RecordBatch, Error> {
+    if unfit.is_empty() {
+        return Ok(rows);
+    }
+    let mut fits = vec![true; kept.len()];
+    unfit.iter().for_each(|(row, _)| fits[*row] = false);
+    let mut of_row = fits.iter();
+    kept.retain(|_| *of_row.next().expect("one for each row"));
+    filter_record_batch(&rows, &BooleanArray::from(fits)).map_err(Error::arrow)
+}
+
+/// A dead letter carries the record as it came from Kafka, not what a transform made of it.
+fn rejected(
+    batch: &RawBatch,
+    row: usize,
+    sub: u32,
+    stage: Stage,
+    code: &str,
+    message: &str,
+) -> RejectedRecord {
+    let record = batch.get(row).expect("rows come from this batch");
+    let copy = Bytes::copy_from_slice;
+    RejectedRecord {
+        offset: record.offset(),
+        sub,
+        stage,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        key: record.key().map(copy),
+        value: record.value().map(copy),
+        headers: record.headers().map(|h| (copy(h.name), h.value.map(copy))).collect(),
+        timestamp: record.timestamp(),
+    }
+}
+

@@ -1,0 +1,260 @@
+//! Transforms of records, one after the other, before values are decoded.
+
+use std::collections::HashMap;
+
+use gristmill_records::{NO_TIMESTAMP, RawBatch, RawBatchBuilder};
+use gristmill_smt::{Applied, Instance};
+
+use super::Report;
+use crate::error::{Error, ErrorKind};
+
+/// A record, or a row, on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The record of Kafka that it comes from: its row in the batch.
+    pub(crate) row: usize,
+    /// 0 for what became of that record itself, 1 and above for what was emitted for it.
+    pub(crate) sub: u32,
+    /// The output of the pipeline that it goes to.
+    pub(crate) output: usize,
+}
+
+/// What a transform refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) row: usize,
+    pub(crate) sub: u32,
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+/// A record that leaves the transforms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving<'a> {
+    pub(crate) row: usize,
+    pub(crate) sub: u32,
+    pub(crate) output: usize,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+}
+
+/// Follows what comes out of a transform back to the records of Kafka, and numbers what is emitted: a record's own
+/// successor stays number 0 through all transforms, what is emitted for it gets the next number, once.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    /// By row of the transform's input; none if that is the batch itself.
+    places: Option<Vec<Place>>,
+    /// The highest number in use, of the records for which something was emitted.
+    emitted: HashMap<usize, u32>,
+}
+
+impl Trail {
+    /// Of a batch as it came from Kafka.
+    pub(crate) fn new() -> Self {
+        Trail { places: None, emitted: HashMap::new() }
+    }
+
+    pub(crate) fn of(&self, row: usize) -> Place {
+        match &self.places {
+            None => Place { row, sub: 0, output: 0 },
+            Some(places) => places[row],
+        }
+    }
+
+    /// What comes out of row `row` as number `sub` of the transform's own, going to its output `output`.
+    pub(crate) fn follow(&mut self, row: usize, sub: u32, output: u16, outputs: &[usize]) -> Place {
+        let from = self.of(row);
+        // Its `main` is where the record was going anyhow.
+        let output = match output {
+            0 => from.output,
+            output => outputs[usize::from(output)],
+        };
+        if sub == 0 {
+            return Place { output, ..from };
+        }
+        let last = self.emitted.entry(from.row).or_default();
+        *last += 1;
+        Place { row: from.row, sub: *last, output }
+    }
+
+    /// The same for what comes after the transform.
+    pub(crate) fn then(self, places: Vec<Place>) -> Self {
+        Trail { places: Some(places), emitted: self.emitted }
+    }
+
+    /// How many of Kafka's records were dropped: those of `rows` whose own successor is neither among `kept` nor `refused`.
+    pub(crate) fn dropped(&self, rows: usize, kept: &[Place], refused: &[Refused]) -> u64 {
+        let own = (0..rows).filter(|row| self.of(*row).sub == 0).count();
+        let kept = kept.iter().filter(|place| place.sub == 0).count();
+        let refused = refused.iter().filter(|refused| refused.sub == 0).count();
+        own.saturating_sub(kept + refused) as u64
+    }
+}
+
+/// A transform of records at work, and where its outputs go.
+#[derive(Debug)]
+pub(crate) struct RecordStep {
+    pub(crate) name: String,
+    pub(crate) instance: Instance,
+    pub(crate) outputs: Vec<usize>,
+}
+
+/// A batch after the transforms of records; nothing is decoded yet.
+#[derive(Debug)]
+pub(crate) struct Transformed {
+    /// As it came from Kafka.
+    pub(crate) origin: RawBatch,
+    /// What the last transform was given and made of it; none if there is no transform.
+    last: Option<Applied>,
+    /// Of what leaves, in order.
+    places: Vec<Place>,
+    pub(crate) trail: Trail,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) dropped: u64,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// Runs the transforms. CPU only; they may take as long as their limits allow.
+pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Transformed, Error> {
+    let mut transformed = Transformed {
+        origin: origin.clone(),
+        last: None,
+        places: Vec::new(),
+        trail: Trail::new(),
+        refused: Vec::new(),
+        dropped: 0,
+        reports: Vec::new(),
+    };
+    let mut batch = origin;
+    let steps_after = steps.len();
+    for (i, step) in steps.iter_mut().enumerate() {
+        let applied = step.instance.apply(&batch).map_err(Error::transform)?;
+        let mut trail = std::mem::replace(&mut transformed.trail, Trail::new());
+        let refused: Vec<Refused> = applied
+            .rejects()
+            .iter()
+            .map(|r| {
+                let place = trail.of(r.row);
+                Refused { row: place.row, sub: place.sub, code: r.code.clone(), message: r.message.clone() }
+            })
+            .collect();
+        let mut places = Vec::with_capacity(applied.kept() + applied.emitted());
+        for record in applied.records() {
+            places.push(trail.follow(record.row, record.sub, record.output, &step.outputs));
+        }
+        let kept: Vec<Place> = match applied.emitted() {
+            0 => places.clone(),
+            _ => applied.records().zip(&places).filter(|(r, _)| r.sub == 0).map(|(_, p)| *p).collect(),
+        };
+        transformed.dropped += trail.dropped(batch.len(), &kept, &refused);
+        transformed.refused.extend(refused);
+        transformed.reports.push(Report::of_records(&step.name, &applied));
+        transformed.trail = trail.then(places.clone());
+        transformed.places = places;
+        if i + 1 < steps_after {
+            batch = again(&batch, &applied)?;
+        }
+        transformed.last = Some(applied);
+    }
+    Ok(transformed)
+}
+
+/// What a transform left, as the next one's batch.
+fn again(batch: &RawBatch, applied: &Applied) -> Result<RawBatch, Error> {
+    let mut builder = RawBatchBuilder::new(batch.topic().clone(), batch.partition()).with_repeated_offsets();
+    for record in applied.records() {
+        let timestamp = record.timestamp.unwrap_or(NO_TIMESTAMP);
+        builder.push(record.offset, timestamp, record.key, record.value, record.headers).map_err(|e| {
+            let text = format!("what a transform made of the batch does not fit the next one's: {e}");
+            Error::new(ErrorKind::Transform, text)
+        })?;
+    }
+    Ok(builder.build())
+}
+
+impl Transformed {
+    pub(crate) fn leaving(&self) -> Vec<Leaving<'_>> {
+        match &self.last {
+            Some(applied) => applied
+                .records()
+                .zip(&self.places)
+                .map(|(r, place)| Leaving {
+                    row: place.row,
+                    sub: place.sub,
+                    output: place.output,
+                    offset: r.offset,
+                    timestamp: r.timestamp,
+                    key: r.key,
+                    value: r.value,
+                })
+                .collect(),
+            None => self
+                .origin
+                .iter()
+                .map(|r| Leaving {
+                    row: r.row(),
+                    sub: 0,
+                    output: 0,
+                    offset: r.offset(),
+                    timestamp: r.timestamp(),
+                    key: r.key(),
+                    value: r.value(),
+                })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(row: usize, sub: u32, output: usize) -> Place {
+        Place { row, sub, output }
+    }
+
+    #[test]
+    fn a_record_stays_number_0_and_what_is_emitted_for_it_is_numbered_once() {
+        let mut trail = Trail::new();
+        // Row 0 is kept and emits twice, row 1 is dropped and emits once, row 2 is routed.
+        let outputs = [0, 1];
+        let first = vec![
+            trail.follow(0, 0, 0, &outputs),
+            trail.follow(0, 1, 0, &outputs),
+            trail.follow(0, 2, 1, &outputs),
+            trail.follow(1, 1, 0, &outputs),
+            trail.follow(2, 0, 1, &outputs),
+        ];
+        let expected = [place(0, 0, 0), place(0, 1, 0), place(0, 2, 1), place(1, 1, 0), place(2, 0, 1)];
+        assert_eq!(first, expected);
+        assert_eq!(trail.dropped(3, &[first[0], first[4]], &[]), 1);
+        let mut trail = trail.then(first);
+        // The next transform keeps all but the last, and emits for the first two rows that it is given; its output 1
+        // is the pipeline's 2.
+        let outputs = [0, 2];
+        let second = vec![
+            trail.follow(0, 0, 0, &outputs),
+            trail.follow(0, 1, 1, &outputs),
+            trail.follow(1, 0, 0, &outputs),
+            trail.follow(1, 1, 0, &outputs),
+            trail.follow(2, 0, 0, &outputs),
+            trail.follow(3, 0, 1, &outputs),
+        ];
+        let expected = [
+            place(0, 0, 0),
+            place(0, 3, 2),
+            place(0, 1, 0),
+            place(0, 4, 0),
+            place(0, 2, 1),
+            place(1, 1, 2),
+        ];
+        assert_eq!(second, expected);
+        // Of Kafka's records, only that of row 2 was there to be dropped: what was emitted is none.
+        let kept: Vec<Place> = [0, 2, 4, 5].map(|i| second[i]).into();
+        assert_eq!(trail.dropped(5, &kept, &[]), 1);
+        let refused = Refused { row: 2, sub: 0, code: "X".into(), message: String::new() };
+        assert_eq!(trail.dropped(5, &kept, &[refused]), 0);
+    }
+}
