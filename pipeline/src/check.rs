@@ -275,8 +275,9 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     }
     if let Some(template) = &p.sink.files.directories {
         let pointer = "/sink/files/directories";
-        // Avro's columns are known only at the start, see `prepare`.
+        // Avro's columns are known only at the start, and transforms may change columns: see `prepare`.
         let columns = match decode.format {
+            _ if !p.transforms.is_empty() => None,
             Format::Json => decode.fields.as_ref().and_then(|fields| fields.arrow_schema().ok()),
             Format::Bytes => Some(gristmill_codec::RawDecoder::bytes().schema()),
             Format::Avro => None,

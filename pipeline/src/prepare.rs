@@ -129,7 +129,8 @@ fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<Directory
 pub fn check_components(checked: &Checked) -> Result<(), Error> {
     let transforms = transforms(checked)?;
     if let Some(decoder) = decoder_of_file(checked)? {
-        columns_after(checked, &transforms, decoder.open()?.schema())?;
+        let schema = columns_after(checked, &transforms, decoder.open()?.schema())?;
+        directories(checked, &schema)?;
     }
     consumer(checked, false)?;
     Ok(())

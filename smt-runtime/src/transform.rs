@@ -229,7 +229,10 @@ impl Transform {
             let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
             refused(format!("configure failed: {}", startup_message(&failure, limits)))
         })?;
-        let binding = answer.map_err(|text| refused(format!("it refuses its configuration: {text}")))?;
+        let binding = answer.map_err(|text| match &seed.columns {
+            None => refused(format!("it refuses its configuration: {text}")),
+            Some(_) => refused(format!("it cannot work with its configuration and these columns: {text}")),
+        })?;
         let bound = match (&seed.columns, binding) {
             (Some(SeedColumns { bound: Some(bound), .. }), Some(binding)) => match bound.binding == binding {
                 true => None,

@@ -37,8 +37,9 @@ fn refused(transforms: &[(&str, &str)], fields: &str, directories: &str) -> Stri
     std::fs::write(&file, text).unwrap();
     std::fs::write(&cases, "cases: [{name: none, records: [], expect: {}}]").unwrap();
     let checked = check(&file).unwrap();
-    let error = check_components(&checked).and_then(|()| runtime().block_on(test(checked, &cases)).map(|_| ()));
-    let error = error.unwrap_err();
+    let error = check_components(&checked).unwrap_err();
+    let same = runtime().block_on(test(checked, &cases)).unwrap_err();
+    assert_eq!(error.to_string(), same.to_string());
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     error.to_string()
 }
@@ -55,7 +56,7 @@ fn what_does_not_fit_together_is_said_before_anything_runs() {
     );
     let text = refused(&[TYPED], "{amount_cent: int64 not null}", "");
     assert!(
-        text.contains("transforms[0]: transform typed-orders: it refuses its configuration: there is no column amount_cents; the nearest is amount_cent"),
+        text.contains("transforms[0]: transform typed-orders: it cannot work with its configuration and these columns: there is no column amount_cents; the nearest is amount_cent"),
         "{text}"
     );
     let text = refused(&[("headers", "{}"), ("typed-orders", "{high_value_cents: -1}")], fields, "");
@@ -63,4 +64,5 @@ fn what_does_not_fit_together_is_said_before_anything_runs() {
     // Directories go by what leaves the transforms.
     let text = refused(&[TYPED], fields, ", directories: 'at={created_at}'");
     assert!(text.contains("sink.files.directories") && text.contains("created_at"), "{text}");
+    assert!(text.contains("ordered_at"), "the nearest is the new name: {text}");
 }
