@@ -33,6 +33,9 @@ fn json_orders(name: &str, protocol: &str, seed: u64) -> Scenario {
             "transforms:
   - wasm: {}
     config: {{mask: '***', high_value_cents: 100000}}
+  # The same once more, on columns: what the first has left stays where it is.
+  - wasm: {}
+    config: {{high_value_cents: 100000}}
 decode:
   format: json
   fields:
@@ -41,7 +44,8 @@ decode:
     amount_cents: int64 not null
     created_at: timestamp_ms
 ",
-            example("orders.wasm")
+            example("orders.wasm"),
+            example("typed-orders.wasm")
         ),
         format: "parquet".to_owned(),
         rotate_rows: 3_000,
