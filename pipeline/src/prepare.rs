@@ -103,7 +103,8 @@ pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaR
     let registry = registry(checked)?;
     let transforms = tokio::task::block_in_place(|| transforms(checked))?;
     let decoder = decoder(checked, registry.as_ref()).await?;
-    let schema = tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
+    let schema =
+        tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
     let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
     Ok((StagePlan { transforms, decoder, schema, kafka_columns, directories }, registry))
@@ -184,7 +185,8 @@ fn columns_after(
     decoded: SchemaRef,
 ) -> Result<SchemaRef, Error> {
     let mut schema = decoded;
-    for (i, plan) in transforms.iter().enumerate().filter(|(_, plan)| plan.transform.kind() == Kind::Columns) {
+    for (i, plan) in transforms.iter().enumerate().filter(|(_, plan)| plan.transform.kind() == Kind::Columns)
+    {
         let bound = plan.bind(&first_stream(checked), &schema);
         let bound = bound.map_err(|e| refused(format_args!("transforms[{i}]"), e))?;
         schema = plan.output(&bound);

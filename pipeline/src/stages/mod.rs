@@ -13,7 +13,9 @@ use bytes::Bytes;
 use gristmill_codec::{AvroDecoder, Decoder, JsonDecoder, JsonOptions, RawDecoder};
 use gristmill_records::RawBatch;
 use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
-use gristmill_smt::{Applied, AppliedColumns, ColumnInstance, Kind, LogLine, Metrics, Stats, Stream, Transform};
+use gristmill_smt::{
+    Applied, AppliedColumns, ColumnInstance, Kind, LogLine, Metrics, Stats, Stream, Transform,
+};
 
 use crate::error::Error;
 use columns::{ColumnStep, Rows};
@@ -59,7 +61,11 @@ impl TransformPlan {
     }
 
     /// Bound to the columns that it is given.
-    pub(crate) fn bind(&self, stream: &Stream, schema: &SchemaRef) -> Result<ColumnInstance, gristmill_smt::Error> {
+    pub(crate) fn bind(
+        &self,
+        stream: &Stream,
+        schema: &SchemaRef,
+    ) -> Result<ColumnInstance, gristmill_smt::Error> {
         let schema = match self.reads_kafka() {
             true => &kafka_schema(schema),
             false => schema,
@@ -111,10 +117,12 @@ impl StagePlan {
             let manifest = plan.transform.manifest();
             let name = manifest.name.clone();
             let number = |wanted: &str| names.iter().position(|n| n == wanted).unwrap_or_default();
-            let outputs = std::iter::once(0).chain(manifest.outputs.iter().map(|o| number(&o.name))).collect();
+            let outputs =
+                std::iter::once(0).chain(manifest.outputs.iter().map(|o| number(&o.name))).collect();
             match plan.transform.kind() {
                 Kind::Records => {
-                    let instance = plan.transform.instantiate(&stream, &plan.config).map_err(Error::transform)?;
+                    let instance =
+                        plan.transform.instantiate(&stream, &plan.config).map_err(Error::transform)?;
                     before.push(RecordStep { name, instance, outputs });
                 }
                 Kind::Columns => {
@@ -347,4 +355,3 @@ fn rejected(
         timestamp: record.timestamp(),
     }
 }
-

@@ -242,14 +242,8 @@ mod tests {
             trail.follow(2, 0, 0, &outputs),
             trail.follow(3, 0, 1, &outputs),
         ];
-        let expected = [
-            place(0, 0, 0),
-            place(0, 3, 2),
-            place(0, 1, 0),
-            place(0, 4, 0),
-            place(0, 2, 1),
-            place(1, 1, 2),
-        ];
+        let expected =
+            [place(0, 0, 0), place(0, 3, 2), place(0, 1, 0), place(0, 4, 0), place(0, 2, 1), place(1, 1, 2)];
         assert_eq!(second, expected);
         // Of Kafka's records, only that of row 2 was there to be dropped: what was emitted is none.
         let kept: Vec<Place> = [0, 2, 4, 5].map(|i| second[i]).into();

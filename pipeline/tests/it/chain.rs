@@ -51,7 +51,9 @@ fn what_does_not_fit_together_is_said_before_anything_runs() {
     let fields = "{amount_cents: int64 not null, customer: {email: string, card: string}, created_at: date}";
     let text = refused(&[TYPED, ("headers", "{}")], fields, "");
     assert!(
-        text.starts_with("transforms[1]: headers works on records, which are columns once transforms[0] was there"),
+        text.starts_with(
+            "transforms[1]: headers works on records, which are columns once transforms[0] was there"
+        ),
         "{text}"
     );
     let text = refused(&[TYPED], "{amount_cent: int64 not null}", "");

@@ -103,11 +103,15 @@ fn numbers(batch: &RecordBatch, name: &str) -> Vec<i64> {
 fn it_says_what_it_is_and_what_it_needs() {
     let Some(transform) = orders(Limits::default()) else { return };
     assert_eq!(transform.kind(), Kind::Columns);
-    let needs: Vec<_> = transform.manifest().columns.iter().map(|c| (c.path.as_str(), c.data_type.as_str())).collect();
+    let needs: Vec<_> =
+        transform.manifest().columns.iter().map(|c| (c.path.as_str(), c.data_type.as_str())).collect();
     assert_eq!(needs, [("id", "int64"), ("do", "string"), ("customer.email", "string")]);
     let error = transform.instantiate(&stream(), &json!({})).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configure);
-    assert!(error.to_string().ends_with("it is a transform of columns, and it is used on records"), "{error}");
+    assert!(
+        error.to_string().ends_with("it is a transform of columns, and it is used on records"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -138,15 +142,7 @@ fn every_row_is_kept_dropped_routed_rejected_or_has_others_after_it() {
     let row = |row, sub, output| OutputRow { row, sub, output };
     assert_eq!(
         applied.rows(),
-        [
-            row(0, 0, 0),
-            row(2, 0, 1),
-            row(4, 0, 0),
-            row(4, 1, 1),
-            row(4, 2, 1),
-            row(6, 1, 1),
-            row(7, 0, 0)
-        ]
+        [row(0, 0, 0), row(2, 0, 1), row(4, 0, 0), row(4, 1, 1), row(4, 2, 1), row(6, 1, 1), row(7, 0, 0)]
     );
     let out = applied.batch();
     assert_eq!(numbers(out, "id"), [0, 2, 4, 4, 4, 6, 7]);
@@ -172,10 +168,9 @@ fn every_row_is_kept_dropped_routed_rejected_or_has_others_after_it() {
 fn a_row_that_breaks_the_transform_is_rejected_alone_with_few_calls() {
     let limits = Limits::default().with_call_time(Duration::from_millis(300)).with_record_fuel(50_000_000);
     let Some(mut instance) = instance(limits, json!({})) else { return };
-    for (what, code, message) in [
-        ("panic", "TRANSFORM_TRAP", "it asks for a panic"),
-        ("loop", "TRANSFORM_FUEL", "burnt all of it"),
-    ] {
+    for (what, code, message) in
+        [("panic", "TRANSFORM_TRAP", "it asks for a panic"), ("loop", "TRANSFORM_FUEL", "burnt all of it")]
+    {
         let mut all = vec!["keep"; 4096];
         all[1234] = what;
         let applied = apply(&mut instance, &batch(&all));
@@ -334,8 +329,12 @@ fn cell(rng: &mut SmallRng, field: &Field) -> ArrayRef {
             let value = vec![rng.random::<i64>()];
             match unit {
                 TimeUnit::Second => Arc::new(TimestampSecondArray::from(value).with_timezone("UTC")),
-                TimeUnit::Millisecond => Arc::new(TimestampMillisecondArray::from(value).with_timezone("UTC")),
-                TimeUnit::Microsecond => Arc::new(TimestampMicrosecondArray::from(value).with_timezone("UTC")),
+                TimeUnit::Millisecond => {
+                    Arc::new(TimestampMillisecondArray::from(value).with_timezone("UTC"))
+                }
+                TimeUnit::Microsecond => {
+                    Arc::new(TimestampMicrosecondArray::from(value).with_timezone("UTC"))
+                }
                 TimeUnit::Nanosecond => Arc::new(TimestampNanosecondArray::from(value).with_timezone("UTC")),
             }
         }
@@ -351,8 +350,7 @@ fn cell(rng: &mut SmallRng, field: &Field) -> ArrayRef {
         DataType::Map(entries, _) => {
             let DataType::Struct(fields) = entries.data_type() else { unreachable!() };
             let rows = rng.random_range(0..4);
-            let members =
-                fields.iter().map(|f| repeated(rng, f, rows)).collect();
+            let members = fields.iter().map(|f| repeated(rng, f, rows)).collect();
             let offsets = arrow_buffer::OffsetBuffer::from_lengths([rows]);
             let values = StructArray::new(fields.clone(), members, None);
             Arc::new(MapArray::new(entries.clone(), offsets, values, None, false))
@@ -410,11 +408,15 @@ fn what_a_guest_reads_of_every_type_is_what_there_is_and_so_is_what_it_computes(
             };
             assert!(same, "{}: {:?} is not {:?}", field.name(), out.column(i), input.column(i));
         }
-        let (decimals, large) = (input.column(14).as_primitive::<Decimal128Type>(), input.column(15).as_primitive::<Decimal256Type>());
+        let (decimals, large) = (
+            input.column(14).as_primitive::<Decimal128Type>(),
+            input.column(15).as_primitive::<Decimal256Type>(),
+        );
         let unscaled: Vec<_> = decimals.iter().map(|d| d.map(|d| format!("{d}e-2"))).collect();
         assert_eq!(texts(out, "unscaled"), unscaled);
         let low: Vec<_> = large.iter().map(|d| d.map(|d| d.to_i128().unwrap() as u64)).collect();
-        let found: Vec<_> = out.column_by_name("large_low").unwrap().as_primitive::<UInt64Type>().iter().collect();
+        let found: Vec<_> =
+            out.column_by_name("large_low").unwrap().as_primitive::<UInt64Type>().iter().collect();
         assert_eq!(found, low);
         let counts = input.column_by_name("counts").unwrap().as_map();
         let sums: Vec<_> = (0..input.num_rows())
@@ -426,7 +428,8 @@ fn what_a_guest_reads_of_every_type_is_what_there_is_and_so_is_what_it_computes(
                 })
             })
             .collect();
-        let found: Vec<_> = out.column_by_name("sum_of_counts").unwrap().as_primitive::<Int64Type>().iter().collect();
+        let found: Vec<_> =
+            out.column_by_name("sum_of_counts").unwrap().as_primitive::<Int64Type>().iter().collect();
         assert_eq!(found, sums);
         assert_eq!(out.column_by_name("nowhere").unwrap().null_count(), input.num_rows());
     }

@@ -102,7 +102,6 @@ fn list<T: Parse>(input: ParseStream<'_>) -> Result<Vec<T>> {
     Ok(Punctuated::<T, Token![,]>::parse_terminated(&inner)?.into_iter().collect())
 }
 
-
 /// The tokens that every transform needs.
 pub(crate) struct Parts {
     pub(crate) name: String,

@@ -174,10 +174,15 @@ fn parts<'a>(input: &'a DeriveInput, what: &str) -> Result<(Vec<&'a syn::Field>,
         return Err(Error::new_spanned(&input.ident, format!("{what} is derived on structs")));
     };
     let Fields::Named(fields) = &data.fields else {
-        return Err(Error::new_spanned(&input.ident, format!("{what} is derived on structs with named fields")));
+        return Err(Error::new_spanned(
+            &input.ident,
+            format!("{what} is derived on structs with named fields"),
+        ));
     };
     let generics: &Generics = &input.generics;
-    if generics.params.len() > 1 || generics.type_params().next().is_some() || generics.const_params().next().is_some()
+    if generics.params.len() > 1
+        || generics.type_params().next().is_some()
+        || generics.const_params().next().is_some()
     {
         return Err(Error::new_spanned(generics, format!("{what} takes one lifetime at most")));
     }
@@ -303,7 +308,9 @@ pub(crate) fn derive_columns(item: TokenStream) -> Result<TokenStream> {
                         <#ty as ::gristmill_transform::Compute>::fields(),
                     )));
                 } else {
-                    return Err(meta.error("expected `add` or `replace`, both with `= \"..\"` if it is not the field's name"));
+                    return Err(meta.error(
+                        "expected `add` or `replace`, both with `= \"..\"` if it is not the field's name",
+                    ));
                 }
                 Ok(())
             })?;

@@ -115,9 +115,9 @@ pub mod testing;
 mod wasm;
 
 pub use columns::{
-    Batch, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128, Decimal256, Elements,
-    Field, List, Map, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimeUnit,
-    TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+    Batch, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128, Decimal256,
+    Elements, Field, List, Map, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds,
+    TimeUnit, TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
 };
 pub use config::{Config, NoConfig};
 pub use edit::{Edit, Emit, Outcome, Output, Reject};

@@ -4,10 +4,10 @@ use std::cell::UnsafeCell;
 
 use gristmill_records::Rows;
 
-use crate::run::State;
-use crate::telemetry::log;
 use crate::columns::private::{Binding, BoundChange, Need};
 use crate::columns::{ColumnState, ColumnTransform, DataType, Field, TimeUnit};
+use crate::run::State;
+use crate::telemetry::log;
 use crate::{Config, Manifest, Transform};
 
 /// Generated from the contract.

@@ -144,7 +144,10 @@ impl<T: ColumnTransform> RowHarness<T> {
                 Edit::Change(change) => push(&mut answers, RowVerdict::Kept(next(change.output))),
                 Edit::Drop(n) => (0..n).for_each(|_| push(&mut answers, RowVerdict::Dropped)),
                 Edit::Reject { code, message } => {
-                    push(&mut answers, RowVerdict::Rejected(Reject::new(code.to_owned(), message.to_owned())));
+                    push(
+                        &mut answers,
+                        RowVerdict::Rejected(Reject::new(code.to_owned(), message.to_owned())),
+                    );
                 }
                 Edit::Emit(emit) => {
                     answers.last_mut().expect("the list was checked").emitted.push(next(emit.output));
