@@ -9,7 +9,7 @@ EMULATOR := $(if $(shell go version 2>/dev/null | grep -E 'go1\.(2[5-9]|[3-9][0-
 export GRISTMILL_FAKE_GCS_SERVER ?= $(EMULATOR)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e soak bench-hop bench-sink need need-tests clean-demo
+.PHONY: help build demo test lint unit guests e2e soak bench-hop bench-transform bench-sink need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: ## Formatting and clippy; warnings are errors
 
 bench-hop: ## What a transform costs a record, against the same code natively
 	cargo bench -p gristmill-smt --bench hop
+
+bench-transform: ## What a transform of typed columns costs a row, against native code and Kafka Connect's classes
+	cargo bench -p gristmill-smt --bench columns
 
 # One selection of packages for both, as above: the benchmark runs the command that lies beside it.
 BENCH_SINK := --package gristmill-cli --package gristmill-tests --bench sink
