@@ -146,3 +146,7 @@ pub mod private {
         fields
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
