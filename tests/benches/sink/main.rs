@@ -92,7 +92,7 @@ impl Bench {
                 .payload(&value);
             if orders::is_test(n) {
                 record =
-                    record.headers(OwnedHeaders::new().insert(Header { key: "test", value: Some("yes") }));
+                    record.headers(OwnedHeaders::new().insert(Header { key: "test", value: Some("true") }));
             }
             while let Err((error, back)) = producer.send(record) {
                 let full = Some(rdkafka::types::RDKafkaErrorCode::QueueFull);
@@ -109,7 +109,7 @@ impl Bench {
             records,
             rows: records,
             bytes,
-            transform: None,
+            transforms: Vec::new(),
             decode: json!({"format": "avro", "kafka_columns": false}),
             memory: "32MiB",
             rotate_rows: NO_ROTATION,
@@ -142,13 +142,17 @@ impl Bench {
         to
     }
 
-    fn identity(&self) -> Option<(PathBuf, Value)> {
-        Some((self.component("hop-identity"), json!({})))
+    fn identity(&self) -> Vec<(PathBuf, Value)> {
+        vec![(self.component("hop-identity"), json!({}))]
     }
 
     fn aim(&mut self, what: &str, value: f64, aim: f64, met: bool) {
         println!("  aim: {what} {value:.3}, aimed at {aim}: {}", if met { "met" } else { "MISSED" });
         self.aims.push(json!({"what": what, "value": round(value), "aim": aim, "met": met}));
+    }
+
+    fn example(&self, name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/transforms/prebuilt/{name}.wasm"))
     }
 
     fn same(&mut self, a: f64, b: f64) -> f64 {
@@ -172,7 +176,7 @@ impl Bench {
         println!("Avro orders of {} B, {records} of them in 4 partitions", values.mean());
         let file = self.folder.path().join("bare.parquet");
         let bare = || bare::avro_to_parquet(&values, orders::AVRO_SCHEMA, id, &file);
-        let with = |transform| Job { transform, ..job.clone() };
+        let with = |transforms| Job { transforms, ..job.clone() };
         let identity = with(self.identity());
         bare(); // The first one pays for the pages of this process.
         let (bare_1, ours_1, bare_2, again) = (bare(), identity.run().cpu, bare(), identity.run());
@@ -181,10 +185,8 @@ impl Bench {
             let other = scope.spawn(|| bare::avro_to_parquet(&values, orders::AVRO_SCHEMA, id, &other));
             (bare() + other.join().expect("it does not panic")) / 2.0
         });
-        let none = with(None).run();
-        let headers =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/transforms/prebuilt/headers.wasm");
-        let headers = with(Some((headers, json!({})))).run();
+        let none = with(Vec::new()).run();
+        let headers = with(vec![(self.example("headers"), json!({}))]).run();
         let columns = Job { decode: json!({"format": "avro"}), ..identity.clone() }.run();
         let default = Job { memory: "256MiB", ..identity.clone() }.run();
         let resident = again.resident;
@@ -235,18 +237,41 @@ impl Bench {
             "items": [{"sku": "string", "quantity": "int32", "price_cents": "int64"}],
             "note": "string", "received_at": "timestamp_ms",
         });
-        let job = Job {
-            rows: records - records.div_ceil(5),
-            transform: Some((self.component("four-smts"), config)),
+        let rows = records - records.div_ceil(5);
+        let of_records = Job {
+            rows,
+            transforms: vec![(self.component("four-smts"), config)],
             decode: json!({"format": "json", "fields": fields}),
             ..job.clone()
         };
-        let (first, spent) = (job.run(), job.run());
+        let fields = json!({
+            "order_id": "string not null", "customer_id": "int64",
+            "customer": {"name": "string", "email": "string", "phone": "string"},
+            "shipping": {"street": "string", "city": "string", "zip": "string", "country": "string"},
+            "currency": "string", "amount_cents": "int64", "tax_cents": "int64", "status": "string",
+            "channel": "string", "created_at": "timestamp_ms", "ip": "string", "user_agent": "string",
+            "session": "string", "card": "string", "gift": "bool",
+            "items": [{"sku": "string", "quantity": "int32", "price_cents": "int64"}],
+            "note": "string",
+        });
+        let of_columns = Job {
+            rows,
+            transforms: vec![
+                (self.example("headers"), json!({})),
+                (self.component("four-smts-columns"), json!({})),
+            ],
+            decode: json!({"format": "json", "fields": fields}),
+            ..job.clone()
+        };
+        let (first, second) = (of_records.run(), of_records.run());
+        let records_alone = self.same(first.cpu, second.cpu);
+        println!("  a transform of records     {records_alone:6.2} us/record; {}", said(&second));
+        let (first, spent) = (of_columns.run(), of_columns.run());
         let worker = self.folder.path().join("connect");
         std::fs::create_dir_all(&worker).expect("the folder is ours");
         let connect = connect::run(&self.bootstrap, topic, records, &worker);
         let ours = self.same(first.cpu, spent.cpu);
-        println!("  gristmill, into Parquet    {ours:6.2} us/record; {}", said(&spent));
+        println!("  headers, then columns      {ours:6.2} us/record; {}", said(&spent));
         match connect {
             Err(missing) => println!("  no Kafka Connect to compare with: {missing}"),
             Ok(warm) => {
@@ -259,7 +284,8 @@ impl Bench {
                 self.note("connect_us", json!(round(warm.cpu)));
             }
         }
-        self.note("json", figures(&spent));
+        self.note("json_columns", figures(&spent));
+        self.note("json_records", figures(&second));
     }
 
     /// Partitions and sizes.
@@ -270,7 +296,7 @@ impl Bench {
             let topic = format!("avro-{partitions}");
             let id = self.register(&topic, orders::AVRO_SCHEMA);
             let job = self.topic(&topic, partitions, records, |n, value| orders::avro(n, id, value));
-            let spent = Job { transform: self.identity(), ..job }.run();
+            let spent = Job { transforms: self.identity(), ..job }.run();
             println!(
                 "  {partitions:2} partitions              {:6.2} us/record; {}",
                 spent.cpu,
@@ -290,7 +316,7 @@ impl Bench {
             });
             let file = self.folder.path().join("bare.parquet");
             let bare = bare::avro_to_parquet(&values, orders::SIZED_SCHEMA, id, &file);
-            let spent = Job { transform: self.identity(), ..job }.run();
+            let spent = Job { transforms: self.identity(), ..job }.run();
             println!(
                 "  {size:6} B                   {:6.2} us/record, bare is {:.2} of it; {}",
                 spent.cpu,
@@ -309,7 +335,7 @@ impl Bench {
         let records = scaled(AVRO / 2);
         let job = self.topic(topic, 1, records, |n, value| orders::avro(n, id, value));
         println!("checkpoints, one partition, Avro orders through the identity");
-        let job = Job { transform: self.identity(), ..job };
+        let job = Job { transforms: self.identity(), ..job };
         let (first, once) = (job.run(), job.run());
         let once_cpu = self.same(first.cpu, once.cpu);
         for rows in CHECKPOINTS {

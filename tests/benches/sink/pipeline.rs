@@ -27,8 +27,8 @@ pub(crate) struct Job {
     pub(crate) rows: u64,
     /// Bytes of the keys and values in the topic.
     pub(crate) bytes: u64,
-    /// The component and its configuration.
-    pub(crate) transform: Option<(PathBuf, Value)>,
+    /// Components and their configurations.
+    pub(crate) transforms: Vec<(PathBuf, Value)>,
     pub(crate) decode: Value,
     pub(crate) memory: &'static str,
     /// Rows of a partition after which a checkpoint is taken.
@@ -86,9 +86,8 @@ impl Job {
             // Closing 64 partitions at once is a matter of the disk.
             "shutdown_timeout": "200s",
         });
-        if let Some((component, config)) = &self.transform {
-            file["transforms"] = json!([{"wasm": component, "config": config}]);
-        }
+        let steps = self.transforms.iter().map(|(wasm, config)| json!({"wasm": wasm, "config": config}));
+        file["transforms"] = steps.collect();
         file
     }
 
