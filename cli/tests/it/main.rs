@@ -216,3 +216,82 @@ fn audit_has_a_file_deleted_only_where_all_of_it_stands_elsewhere() {
     let (_, text) = gristmill(&["audit", &file]);
     assert!(text.contains("no range wrote it") && !text.contains("rm "), "{text}");
 }
+
+/// The five commands of `gristmill transform new --help`, with the crate of this checkout.
+#[test]
+fn a_new_transform_passes_its_tests_and_runs_at_once() {
+    if gristmill_smt::GuestToolchain::find().is_err() && std::env::var("CI").is_ok_and(|ci| ci != "true") {
+        eprintln!("SKIPPED: there is no toolchain for guests");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let sdk = example("../transform-sdk/rust");
+    // Where `make guests` builds too: what others depend on is there already.
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    let builds = cache.map_or_else(|| folder.path().join("target"), |c| c.join("gristmill/guests-native"));
+    for (kind, config, fields) in [
+        (
+            "rows",
+            r#"{"most": 100}"#,
+            Some(r#"{"amount": "int64 not null", "customer": {"email": "string"}}"#),
+        ),
+        ("records", r#"{"most_bytes": 70}"#, None),
+    ] {
+        let dir = folder.path().join(format!("mask-{kind}")).display().to_string();
+        let (code, text) = gristmill(&["transform", "new", &dir, "--kind", kind, "--sdk", &sdk]);
+        assert_eq!(code, Some(0), "{text}");
+        let native = Command::new(env!("CARGO"))
+            .args(["test", "--offline", "--manifest-path", &format!("{dir}/Cargo.toml")])
+            .env("CARGO_TARGET_DIR", &builds)
+            .output()
+            .unwrap();
+        assert!(native.status.success(), "{}", String::from_utf8_lossy(&native.stderr));
+        let (code, text) = gristmill(&["transform", "test", &dir]);
+        assert!(code == Some(0) && text.contains("1 passed, 0 failed"), "{text}");
+        let (code, text) = gristmill(&["transform", "build", &dir]);
+        assert_eq!(code, Some(0), "{text}");
+        let wasm = format!("{dir}/mask-{kind}.wasm");
+        let (code, text) = gristmill(&["transform", "inspect", &wasm]);
+        assert_eq!(code, Some(0), "{text}");
+        let input = folder.path().join("values.jsonl");
+        let values = "{\"amount\": 1, \"customer\": {\"email\": \"ada@example.org\"}}\n\n{\"amount\": 101, \"padding\": \
+                      \"------------------------------------------------------\"}\nno json\n";
+        std::fs::write(&input, values).unwrap();
+        let input = input.display().to_string();
+        let mut args = vec!["transform", "run", &wasm, "--config", config, "--input", &input];
+        args.extend(fields.iter().flat_map(|fields| ["--fields", *fields]));
+        let (code, text) = gristmill(&args);
+        assert_eq!(code, Some(0), "{text}");
+        let expected: &[&str] = match kind {
+            "rows" => &[
+                r#""email_domain":"example.org""#,
+                r#""rejected":"AMOUNT_TOO_LARGE""#,
+                r#""not decoded":"malformed""#,
+                "3 in: 1 kept, 0 emitted, 0 dropped, 1 rejected, 1 not decoded",
+            ],
+            _ => &[
+                r#""rejected":"TOO_LONG""#,
+                r#""[no json]""#,
+                "3 in: 2 kept, 0 emitted, 0 dropped, 1 rejected",
+            ],
+        };
+        for part in expected {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+    let (code, text) = gristmill(&["transform", "new", &folder.path().join("Mask").display().to_string()]);
+    assert!(code == Some(2) && text.contains("`Mask` cannot be a transform's name"), "{text}");
+    let there = folder.path().join("mask-rows").display().to_string();
+    let (code, text) = gristmill(&["transform", "new", &there]);
+    assert!(code == Some(2) && text.contains("is there already"), "{text}");
+    let typed = example("transforms/prebuilt/typed-orders.wasm");
+    let (code, text) = gristmill(&["transform", "run", &typed]);
+    assert!(
+        code == Some(2) && text.contains("say with --fields") && text.contains("amount_cents (int64)"),
+        "{text}"
+    );
+    let fields = r#"{"amount_cents": "int46"}"#;
+    let (code, text) = gristmill(&["transform", "run", &typed, "--fields", fields]);
+    assert!(code == Some(2) && text.contains("--fields: field amount_cents"), "{text}");
+}

@@ -1,5 +1,8 @@
 //! `gristmill transform`.
 
+mod new;
+mod run;
+
 use std::path::{Path, PathBuf};
 
 use gristmill_smt::fixtures::{FixtureOptions, run_fixtures};
@@ -9,6 +12,22 @@ use crate::exit::Exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Make the crate of a new transform, with a test and a fixture that pass.
+    ///
+    /// From nothing to a tested component:
+    ///   gristmill transform new mask-orders
+    ///   cargo test --manifest-path mask-orders/Cargo.toml
+    ///   gristmill transform test mask-orders
+    ///   gristmill transform build mask-orders
+    ///   gristmill transform inspect mask-orders/mask-orders.wasm
+    #[command(verbatim_doc_comment)]
+    New(new::Args),
+    /// Put values through a transform and show what becomes of each, as one JSON object a line.
+    ///
+    ///   gristmill transform run mask.wasm --config '{"most": 100}' \
+    ///       --fields '{"amount": "int64 not null"}' < values.jsonl
+    #[command(verbatim_doc_comment)]
+    Run(run::Args),
     /// Compile a transform written in Rust into a component.
     Build {
         /// The crate's folder.
@@ -43,6 +62,8 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: &Command) -> Result<(), Exit> {
     match command {
+        Command::New(args) => new::run(args),
+        Command::Run(args) => run::run(args),
         Command::Build { dir, output } => build(dir, output.as_deref()),
         Command::Test { dir, wasm, update, seed } => test(dir, wasm.as_deref(), *update, *seed),
         Command::Inspect { wasm } => inspect(wasm),
