@@ -38,9 +38,10 @@ pub(crate) fn transform<'a>(
     steps: &mut [ColumnStep],
     mut rows: Rows<'a>,
     partition: i32,
-    trail: &mut Trail,
+    trail: &Trail,
 ) -> Result<(Rows<'a>, Aside), Error> {
     let mut aside = Aside::default();
+    let mut numbers = trail.numbers();
     for step in steps {
         let input = match step.reads_kafka {
             true => with_kafka_columns(&rows.rows, partition, &rows.of)?,
@@ -49,7 +50,7 @@ pub(crate) fn transform<'a>(
         let offsets: Vec<i64> = rows.of.iter().map(|r| r.offset).collect();
         let applied = step.instance.apply(&input, &offsets).map_err(Error::transform)?;
         let place = |r: &Leaving<'_>| Place { row: r.row, sub: r.sub, output: r.output };
-        let mut of_step = std::mem::replace(trail, Trail::new()).then(rows.of.iter().map(place).collect());
+        let mut of_step = numbers.then(rows.of.iter().map(place).collect());
         let refused: Vec<Refused> = applied
             .rejects()
             .iter()
@@ -58,18 +59,16 @@ pub(crate) fn transform<'a>(
                 Refused { row, sub, code: r.code.clone(), message: r.message.clone() }
             })
             .collect();
-        let (mut of, mut kept) = (Vec::with_capacity(applied.rows().len()), Vec::new());
+        let (mut of, mut kept) = (Vec::with_capacity(applied.rows().len()), 0);
         for out in applied.rows() {
             let Place { row, sub, output } = of_step.follow(out.row, out.sub, out.output, &step.outputs);
-            if out.sub == 0 {
-                kept.push(Place { row, sub, output });
-            }
+            kept += usize::from(out.sub == 0 && sub == 0);
             of.push(Leaving { row, sub, output, ..rows.of[out.row] });
         }
-        aside.dropped += of_step.dropped(input.num_rows(), &kept, &refused);
+        aside.dropped += of_step.dropped(input.num_rows(), kept, &refused);
         aside.refused.extend(refused);
         aside.reports.push(Report::of_columns(&step.name, &applied));
-        *trail = of_step;
+        numbers = of_step.numbers();
         let left = match step.reads_kafka {
             true => without_kafka_columns(applied.batch())?,
             false => applied.batch().clone(),

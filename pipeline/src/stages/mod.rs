@@ -241,8 +241,7 @@ impl Stages {
     }
 
     /// Decodes what the transforms of records left, runs those of columns, and parts the rows by outputs.
-    pub(crate) fn decode(&mut self, mut transformed: Transformed) -> Result<Processed, Error> {
-        let mut trail = std::mem::replace(&mut transformed.trail, records::Trail::new());
+    pub(crate) fn decode(&mut self, transformed: Transformed) -> Result<Processed, Error> {
         let batch = &transformed.origin;
         let leaving = transformed.leaving();
         let mut processed = Processed { dropped: transformed.dropped, ..Processed::default() };
@@ -268,7 +267,7 @@ impl Stages {
         }
         let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
         let rows = Rows { rows: decoded.batch, of };
-        let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &mut trail)?;
+        let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &transformed.trail)?;
         processed.dropped += aside.dropped;
         processed.reports = aside.reports;
         refused(&mut processed, &aside.refused);

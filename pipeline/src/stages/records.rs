@@ -79,15 +79,23 @@ impl Trail {
         Place { row: from.row, sub: *last, output }
     }
 
+    /// The numbers that are in use, for other places.
+    pub(crate) fn numbers(&self) -> Self {
+        Trail { places: None, emitted: self.emitted.clone() }
+    }
+
     /// The same for what comes after the transform.
     pub(crate) fn then(self, places: Vec<Place>) -> Self {
         Trail { places: Some(places), emitted: self.emitted }
     }
 
-    /// How many of Kafka's records were dropped: those of `rows` whose own successor is neither among `kept` nor `refused`.
-    pub(crate) fn dropped(&self, rows: usize, kept: &[Place], refused: &[Refused]) -> u64 {
-        let own = (0..rows).filter(|row| self.of(*row).sub == 0).count();
-        let kept = kept.iter().filter(|place| place.sub == 0).count();
+    /// How many of Kafka's records were dropped: those of `rows` whose own successors, of which `kept` go on, are not
+    /// `refused` either.
+    pub(crate) fn dropped(&self, rows: usize, kept: usize, refused: &[Refused]) -> u64 {
+        let own = match &self.places {
+            None => rows,
+            Some(places) => places.iter().filter(|place| place.sub == 0).count(),
+        };
         let refused = refused.iter().filter(|refused| refused.sub == 0).count();
         own.saturating_sub(kept + refused) as u64
     }
@@ -108,8 +116,7 @@ pub(crate) struct Transformed {
     pub(crate) origin: RawBatch,
     /// What the last transform was given and made of it; none if there is no transform.
     last: Option<Applied>,
-    /// Of what leaves, in order.
-    places: Vec<Place>,
+    /// Of what leaves.
     pub(crate) trail: Trail,
     pub(crate) refused: Vec<Refused>,
     pub(crate) dropped: u64,
@@ -121,7 +128,6 @@ pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Tr
     let mut transformed = Transformed {
         origin: origin.clone(),
         last: None,
-        places: Vec::new(),
         trail: Trail::new(),
         refused: Vec::new(),
         dropped: 0,
@@ -140,19 +146,16 @@ pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Tr
                 Refused { row: place.row, sub: place.sub, code: r.code.clone(), message: r.message.clone() }
             })
             .collect();
-        let mut places = Vec::with_capacity(applied.kept() + applied.emitted());
+        let (mut places, mut kept) = (Vec::with_capacity(applied.kept() + applied.emitted()), 0);
         for record in applied.records() {
-            places.push(trail.follow(record.row, record.sub, record.output, &step.outputs));
+            let place = trail.follow(record.row, record.sub, record.output, &step.outputs);
+            kept += usize::from(record.sub == 0 && place.sub == 0);
+            places.push(place);
         }
-        let kept: Vec<Place> = match applied.emitted() {
-            0 => places.clone(),
-            _ => applied.records().zip(&places).filter(|(r, _)| r.sub == 0).map(|(_, p)| *p).collect(),
-        };
-        transformed.dropped += trail.dropped(batch.len(), &kept, &refused);
+        transformed.dropped += trail.dropped(batch.len(), kept, &refused);
         transformed.refused.extend(refused);
         transformed.reports.push(Report::of_records(&step.name, &applied));
-        transformed.trail = trail.then(places.clone());
-        transformed.places = places;
+        transformed.trail = trail.then(places);
         if i + 1 < steps_after {
             batch = again(&batch, &applied)?;
         }
@@ -179,15 +182,11 @@ impl Transformed {
         match &self.last {
             Some(applied) => applied
                 .records()
-                .zip(&self.places)
-                .map(|(r, place)| Leaving {
-                    row: place.row,
-                    sub: place.sub,
-                    output: place.output,
-                    offset: r.offset,
-                    timestamp: r.timestamp,
-                    key: r.key,
-                    value: r.value,
+                .enumerate()
+                .map(|(i, r)| {
+                    let Place { row, sub, output } = self.trail.of(i);
+                    let (offset, timestamp) = (r.offset, r.timestamp);
+                    Leaving { row, sub, output, offset, timestamp, key: r.key, value: r.value }
                 })
                 .collect(),
             None => self
@@ -229,7 +228,7 @@ mod tests {
         ];
         let expected = [place(0, 0, 0), place(0, 1, 0), place(0, 2, 1), place(1, 1, 0), place(2, 0, 1)];
         assert_eq!(first, expected);
-        assert_eq!(trail.dropped(3, &[first[0], first[4]], &[]), 1);
+        assert_eq!(trail.dropped(3, 2, &[]), 1);
         let mut trail = trail.then(first);
         // The next transform keeps all but the last, and emits for the first two rows that it is given; its output 1
         // is the pipeline's 2.
@@ -246,9 +245,8 @@ mod tests {
             [place(0, 0, 0), place(0, 3, 2), place(0, 1, 0), place(0, 4, 0), place(0, 2, 1), place(1, 1, 2)];
         assert_eq!(second, expected);
         // Of Kafka's records, only that of row 2 was there to be dropped: what was emitted is none.
-        let kept: Vec<Place> = [0, 2, 4, 5].map(|i| second[i]).into();
-        assert_eq!(trail.dropped(5, &kept, &[]), 1);
+        assert_eq!(trail.dropped(5, 1, &[]), 1);
         let refused = Refused { row: 2, sub: 0, code: "X".into(), message: String::new() };
-        assert_eq!(trail.dropped(5, &kept, &[refused]), 0);
+        assert_eq!(trail.dropped(5, 1, &[refused]), 0);
     }
 }
