@@ -28,8 +28,13 @@ fn orders(limits: Limits) -> Option<Transform> {
 }
 
 fn kinds() -> Option<Transform> {
+    runtime().load(kinds_wasm()?, Limits::default()).map(Some).unwrap_or_else(|e| panic!("{e}"))
+}
+
+pub(crate) fn kinds_wasm() -> Option<&'static [u8]> {
     static WASM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    guest("column-kinds", &WASM, Limits::default())
+    let folder = repository().join("smt-runtime/tests/guests/column-kinds");
+    WASM.get_or_init(|| toolchain().then(|| built(&folder))).as_deref()
 }
 
 fn customer() -> Fields {
@@ -233,7 +238,7 @@ fn parts_of_a_batch_that_is_too_large_for_a_call_fit_together_again() {
     assert_eq!(numbers(applied.batch(), "twice"), twice);
 }
 
-fn all_kinds() -> Fields {
+pub(crate) fn all_kinds() -> Fields {
     let utc = || Some("UTC".into());
     let deeper = Fields::from(vec![Field::new("flag", DataType::Boolean, true)]);
     let inner = Fields::from(vec![
@@ -364,7 +369,7 @@ fn column(rng: &mut SmallRng, field: &Field) -> ArrayRef {
     repeated(rng, field, rows)
 }
 
-fn repeated(rng: &mut SmallRng, field: &Field, rows: usize) -> ArrayRef {
+pub(crate) fn repeated(rng: &mut SmallRng, field: &Field, rows: usize) -> ArrayRef {
     let cells: Vec<ArrayRef> = (0..rows).map(|_| cell(rng, field)).collect();
     let cells: Vec<&dyn Array> = cells.iter().map(AsRef::as_ref).collect();
     match cells.is_empty() {

@@ -2,6 +2,7 @@
 
 mod column_attacks;
 mod columns;
+mod determinism;
 mod examples;
 mod hostile;
 mod loading;

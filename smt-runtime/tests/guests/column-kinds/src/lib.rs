@@ -115,6 +115,9 @@ pub struct Same<'a> {
     large_low: Option<u64>,
     #[column(add)]
     nowhere: Option<i64>,
+    /// Often not a number.
+    #[column(add)]
+    quotient: Option<f64>,
 }
 
 /// Answers with what it has read.
@@ -158,5 +161,6 @@ pub fn column_kinds<'a>(
         unscaled: all.any_decimal.map(|d| format!("{}e-{}", d.unscaled, d.scale)),
         large_low: all.large_decimal.map(|d| d.low as u64),
         nowhere: all.nowhere,
+        quotient: all.f64.zip(all.f32).map(|(a, b)| (a - a) / (f64::from(b) - f64::from(b)) * a),
     }))
 }
