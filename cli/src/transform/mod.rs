@@ -1,5 +1,6 @@
 //! `gristmill transform`.
 
+mod inspect;
 mod new;
 mod run;
 
@@ -53,10 +54,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Show what a component says of itself: outputs, what it reads, and its configuration's JSON Schema.
+    /// Show what a component says of itself: what it works on and reads, its outputs and its configuration.
     Inspect {
         /// The component.
         wasm: PathBuf,
+        /// As one JSON object, with the configuration's JSON Schema.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -66,7 +70,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
         Command::Run(args) => run::run(args),
         Command::Build { dir, output } => build(dir, output.as_deref()),
         Command::Test { dir, wasm, update, seed } => test(dir, wasm.as_deref(), *update, *seed),
-        Command::Inspect { wasm } => inspect(wasm),
+        Command::Inspect { wasm, json } => inspect::run(wasm, *json),
     }
 }
 
@@ -128,12 +132,4 @@ fn test(dir: &Path, wasm: Option<&Path>, update: bool, seed: u64) -> Result<(), 
     let failed = results.iter().filter(|r| !r.is_ok()).count();
     println!("{} passed, {failed} failed", results.len() - failed);
     if failed == 0 { Ok(()) } else { Err(Exit::difference("")) }
-}
-
-fn inspect(wasm: &Path) -> Result<(), Exit> {
-    let transform = load(wasm)?;
-    let text = serde_json::to_string_pretty(transform.manifest()).map_err(Exit::failed)?;
-    println!("{text}");
-    println!("sha256 {}", transform.digest());
-    Ok(())
 }

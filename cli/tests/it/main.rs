@@ -291,6 +291,19 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
         code == Some(2) && text.contains("say with --fields") && text.contains("amount_cents (int64)"),
         "{text}"
     );
+    let (code, text) = gristmill(&["transform", "inspect", &typed]);
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "works on columns",
+        "reads    amount_cents (int64), customer.email (string), test (bool, if there is one)",
+        "outputs  main, high_value (orders of a large amount)",
+        "  high_value_cents: integer, required  Orders of this amount and above go to the output high_value.",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    let (code, text) = gristmill(&["transform", "inspect", &typed, "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &said["works_on"]), (Some(0), &"columns".into()), "{text}");
     let fields = r#"{"amount_cents": "int46"}"#;
     let (code, text) = gristmill(&["transform", "run", &typed, "--fields", fields]);
     assert!(code == Some(2) && text.contains("--fields: field amount_cents"), "{text}");
