@@ -25,7 +25,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMillisecondArray,
+    TimestampMillisecondArray, new_null_array,
 };
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use gristmill_smt::{ColumnInstance, Limits, Runtime, RuntimeConfig, Stream, Transform, build_guest};
@@ -168,7 +168,8 @@ fn natively(orders: &RecordBatch, schema: &SchemaRef) -> (RecordBatch, Vec<u16>)
     let members: Vec<ArrayRef> = vec![customer.column(0).clone(), Arc::new(masked.finish())];
     let mut columns = orders.columns().to_vec();
     columns[0] = Arc::new(StructArray::new(fields.clone(), members, customer.nulls().cloned()));
-    columns.push(Arc::new(domains.finish()));
+    let times = new_null_array(schema.field(schema.fields().len() - 1).data_type(), outputs.len());
+    columns.extend([Arc::new(domains.finish()) as ArrayRef, times]);
     (RecordBatch::try_new(schema.clone(), columns).expect("the columns fit"), outputs)
 }
 

@@ -295,7 +295,8 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
     assert_eq!(code, Some(0), "{text}");
     for line in [
         "works on columns",
-        "reads    amount_cents (int64), customer.email (string), test (bool, if there is one)",
+        "reads    amount_cents (int64), customer.email (string), test (bool, if there is one), \
+         _kafka_timestamp (timestamp_ms, if there is one)",
         "outputs  main, high_value (orders of a large amount)",
         "  high_value_cents: integer, required  Orders of this amount and above go to the output high_value.",
     ] {

@@ -1,7 +1,9 @@
 //! Orders as typed rows, whatever they were encoded in: the e-mail address masked, test orders left out, large orders
-//! apart, and a column added.
+//! apart, and columns added.
 
-use gristmill_transform::{Columns, Config, Context, Reject, Row, RowEdit, RowOutcome, metrics};
+use gristmill_transform::{
+    Columns, Config, Context, Reject, Row, RowEdit, RowOutcome, TimestampMillis, metrics,
+};
 use serde::Deserialize;
 
 /// What the pipeline file may say.
@@ -20,6 +22,9 @@ pub struct Order<'a> {
     email: Option<&'a str>,
     #[row(optional)]
     test: Option<bool>,
+    /// The record's own time; a pipeline offers it to whoever names it.
+    #[row(path = "_kafka_timestamp", optional)]
+    received_at: Option<TimestampMillis>,
 }
 
 /// What is computed.
@@ -30,6 +35,9 @@ pub struct Masked<'a> {
     /// Who runs the customer's mailbox.
     #[column(add)]
     email_domain: Option<&'a str>,
+    /// When Kafka got the order.
+    #[column(add)]
+    received_at: Option<TimestampMillis>,
 }
 
 /// Masks e-mail addresses but for their domains, drops test orders, and sends large ones to an output of their own.
@@ -56,7 +64,7 @@ pub fn typed_orders<'a>(
     }
     let domain = order.email.and_then(|email| email.rsplit_once('@')).map(|(_, domain)| domain);
     let email = order.email.map(|_| format!("***@{}", domain.unwrap_or("***")));
-    Ok(RowOutcome::Keep(Masked { email, email_domain: domain }))
+    Ok(RowOutcome::Keep(Masked { email, email_domain: domain, received_at: order.received_at }))
 }
 
 #[cfg(test)]
@@ -71,7 +79,7 @@ mod tests {
         let mut harness =
             RowHarness::<typed_orders::Transform>::new(json!({"high_value_cents": 1000})).unwrap();
         let answers = harness.apply(&[
-            json!({"amount_cents": 999, "customer": {"email": "ada@example.org"}}),
+            json!({"amount_cents": 999, "customer": {"email": "ada@example.org"}, "_kafka_timestamp": 7}),
             json!({"amount_cents": 1000, "customer": {"email": "nobody"}}),
             json!({"amount_cents": 1, "test": true}),
             json!({"amount_cents": -1}),
@@ -80,6 +88,7 @@ mod tests {
         let first = answers[0].kept().unwrap();
         assert_eq!((first.output, &first.computed["email"]), ("main", &json!("***@example.org")));
         assert_eq!(first.computed["email_domain"], "example.org");
+        assert_eq!(first.computed["received_at"], 7);
         let second = answers[1].kept().unwrap();
         assert_eq!((second.output, &second.computed["email"]), ("high_value", &json!("***@***")));
         assert!(answers[2].is_dropped());

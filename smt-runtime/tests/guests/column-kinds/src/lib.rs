@@ -1,9 +1,9 @@
 //! Reads a column of every type, and answers with what it has read.
 
 use gristmill_transform::{
-    Columns, Context, Date32, Date64, Decimal, Decimal128, Decimal256, Elements, List, Map, Reject, Row, RowEdit,
-    RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros, TimestampMillis, TimestampNanos,
-    TimestampSeconds,
+    Columns, Context, Date32, Date64, Decimal, Decimal128, Decimal256, Elements, List, Map, Reject, Row,
+    RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros, TimestampMillis,
+    TimestampNanos, TimestampSeconds,
 };
 
 #[derive(Row)]
@@ -157,7 +157,9 @@ pub fn column_kinds<'a>(
         inner_flag: all.inner_flag,
         texts: all.texts.map(|texts| Elements(texts.iter().collect())),
         lists: all.lists.map(|lists| Elements(lists.iter().map(|l| Elements(l.iter().collect())).collect())),
-        sum_of_counts: all.counts.map(|counts| counts.iter().fold(0i64, |sum, (_, n)| sum.wrapping_add(n.unwrap_or(0)))),
+        sum_of_counts: all
+            .counts
+            .map(|counts| counts.iter().fold(0i64, |sum, (_, n)| sum.wrapping_add(n.unwrap_or(0)))),
         unscaled: all.any_decimal.map(|d| format!("{}e-{}", d.unscaled, d.scale)),
         large_low: all.large_decimal.map(|d| d.low as u64),
         nowhere: all.nowhere,
