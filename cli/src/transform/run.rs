@@ -109,13 +109,14 @@ fn json_of(text: &str, option: &str) -> Result<Value, Exit> {
 
 struct Lines {
     input: BufReader<Box<dyn Read>>,
+    /// Lines so far.
     number: usize,
 }
 
 impl Lines {
-    /// The next lines, and the number of the first; none at the end. Empty ones are left out.
-    fn next(&mut self) -> Result<Option<(usize, Vec<Vec<u8>>)>, Exit> {
-        let (first, mut lines) = (self.number, Vec::new());
+    /// The next lines; none at the end. Empty ones are left out.
+    fn next(&mut self) -> Result<Vec<Vec<u8>>, Exit> {
+        let mut lines = Vec::new();
         while lines.len() < BATCH {
             let mut line = Vec::new();
             let failed = |e: std::io::Error| Exit::failed(format!("the input: {e}"));
@@ -137,7 +138,7 @@ impl Lines {
                 self.number += 1;
             }
         }
-        Ok((!lines.is_empty()).then_some((first, lines)))
+        Ok(lines)
     }
 }
 
@@ -196,7 +197,12 @@ fn bytes(value: Option<&[u8]>) -> Value {
 fn records(transform: &Transform, config: &Value, lines: &mut Lines) -> Result<Counts, Exit> {
     let mut instance = transform.instantiate(&stream(), config).map_err(Exit::mistake)?;
     let mut counts = Counts::default();
-    while let Some((first, values)) = lines.next()? {
+    loop {
+        let values = lines.next()?;
+        if values.is_empty() {
+            return Ok(counts);
+        }
+        let first = lines.number - values.len();
         let mut batch = RawBatchBuilder::new("run", 0);
         for (i, value) in values.iter().enumerate() {
             let pushed = batch.push((first + i) as i64, NO_TIMESTAMP, None, Some(value), []);
@@ -226,7 +232,6 @@ fn records(transform: &Transform, config: &Value, lines: &mut Lines) -> Result<C
         counts.rejected += applied.rejects().len();
         counts.add(applied.stats());
     }
-    Ok(counts)
 }
 
 fn columns(transform: &Transform, config: &Value, fields: &Value, lines: &mut Lines) -> Result<Counts, Exit> {
@@ -240,7 +245,12 @@ fn columns(transform: &Transform, config: &Value, fields: &Value, lines: &mut Li
         .map_err(|e| Exit::mistake(format!("--fields: {e}")))?;
     let mut instance = transform.instantiate_columns(&stream(), config, &schema).map_err(Exit::mistake)?;
     let mut counts = Counts::default();
-    while let Some((first, values)) = lines.next()? {
+    loop {
+        let values = lines.next()?;
+        if values.is_empty() {
+            return Ok(counts);
+        }
+        let first = lines.number - values.len();
         let of = values.iter().enumerate().map(|(i, value)| ((first + i) as u64, Some(value.as_slice())));
         let decoded = decoder.decode(of).map_err(Exit::failed)?;
         let mut shown = Vec::new();
@@ -275,7 +285,6 @@ fn columns(transform: &Transform, config: &Value, fields: &Value, lines: &mut Li
         counts.rejected += applied.rejects().len();
         counts.add(applied.stats());
     }
-    Ok(counts)
 }
 
 fn objects(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>, Exit> {
