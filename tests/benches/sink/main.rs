@@ -72,6 +72,8 @@ impl Bench {
         mut make: impl FnMut(u64, &mut Vec<u8>),
     ) -> Job {
         self.runtime.block_on(self.kafka.create_topic(name, partitions, &[]));
+        // The transform on headers drops what is marked so: of JSON orders, as Connect does; of Avro nothing.
+        let marked = if name.starts_with("json") { "true" } else { "yes" };
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             .set("acks", "1")
@@ -92,7 +94,7 @@ impl Bench {
                 .payload(&value);
             if orders::is_test(n) {
                 record =
-                    record.headers(OwnedHeaders::new().insert(Header { key: "test", value: Some("true") }));
+                    record.headers(OwnedHeaders::new().insert(Header { key: "test", value: Some(marked) }));
             }
             while let Err((error, back)) = producer.send(record) {
                 let full = Some(rdkafka::types::RDKafkaErrorCode::QueueFull);
