@@ -226,10 +226,13 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
     }
     let folder = tempfile::tempdir().unwrap();
     let sdk = example("../transform-sdk/rust");
-    // Where `make guests` builds too: what others depend on is there already.
+    // Where `make guests` builds too: what others depend on is there already. And a place that stays the same, since
+    // paths are part of what the standard library is built with.
     let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
     let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    let builds = cache.map_or_else(|| folder.path().join("target"), |c| c.join("gristmill/guests-native"));
+    let cache = cache.map_or_else(|| folder.path().to_owned(), |cache| cache.join("gristmill"));
+    let builds = cache.join("guests-native");
+    let place = cache.join("new-transform/mask-orders");
     for (kind, config, fields) in [
         (
             "rows",
@@ -238,7 +241,8 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
         ),
         ("records", r#"{"most_bytes": 70}"#, None),
     ] {
-        let dir = folder.path().join(format!("mask-{kind}")).display().to_string();
+        let _ = std::fs::remove_dir_all(&place);
+        let dir = place.display().to_string();
         let (code, text) = gristmill(&["transform", "new", &dir, "--kind", kind, "--sdk", &sdk]);
         assert_eq!(code, Some(0), "{text}");
         let native = Command::new(env!("CARGO"))
@@ -251,7 +255,7 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
         assert!(code == Some(0) && text.contains("1 passed, 0 failed"), "{text}");
         let (code, text) = gristmill(&["transform", "build", &dir]);
         assert_eq!(code, Some(0), "{text}");
-        let wasm = format!("{dir}/mask-{kind}.wasm");
+        let wasm = format!("{dir}/mask-orders.wasm");
         let (code, text) = gristmill(&["transform", "inspect", &wasm]);
         assert_eq!(code, Some(0), "{text}");
         let input = folder.path().join("values.jsonl");
@@ -282,8 +286,7 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
     }
     let (code, text) = gristmill(&["transform", "new", &folder.path().join("Mask").display().to_string()]);
     assert!(code == Some(2) && text.contains("`Mask` cannot be a transform's name"), "{text}");
-    let there = folder.path().join("mask-rows").display().to_string();
-    let (code, text) = gristmill(&["transform", "new", &there]);
+    let (code, text) = gristmill(&["transform", "new", &place.display().to_string()]);
     assert!(code == Some(2) && text.contains("is there already"), "{text}");
     let typed = example("transforms/prebuilt/typed-orders.wasm");
     let (code, text) = gristmill(&["transform", "run", &typed]);

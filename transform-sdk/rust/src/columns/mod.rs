@@ -16,9 +16,9 @@ pub use row::{ColumnTransform, Columns, Row, RowEdit, RowOutcome};
 pub(crate) use schema::subtree_end;
 pub use schema::{DataType, Field, TimeUnit};
 
-/// What the macros and benchmarks need.
+/// What the macros need.
 pub(crate) mod private {
     pub use super::compute::{Answer, ColumnBuilder};
-    pub use super::row::{NativeColumns, each_row};
+    pub use super::row::each_row;
     pub use super::schema::{Binding, BoundChange, Change, Need};
 }

@@ -294,8 +294,8 @@ impl<'a> Value<'a> for &'a str {
     fn get(cursor: &Self::Cursor, row: usize) -> Self {
         let bytes = between(cursor, row);
         debug_assert!(std::str::from_utf8(bytes).is_ok());
-        // SAFETY: the column is Arrow's utf8, whose values the host has checked, as a component's memory is the host's
-        // to write; natively the columns come from this crate's harness.
+        // SAFETY: the column is Arrow's utf8, whose values are UTF-8. A `Batch` is made by this crate alone: in a component of
+        // what the host has checked, and the component's memory is the host's anyhow; natively of the harness's texts.
         unsafe { std::str::from_utf8_unchecked(bytes) }
     }
 }

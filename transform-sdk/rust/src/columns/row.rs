@@ -190,19 +190,3 @@ impl<T: ColumnTransform> ColumnState<T> {
         ColumnAnswer { operations, data, columns }
     }
 }
-
-/// A transform called as an ordinary function, for benchmarks to compare with.
-pub struct NativeColumns<T: ColumnTransform>(ColumnState<T>);
-
-impl<T: ColumnTransform> NativeColumns<T> {
-    /// Configured and bound to `fields`.
-    pub fn new(config: &str, fields: &[Field]) -> Result<(Self, Binding), String> {
-        ColumnState::new(config, "native", 0, fields).map(|(state, binding)| (NativeColumns(state), binding))
-    }
-
-    /// Words of the answer: operations, and computed columns.
-    pub fn apply(&mut self, rows: usize, layout: &[u32], buffers: &[u64]) -> (Vec<u32>, Vec<u64>) {
-        let answer = self.0.apply(rows, layout, buffers);
-        (answer.operations, answer.columns.buffers)
-    }
-}
