@@ -7,9 +7,13 @@ VENV := $(CACHE)/venv
 # An independent emulator of Cloud Storage. Without Go 1.25 or newer its tests are skipped; not in CI.
 EMULATOR := $(if $(shell go version 2>/dev/null | grep -E 'go1\.(2[5-9]|[3-9][0-9])'),$(CACHE)/go/bin/fake-gcs-server)
 export GRISTMILL_FAKE_GCS_SERVER ?= $(EMULATOR)
+# Components of transforms in Python and JavaScript. Without Node 20 or newer those of JavaScript are skipped; not in CI.
+NPM := $(CACHE)/npm
+SCRIPTS := $(VENV)/ready $(if $(shell command -v npm),$(NPM)/ready)
+SCRIPTS_PATH := $(VENV)/bin:$(NPM)/node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e soak bench-hop bench-transform bench-sink need need-tests clean-demo
+.PHONY: help build demo test lint unit guests e2e soak bench-hop bench-transform bench-languages bench-sink need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,14 +33,16 @@ demo: need clean-demo ## Orders from an embedded Kafka through a WebAssembly tra
 	$(GRISTMILL) demo --folder demo-out --transform examples/transforms/orders
 
 # One selection of packages for all tests: another one would mean other features, and another build of everything.
-test: need-tests guests $(VENV)/ready $(EMULATOR) ## Every test: a real Apache Kafka, real components, SIGKILL
-	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace
+test: need-tests guests $(SCRIPTS) $(EMULATOR) ## Every test: a real Apache Kafka, real components, SIGKILL
+	PATH="$(SCRIPTS_PATH):$$PATH" GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace
 
-unit: $(EMULATOR) ## Tests of the crates, without a real Kafka
-	cargo test --workspace --lib --bins --test it
+unit: $(SCRIPTS) $(EMULATOR) ## Tests of the crates, without a real Kafka
+	PATH="$(SCRIPTS_PATH):$$PATH" cargo test --workspace --lib --bins --test it
 
-guests: ## Tests of the example transforms, natively
+guests: ## Tests of the SDKs and the example transforms, natively
 	CARGO_TARGET_DIR=$(CACHE)/guests-native cargo test --manifest-path examples/transforms/Cargo.toml
+	PYTHONPATH=transform-sdk/python $(PYTHON) -B -m unittest discover --quiet --start-directory transform-sdk/python/tests
+	if command -v node >/dev/null; then cd transform-sdk/js && node --test tests; fi
 
 e2e: $(VENV)/ready $(EMULATOR) ## End-to-end tests on a real Apache Kafka
 	cargo test --workspace --no-run
@@ -59,6 +65,9 @@ bench-hop: ## What a transform costs a record, against the same code natively
 bench-transform: ## What a transform of typed columns costs a row, against native code and Kafka Connect's classes
 	cargo bench -p gristmill-smt --bench columns
 
+bench-languages: $(SCRIPTS) ## What the same transform costs in Rust, JavaScript and Python
+	PATH="$(SCRIPTS_PATH):$$PATH" cargo bench -p gristmill-smt --bench languages
+
 # One selection of packages for both, as above: the benchmark runs the command that lies beside it.
 BENCH_SINK := --package gristmill-cli --package gristmill-tests --bench sink
 bench-sink: need-tests ## What a record costs from Kafka into Parquet, against bare libraries and Kafka Connect
@@ -69,6 +78,12 @@ bench-sink: need-tests ## What a record costs from Kafka into Parquet, against b
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -r tests/requirements.txt
+	touch $@
+
+$(NPM)/ready: tests/package.json tests/package-lock.json
+	mkdir -p $(NPM)
+	cp tests/package.json tests/package-lock.json $(NPM)
+	cd $(NPM) && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
 $(CACHE)/go/bin/fake-gcs-server:

@@ -16,6 +16,9 @@ use crate::Error;
 /// Begins every file; the last byte is the version of this layout: magic, SHA-256 of the rest, the rest.
 const MAGIC: &[u8; 16] = b"gristmill-aot\0\0\x01";
 
+/// Bytes of compiled code that are kept; a component with CPython takes 75 MiB.
+const MAX_BYTES: u64 = 1 << 30;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     dir: PathBuf,
@@ -109,6 +112,8 @@ impl Cache {
         if Sha256::digest(&bytes[head..])[..] != bytes[MAGIC.len()..head] {
             return Err("its checksum is wrong".into());
         }
+        // For `keep_newest`.
+        _ = fs::File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
         Ok(Some(bytes.split_off(head)))
     }
 
@@ -120,10 +125,33 @@ impl Cache {
             file.write_all(code)?;
             file.as_file().sync_all()?;
             file.persist(path)?;
-            Ok(())
+            keep_newest(&self.dir, MAX_BYTES)
         };
         store().map_err(|e| e.to_string())
     }
+}
+
+/// Deletes the files that were written or used longest ago, until those of the folder have no more bytes than that.
+pub(crate) fn keep_newest(dir: &Path, max_bytes: u64) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        // What another process deletes meanwhile is gone.
+        if let Ok(entry) = entry
+            && let Ok(found) = entry.metadata()
+            && found.is_file()
+        {
+            files.push((found.modified()?, found.len(), entry.path()));
+        }
+    }
+    files.sort_by(|a, b| b.cmp(a));
+    let mut bytes = 0;
+    for (_, len, path) in files {
+        bytes += len;
+        if bytes > max_bytes {
+            _ = fs::remove_file(path);
+        }
+    }
+    Ok(())
 }
 
 /// A hash that is the same in every process.
@@ -137,5 +165,24 @@ impl Hasher for Sha {
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
         u64::from_be_bytes(*digest.first_chunk().expect("a SHA-256 has 32 bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, age) in [("old", 30), ("new", 10), ("middle", 20)] {
+            let path = folder.path().join(name);
+            fs::write(&path, [0; 10]).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+        }
+        keep_newest(folder.path(), 25).unwrap();
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert_eq!([is_there("old"), is_there("middle"), is_there("new")], [false, true, true]);
     }
 }

@@ -32,16 +32,35 @@ mod column {
     });
 }
 
+#[allow(clippy::undocumented_unsafe_blocks, reason = "generated")]
+mod simple_world {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "simple-transform",
+        additional_derives: [PartialEq],
+        with: {
+            "gristmill:transform/types@0.1.0": super::types,
+            "gristmill:transform/log@0.1.0": super::log,
+            "gristmill:transform/metrics@0.1.0": super::metrics,
+            "gristmill:transform/schemas@0.1.0": super::schemas,
+        },
+    });
+}
+
 pub(crate) use column::gristmill::transform::columns;
 pub(crate) use column::{Binding, ColumnBatch, ColumnConfiguration, ColumnTransform, ColumnTransformPre};
 #[allow(unreachable_pub, reason = "the code for the other worlds exports them again")]
 pub use record::gristmill::transform::{log, metrics, schemas, types};
 pub(crate) use record::{Configuration, Manifest, RecordBatch, RecordTransform, RecordTransformPre};
+pub(crate) use simple_world::gristmill::transform::simple;
+pub(crate) use simple_world::{
+    SimpleBatch, SimpleBinding, SimpleConfiguration, SimpleTransform, SimpleTransformPre,
+};
 
 /// Package and version of the contract.
 pub(crate) const PACKAGE: &str = "gristmill:transform";
 pub(crate) const VERSION: &str = "0.1.0";
-const OFFERED: [&str; 5] = ["types", "columns", "log", "metrics", "schemas"];
+const OFFERED: [&str; 6] = ["types", "columns", "simple", "log", "metrics", "schemas"];
 
 /// A kind of transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,19 +72,23 @@ struct World {
 const RECORDS: World = World { name: "record-transform", exports: ["describe", "configure", "apply"] };
 const COLUMNS: World =
     World { name: "column-transform", exports: ["describe", "configure-columns", "apply-columns"] };
+const SIMPLE: World =
+    World { name: "simple-transform", exports: ["describe", "configure-simple", "apply-simple"] };
 /// Told apart by what they apply.
-const WORLDS: [World; 2] = [RECORDS, COLUMNS];
+const WORLDS: [World; 3] = [RECORDS, COLUMNS, SIMPLE];
 
 /// A component that is linked, of one of the kinds.
 pub(crate) enum Program {
     Records(RecordTransformPre<Guest>),
     Columns(ColumnTransformPre<Guest>),
+    Simple(SimpleTransformPre<Guest>),
 }
 
 /// An instance of one.
 pub(crate) enum Bindings {
     Records(RecordTransform),
     Columns(ColumnTransform),
+    Simple(SimpleTransform),
 }
 
 impl Program {
@@ -76,12 +99,14 @@ impl Program {
         let mut linker = Linker::new(engine);
         let offer = |linker: &mut Linker<Guest>| match world {
             COLUMNS => ColumnTransform::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest),
+            SIMPLE => SimpleTransform::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest),
             _ => RecordTransform::add_to_linker::<_, HasSelf<_>>(linker, |guest| guest),
         };
         offer(&mut linker)
             .map_err(|e| Error::host(format!("the host's own functions do not link: {e:#}")))?;
         let program = linker.instantiate_pre(component).and_then(|pre| match world {
             COLUMNS => ColumnTransformPre::new(pre).map(Program::Columns),
+            SIMPLE => SimpleTransformPre::new(pre).map(Program::Simple),
             _ => RecordTransformPre::new(pre).map(Program::Records),
         });
         program.map_err(|e| {
@@ -94,6 +119,7 @@ impl Program {
         match self {
             Program::Records(pre) => pre.engine(),
             Program::Columns(pre) => pre.engine(),
+            Program::Simple(pre) => pre.engine(),
         }
     }
 
@@ -101,6 +127,7 @@ impl Program {
         match self {
             Program::Records(pre) => pre.instantiate(store).map(Bindings::Records),
             Program::Columns(pre) => pre.instantiate(store).map(Bindings::Columns),
+            Program::Simple(pre) => pre.instantiate(store).map(Bindings::Simple),
         }
     }
 }
@@ -110,6 +137,7 @@ impl Bindings {
         match self {
             Bindings::Records(bindings) => bindings.call_describe(store),
             Bindings::Columns(bindings) => bindings.call_describe(store),
+            Bindings::Simple(bindings) => bindings.call_describe(store),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
-use crate::contract::{columns, log, metrics, schemas, types};
+use crate::contract::{columns, log, metrics, schemas, simple, types};
 use crate::secrets::Redactor;
 use crate::telemetry::{Level, LogLine, Metrics, Telemetry};
 use crate::{Error, Limits};
@@ -132,6 +132,8 @@ impl Guest {
 impl types::Host for Guest {}
 
 impl columns::Host for Guest {}
+
+impl simple::Host for Guest {}
 
 impl log::Host for Guest {
     fn log(&mut self, level: log::Level, message: String) {

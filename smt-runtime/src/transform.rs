@@ -8,8 +8,8 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 
 use crate::call::{Failure, Worker};
-use crate::columns::{Bound, ColumnInstance, Offered};
-use crate::contract::{Binding, Bindings, ColumnConfiguration, Configuration, Program};
+use crate::columns::{Answer, Bound, ColumnInstance, Offered};
+use crate::contract::{Bindings, ColumnConfiguration, Configuration, Program, SimpleConfiguration};
 use crate::engine::ticks;
 use crate::error::root_cause;
 use crate::guest::Guest;
@@ -130,7 +130,7 @@ impl Transform {
     pub fn kind(&self) -> Kind {
         match &self.inner.batch {
             Program::Records(_) => Kind::Records,
-            Program::Columns(_) => Kind::Columns,
+            Program::Columns(_) | Program::Simple(_) => Kind::Columns,
         }
     }
 
@@ -229,12 +229,12 @@ impl Transform {
             let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
             refused(format!("configure failed: {}", startup_message(&failure, limits)))
         })?;
-        let binding = answer.map_err(|text| match &seed.columns {
+        let answer = answer.map_err(|text| match &seed.columns {
             None => refused(format!("it refuses its configuration: {text}")),
             Some(_) => refused(format!("it cannot work with its configuration and these columns: {text}")),
         })?;
-        let bound = match (&seed.columns, binding) {
-            (Some(SeedColumns { bound: Some(bound), .. }), Some(binding)) => match bound.binding == binding {
+        let bound = match (&seed.columns, answer) {
+            (Some(SeedColumns { bound: Some(bound), .. }), Some(answer)) => match bound.answer == answer {
                 true => None,
                 false => {
                     return Err(refused(
@@ -242,7 +242,7 @@ impl Transform {
                     ));
                 }
             },
-            (Some(columns), Some(binding)) => Some(columns.offered.bind(binding).map_err(refused)?),
+            (Some(columns), Some(answer)) => Some(columns.offered.bind(answer).map_err(refused)?),
             _ => None,
         };
         Ok((worker, bound))
@@ -250,7 +250,7 @@ impl Transform {
 }
 
 /// Calls `configure` of the instance's kind: the guest's refusal, or what it bound if it works on columns.
-fn configure(worker: &mut Worker, seed: &Seed) -> wasmtime::Result<Result<Option<Binding>, String>> {
+fn configure(worker: &mut Worker, seed: &Seed) -> wasmtime::Result<Result<Option<Answer>, String>> {
     let (config, topic, partition) = (&seed.config, &seed.stream.topic, seed.stream.partition);
     match &worker.bindings {
         Bindings::Records(bindings) => {
@@ -261,7 +261,14 @@ fn configure(worker: &mut Worker, seed: &Seed) -> wasmtime::Result<Result<Option
             let fields: Vec<_> = seed.columns.iter().flat_map(|c| &c.offered.fields).collect();
             let configuration = ColumnConfiguration { config, topic, partition, fields: &fields };
             let answer = bindings.call_configure_columns(&mut worker.store, configuration)?;
-            Ok(answer.map(Some))
+            Ok(answer.map(|binding| Some(Answer::Columns(binding))))
+        }
+        Bindings::Simple(bindings) => {
+            let columns = seed.columns.iter().flat_map(|c| c.offered.typed_columns()).collect();
+            let (config, topic) = (config.clone(), topic.clone());
+            let configuration = SimpleConfiguration { config, topic, partition, columns };
+            let answer = bindings.call_configure_simple(&mut worker.store, &configuration)?;
+            Ok(answer.map(|binding| Some(Answer::Simple(binding))))
         }
     }
 }

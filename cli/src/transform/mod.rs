@@ -7,15 +7,15 @@ mod run;
 use std::path::{Path, PathBuf};
 
 use gristmill_smt::fixtures::{FixtureOptions, run_fixtures};
-use gristmill_smt::{GuestToolchain, Limits, Runtime, RuntimeConfig, Transform};
+use gristmill_smt::{Limits, Runtime, RuntimeConfig, Transform};
 
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make the crate of a new transform, with a test and a fixture that pass.
+    /// Make the folder of a new transform, with a test and a fixture that pass.
     ///
-    /// From nothing to a tested component:
+    /// From nothing to a tested component, here in Rust; what is printed at the end says it for other languages:
     ///   gristmill transform new mask-orders
     ///   cargo test --manifest-path mask-orders/Cargo.toml
     ///   gristmill transform test mask-orders
@@ -29,11 +29,11 @@ pub(crate) enum Command {
     ///       --fields '{"amount": "int64 not null"}' < values.jsonl
     #[command(verbatim_doc_comment)]
     Run(run::Args),
-    /// Compile a transform written in Rust into a component.
+    /// Compile a transform into a component: a crate, or a folder with transform.py or transform.js.
     Build {
-        /// The crate's folder.
+        /// The transform's folder.
         dir: PathBuf,
-        /// Where to put the component; by default the crate's folder, under the crate's name.
+        /// Where to put the component; by default the transform's folder, under its name.
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
@@ -42,9 +42,9 @@ pub(crate) enum Command {
     /// Fixtures are the files `fixtures/*.json` of the transform's folder. A difference between the ways of
     /// cutting means that the transform remembers something between batches, which fails the test.
     Test {
-        /// The crate's folder.
+        /// The transform's folder.
         dir: PathBuf,
-        /// Test this component instead of compiling the crate.
+        /// Test this component instead of compiling the folder.
         #[arg(long)]
         wasm: Option<PathBuf>,
         /// Write what came out as what is expected. Look at the difference before you commit it.
@@ -77,15 +77,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
 /// Compiles the crate in `dir`; the component lies in the user's cache.
 pub(crate) fn build_component(dir: &Path) -> Result<PathBuf, gristmill_smt::Error> {
     let built = gristmill_smt::build_guest(dir)?;
-    match &built.toolchain {
-        GuestToolchain::Debian { rustc } => {
-            eprintln!(
-                "compiled with {} (the target wasm32-unknown-unknown is not installed)",
-                rustc.display()
-            );
-        }
-        _ => eprintln!("compiled with the installed target wasm32-unknown-unknown"),
-    }
+    eprintln!("compiled with {}", built.toolchain);
     Ok(built.component)
 }
 

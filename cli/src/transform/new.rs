@@ -13,13 +13,37 @@ const KEYWORDS: [&str; 12] =
 pub(crate) struct Args {
     /// The folder to make; its name is the transform's, such as `mask-orders`.
     dir: PathBuf,
+    /// The language.
+    #[arg(long, value_enum, default_value_t = Lang::Rust)]
+    lang: Lang,
     /// What the function is given.
     #[arg(long, value_enum, default_value_t = Kind::Rows)]
     kind: Kind,
-    /// The folder of the crate gristmill-transform, such as `transform-sdk/rust` of a checkout of Gristmill. Without it
-    /// the crate comes from crates.io.
+    /// The folder of the SDK: `transform-sdk/rust`, `python` or `js` of a checkout of Gristmill. Without it the SDK comes from
+    /// crates.io, PyPI or npm.
     #[arg(long, value_name = "FOLDER")]
     sdk: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Lang {
+    /// A crate; the fastest and smallest component.
+    Rust,
+    /// transform.py.
+    Python,
+    /// transform.js.
+    Js,
+}
+
+impl Lang {
+    /// The file of the SDK's folder that names it, and what it says there.
+    fn sdk(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Lang::Rust => ("Cargo.toml", "name = \"gristmill-transform\"", "rust"),
+            Lang::Python => ("pyproject.toml", "name = \"gristmill-transform\"", "python"),
+            Lang::Js => ("package.json", "\"name\": \"gristmill-transform\"", "js"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -46,27 +70,59 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     if dir.exists() {
         return Err(Exit::mistake(format!("{} is there already: name a folder that is not", dir.display())));
     }
-    let sdk = match &args.sdk {
-        None => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
-        Some(folder) => {
-            let manifest = folder.join("Cargo.toml");
-            let is_sdk = fs::read_to_string(&manifest)
-                .is_ok_and(|text| text.contains("name = \"gristmill-transform\""));
-            let found = folder.canonicalize().ok().filter(|_| is_sdk);
-            let Some(found) = found else {
-                let folder = folder.display();
-                return Err(Exit::mistake(format!(
-                    "--sdk {folder}: the crate gristmill-transform is not there; it is `transform-sdk/rust` of a checkout"
-                )));
-            };
-            format!("{{ path = {:?} }}", found.display().to_string())
-        }
+    if args.lang != Lang::Rust && args.kind == Kind::Records {
+        return Err(Exit::mistake(
+            "--kind records is there for Rust alone: leave it out, or take --lang rust",
+        ));
+    }
+    let sdk = args.sdk.as_deref().map(|folder| sdk_folder(args.lang, folder)).transpose()?;
+    let function = name.replace('-', "_");
+    let fill = |text: &str| text.replace("{{name}}", name).replace("{{function}}", &function);
+    let files = match args.lang {
+        Lang::Rust => rust(args.kind, sdk.as_deref()),
+        Lang::Python => python(sdk.as_deref()),
+        Lang::Js => js(sdk.as_deref()),
     };
-    let (code, fixture) = match args.kind {
-        Kind::Rows => (
-            include_str!("../../../transform-sdk/rust/template/rows/lib.rs"),
-            include_str!("../../../transform-sdk/rust/template/rows/fixture.json"),
+    for (path, text) in files {
+        write(&dir.join(path), &fill(&text))?;
+    }
+    let shown = dir.display();
+    let native = match args.lang {
+        Lang::Rust => format!("  cargo test --manifest-path {shown}/Cargo.toml   # natively\n"),
+        Lang::Python => format!(
+            "  cd {shown}\n  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt\n  .venv/bin/python -m unittest   \
+             # natively\n  cd -\n"
         ),
+        Lang::Js => format!("  npm --prefix {shown} install\n  npm --prefix {shown} test   # natively\n"),
+    };
+    println!(
+        "made {shown}\n\n{native}  gristmill transform test {shown}    # its fixtures, in the sandbox\n  gristmill transform build \
+         {shown}   # the component\n"
+    );
+    Ok(())
+}
+
+/// The folder, if it is that of the SDK.
+fn sdk_folder(lang: Lang, folder: &Path) -> Result<PathBuf, Exit> {
+    let (file, text, place) = lang.sdk();
+    let is_sdk = fs::read_to_string(folder.join(file)).is_ok_and(|found| found.contains(text));
+    folder.canonicalize().ok().filter(|_| is_sdk).ok_or_else(|| {
+        Exit::mistake(format!(
+            "--sdk {}: gristmill-transform is not there; for this language it is `transform-sdk/{place}` of a checkout",
+            folder.display()
+        ))
+    })
+}
+
+type Files = Vec<(&'static str, String)>;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What it does is the same in all languages.
+const ROWS_FIXTURE: &str = include_str!("../../../transform-sdk/rust/template/rows/fixture.json");
+
+fn rust(kind: Kind, sdk: Option<&Path>) -> Files {
+    let (code, fixture) = match kind {
+        Kind::Rows => (include_str!("../../../transform-sdk/rust/template/rows/lib.rs"), ROWS_FIXTURE),
         Kind::Records => (
             include_str!("../../../transform-sdk/rust/template/records/lib.rs"),
             include_str!("../../../transform-sdk/rust/template/records/fixture.json"),
@@ -74,25 +130,52 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     };
     let manifest = include_str!("../../../transform-sdk/rust/template/Cargo.toml.template");
     let linker = include_str!("../../../transform-sdk/rust/template/cargo_config.toml");
-    let function = name.replace('-', "_");
-    let fill = |text: &str| {
-        text.replace("{{name}}", name).replace("{{function}}", &function).replace("{{sdk}}", &sdk)
+    let sdk = match sdk {
+        None => format!("\"{VERSION}\""),
+        Some(folder) => format!("{{ path = {:?} }}", folder.display().to_string()),
     };
-    for (path, text) in [
-        ("Cargo.toml", fill(manifest)),
-        ("src/lib.rs", fill(code)),
+    vec![
+        ("Cargo.toml", manifest.replace("{{sdk}}", &sdk)),
+        ("src/lib.rs", code.to_owned()),
         ("fixtures/example.json", fixture.to_owned()),
         (".cargo/config.toml", linker.to_owned()),
         (".gitignore", "/target\n/*.wasm\n".to_owned()),
-    ] {
-        write(&dir.join(path), &text)?;
-    }
-    let shown = dir.display();
-    println!(
-        "made {shown}\n\n  cargo test --manifest-path {shown}/Cargo.toml   # natively\n  gristmill transform test {shown}          # \
-         its fixtures, in the sandbox\n  gristmill transform build {shown}         # the component\n"
-    );
-    Ok(())
+    ]
+}
+
+fn python(sdk: Option<&Path>) -> Files {
+    let sdk = match sdk {
+        None => format!("gristmill-transform=={VERSION}"),
+        Some(folder) => folder.display().to_string(),
+    };
+    vec![
+        ("transform.py", include_str!("../../../transform-sdk/python/template/transform.py").to_owned()),
+        (
+            "test_transform.py",
+            include_str!("../../../transform-sdk/python/template/test_transform.py").to_owned(),
+        ),
+        ("requirements.txt", format!("{sdk}\ncomponentize-py>=0.25,<0.26\n")),
+        ("fixtures/example.json", ROWS_FIXTURE.to_owned()),
+        (".gitignore", "__pycache__/\n/.venv/\n/*.wasm\n".to_owned()),
+    ]
+}
+
+fn js(sdk: Option<&Path>) -> Files {
+    let manifest = include_str!("../../../transform-sdk/js/template/package.json.template");
+    let sdk = match sdk {
+        None => format!("\"{VERSION}\""),
+        Some(folder) => format!("{:?}", format!("file:{}", folder.display())),
+    };
+    vec![
+        ("package.json", manifest.replace("{{sdk}}", &sdk)),
+        ("transform.js", include_str!("../../../transform-sdk/js/template/transform.js").to_owned()),
+        (
+            "transform.test.js",
+            include_str!("../../../transform-sdk/js/template/transform.test.js").to_owned(),
+        ),
+        ("fixtures/example.json", ROWS_FIXTURE.to_owned()),
+        (".gitignore", "/node_modules/\n/*.wasm\n".to_owned()),
+    ]
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Exit> {

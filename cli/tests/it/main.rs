@@ -312,3 +312,47 @@ fn a_new_transform_passes_its_tests_and_runs_at_once() {
     let (code, text) = gristmill(&["transform", "run", &typed, "--fields", fields]);
     assert!(code == Some(2) && text.contains("--fields: field amount_cents"), "{text}");
 }
+
+/// The same for the languages that are not compiled: their functions are tested natively, then in the sandbox.
+#[test]
+fn a_new_transform_in_python_or_javascript_passes_its_tests_too() {
+    let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let has = |tool: &str| Command::new(tool).arg("--help").output().is_ok();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for (lang, tool, native) in [
+        ("python", "componentize-py", ["python3", "-B", "-m", "unittest"].as_slice()),
+        ("js", "componentize-qjs", ["node", "--test"].as_slice()),
+    ] {
+        if !is_ci && !has(tool) {
+            eprintln!("SKIPPED: {tool} is not there");
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let sdk = root.join("transform-sdk").join(lang);
+        let place = folder.path().join("mask-orders");
+        let dir = place.display().to_string();
+        let (code, text) =
+            gristmill(&["transform", "new", &dir, "--lang", lang, "--sdk", &sdk.display().to_string()]);
+        assert_eq!(code, Some(0), "{text}");
+        if lang == "js" {
+            std::fs::create_dir(place.join("node_modules")).unwrap();
+            std::os::unix::fs::symlink(&sdk, place.join("node_modules/gristmill-transform")).unwrap();
+        }
+        let tests = Command::new(native[0])
+            .args(&native[1..])
+            .current_dir(&place)
+            .env("PYTHONPATH", &sdk)
+            .output()
+            .unwrap();
+        assert!(tests.status.success(), "{}", String::from_utf8_lossy(&tests.stderr));
+        let (code, text) = gristmill(&["transform", "test", &dir]);
+        assert!(code == Some(0) && text.contains("1 passed, 0 failed"), "{text}");
+    }
+    let place = tempfile::tempdir().unwrap().path().join("x");
+    let place = place.display().to_string();
+    let (code, text) = gristmill(&["transform", "new", &place, "--lang", "js", "--kind", "records"]);
+    assert!(code == Some(2) && text.contains("--kind records is there for Rust alone"), "{text}");
+    let sdk = root.join("transform-sdk/js").display().to_string();
+    let (code, text) = gristmill(&["transform", "new", &place, "--lang", "python", "--sdk", &sdk]);
+    assert!(code == Some(2) && text.contains("`transform-sdk/python` of a checkout"), "{text}");
+}

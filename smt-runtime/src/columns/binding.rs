@@ -7,20 +7,29 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use super::fields::{Place, flatten, unflatten};
-use crate::contract::{Binding, columns};
+use crate::contract::{Binding, SimpleBinding, columns};
 
 /// The columns of a stream, as a transform is told of them.
 pub(crate) struct Offered {
-    schema: SchemaRef,
+    pub(super) schema: SchemaRef,
     pub(crate) fields: Vec<columns::Field>,
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
+}
+
+/// What a transform said to the columns: a fresh instance has to say the same.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Answer {
+    Columns(Binding),
+    Simple(SimpleBinding),
 }
 
 /// What a transform has bound to the columns of a stream.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    /// As the guest said it: a fresh instance has to say the same.
-    pub(crate) binding: Binding,
+    pub(crate) answer: Answer,
+    /// For each column that a simple transform reads, the position of its array in what is read.
+    pub(super) slots: Vec<Option<usize>>,
+    pub(super) wide_as_texts: bool,
     pub(super) reads: Vec<Vec<usize>>,
     pub(super) computed: Vec<FieldRef>,
     columns: Vec<Column>,
@@ -57,7 +66,15 @@ impl Offered {
     ///
     /// # Errors
     /// The first thing that makes no sense.
-    pub(crate) fn bind(&self, binding: Binding) -> Result<Bound, String> {
+    pub(crate) fn bind(&self, answer: Answer) -> Result<Bound, String> {
+        let translated;
+        let (binding, slots, wide_as_texts) = match &answer {
+            Answer::Columns(binding) => (binding, Vec::new(), false),
+            Answer::Simple(simple) => {
+                translated = self.translate(simple)?;
+                (&translated.binding, translated.slots, simple.wide_integers_as_texts)
+            }
+        };
         let mut reads = Vec::with_capacity(binding.reads.len());
         for (i, field) in binding.reads.iter().enumerate() {
             let place = self.place(*field, "reads")?;
@@ -104,7 +121,8 @@ impl Offered {
         }
         let fields = distinct(&columns, "the output")?;
         let output = Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone()));
-        Ok(Bound { reads, computed, columns, input: self.schema.clone(), output, binding })
+        let input = self.schema.clone();
+        Ok(Bound { reads, computed, columns, input, output, slots, wide_as_texts, answer })
     }
 
     fn place(&self, field: u32, verb: &str) -> Result<&Place, String> {

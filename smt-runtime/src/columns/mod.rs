@@ -5,6 +5,7 @@ mod binding;
 mod decode;
 mod encode;
 mod fields;
+mod simple;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +18,12 @@ use arrow_schema::SchemaRef;
 use gristmill_records::{Edit, EditCounts, Edits};
 
 pub use applied::{AppliedColumns, OutputRow};
-pub(crate) use binding::{Bound, Offered};
+pub(crate) use binding::{Answer, Bound, Offered};
 
 use crate::applied::Segment;
 use crate::call::{Call, Failure, Input, Terms, Worker, check_edits};
-use crate::contract::{Bindings, ColumnBatch};
+use crate::contract::simple::Values;
+use crate::contract::{Bindings, ColumnBatch, SimpleBatch};
 use crate::runner::Runner;
 use crate::{Error, Reads, Transform};
 use encode::Words;
@@ -94,6 +96,19 @@ struct Columns<'a> {
     bytes: u64,
 }
 
+impl Columns<'_> {
+    /// What a simple transform reads of the rows, as lists of plain values.
+    fn plain(&self, rows: &Range<usize>) -> Result<Vec<Values>, Failure> {
+        let columns = self.bound.slots.iter().map(|slot| match slot {
+            None => Ok(Values::Absent),
+            Some(at) => simple::given(&self.columns[*at], rows, self.bound.wide_as_texts),
+        });
+        columns
+            .collect::<Result<_, _>>()
+            .map_err(|e| Failure::Host(format!("a column cannot be given to the transform: {e}")))
+    }
+}
+
 impl Input for Columns<'_> {
     fn rows(&self) -> usize {
         self.rows
@@ -115,22 +130,48 @@ impl Input for Columns<'_> {
         terms: &Terms<'_>,
         call: &Call,
     ) -> Result<(Segment, EditCounts), Failure> {
-        let Bindings::Columns(bindings) = &worker.bindings else { return Err(Failure::other_kind()) };
-        self.words.fill(&self.columns, &call.rows);
         let rows = call.rows.len();
-        let batch =
-            ColumnBatch { rows: rows as u32, layout: &self.words.layout, buffers: &self.words.buffers };
-        let answer = bindings
-            .call_apply_columns(&mut worker.store, batch)
-            .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
-        let edits = Edits::new(&answer.operations, &answer.data);
-        let counts = check_edits(&edits, rows, terms)?;
-        let going_on = going_on(edits, &call.rows)?;
-        let columns = decode::decode(&self.bound.computed, going_on, &answer.layout, answer.buffers)
-            .map_err(Failure::InvalidColumns)?;
-        let first_row = call.rows.start;
-        Ok((Segment { first_row, operations: answer.operations, data: answer.data, columns }, counts))
+        let computed = &self.bound.computed;
+        match &worker.bindings {
+            Bindings::Records(_) => Err(Failure::other_kind()),
+            Bindings::Columns(bindings) => {
+                self.words.fill(&self.columns, &call.rows);
+                let (layout, buffers) = (&self.words.layout, &self.words.buffers);
+                let batch = ColumnBatch { rows: rows as u32, layout, buffers };
+                let answer = bindings
+                    .call_apply_columns(&mut worker.store, batch)
+                    .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
+                segment(call, terms, answer.operations, answer.data, |going_on| {
+                    decode::decode(computed, going_on, &answer.layout, answer.buffers)
+                })
+            }
+            Bindings::Simple(bindings) => {
+                let batch = SimpleBatch { rows: rows as u32, columns: self.plain(&call.rows)? };
+                let answer = bindings
+                    .call_apply_simple(&mut worker.store, &batch)
+                    .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
+                let (operations, data) = simple::edits(&answer.verdicts)?;
+                segment(call, terms, operations, data, |going_on| {
+                    simple::arrays(computed, going_on, answer.computed)
+                })
+            }
+        }
     }
+}
+
+/// Checks an answer: the edit list, then the columns that `columns` makes of it for so many rows that go on.
+fn segment(
+    call: &Call,
+    terms: &Terms<'_>,
+    operations: Vec<u32>,
+    data: Vec<u8>,
+    columns: impl FnOnce(usize) -> Result<Vec<ArrayRef>, String>,
+) -> Result<(Segment, EditCounts), Failure> {
+    let edits = Edits::new(&operations, &data);
+    let counts = check_edits(&edits, call.rows.len(), terms)?;
+    let going_on = going_on(edits, &call.rows)?;
+    let columns = columns(going_on).map_err(Failure::InvalidColumns)?;
+    Ok((Segment { first_row: call.rows.start, operations, data, columns }, counts))
 }
 
 /// How many rows go on; what belongs to records and not to columns is refused.

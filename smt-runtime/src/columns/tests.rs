@@ -14,7 +14,7 @@ use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::binding::Offered;
+use super::binding::{Answer, Offered};
 use super::encode::Words;
 use super::fields::{flatten, unflatten};
 use super::{decode, encode};
@@ -224,7 +224,7 @@ fn changes_say_what_becomes_of_each_field() {
         ],
         computed: vec![field("masked", columns::DataType::Utf8), field("more", columns::DataType::Int64)],
     };
-    let bound = Offered::new(schema.clone()).unwrap().bind(binding).unwrap();
+    let bound = Offered::new(schema.clone()).unwrap().bind(Answer::Columns(binding)).unwrap();
     let names: Vec<_> = bound.output.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["id", "text", "raw", "sixteen", "total", "at", "inner", "list", "map", "more"]);
     let DataType::Struct(members) = bound.output.field(6).data_type() else { panic!() };
@@ -255,7 +255,10 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
         children: 0,
     };
     let with = |reads: Vec<u32>, changes: Vec<columns::Change>, computed: Vec<columns::Field>| {
-        Offered::new(schema.clone()).unwrap().bind(Binding { reads, changes, computed }).unwrap_err()
+        Offered::new(schema.clone())
+            .unwrap()
+            .bind(Answer::Columns(Binding { reads, changes, computed }))
+            .unwrap_err()
     };
     use columns::Change::{Add, Remove, Rename, Replace};
     let rename = |field, name: &str| Rename(columns::Rename { field, name: name.into() });

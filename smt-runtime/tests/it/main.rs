@@ -5,5 +5,6 @@ mod columns;
 mod determinism;
 mod examples;
 mod hostile;
+mod languages;
 mod loading;
 mod support;

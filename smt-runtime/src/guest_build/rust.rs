@@ -1,4 +1,4 @@
-//! Builds a guest crate into a component with whatever toolchain there is.
+//! A transform in Rust: cargo, with whatever standard library for WebAssembly there is.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,37 +6,16 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
+use super::{Built, GuestToolchain, on_path};
 use crate::Error;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const PACKAGES: &str = "rustc-web rust-web-src rust-web-llvm lld-22";
 
-/// A component that [`build_guest`] made.
-#[derive(Debug, Clone)]
-pub struct BuiltGuest {
-    /// The file, in the user's cache, named by its content: later builds do not touch it.
-    pub component: PathBuf,
-    /// What built it.
-    pub toolchain: GuestToolchain,
-}
-
-/// Where the standard library for WebAssembly comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GuestToolchain {
-    /// The target is installed for the Rust toolchain in use.
-    Installed,
-    /// Debian's packages `rustc-web` and `rust-web-src`: this compiler builds the library from source, once.
-    Debian {
-        /// The compiler.
-        rustc: PathBuf,
-    },
-}
-
 impl GuestToolchain {
-    /// Finds one. Does not install anything and does not call rustup.
+    /// What builds crates: where the standard library for WebAssembly comes from. Does not install anything and does not call
+    /// rustup.
     ///
     /// # Errors
     /// Kind `Host`, with the one command that installs it.
@@ -47,7 +26,7 @@ impl GuestToolchain {
         if let Some(rustc) = debian_rustc() {
             return Ok(GuestToolchain::Debian { rustc });
         }
-        let command = if !on_path("rustup") && on_path("apt-get") {
+        let command = if on_path("rustup").is_none() && on_path("apt-get").is_some() {
             format!("apt-get install --no-install-recommends {PACKAGES}")
         } else {
             format!("rustup target add {TARGET}")
@@ -58,23 +37,11 @@ impl GuestToolchain {
     }
 }
 
-/// Builds the guest crate in `dir` and gives back its component.
-///
-/// Guests share a target directory in the user's cache (`$XDG_CACHE_HOME/gristmill/guests`), so that the
-/// standard library is built once where it has to be. Compiler messages go to standard error. The component
-/// holds no path of this machine, and not the name of the registry that its crates come from.
-///
-/// # Errors
-/// Kind `Host` where there is no toolchain; kind `Load` where `dir` holds no guest crate or it does not
-/// compile.
-pub fn build_guest(dir: impl AsRef<Path>) -> Result<BuiltGuest, Error> {
-    let dir = dir.as_ref();
-    let place = |e: Error| e.within(dir.display());
-    let package = package(dir).map_err(place)?;
-    let toolchain = GuestToolchain::find().map_err(place)?;
-    let cache = user_cache().ok_or_else(|| {
-        place(Error::host("there is no cache folder: neither XDG_CACHE_HOME nor HOME is an absolute path"))
-    })?;
+/// Builds the crate. Guests share a target directory in the cache, so that the standard library is built once where it has
+/// to be.
+pub(super) fn build(dir: &Path, cache: &Path) -> Result<Built, Error> {
+    let package = package(dir)?;
+    let toolchain = GuestToolchain::find()?;
     let mut cargo = cargo(&toolchain);
     cargo
         .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
@@ -92,15 +59,15 @@ pub fn build_guest(dir: impl AsRef<Path>) -> Result<BuiltGuest, Error> {
     if let GuestToolchain::Debian { .. } = toolchain {
         cargo.args(["-Z", "build-std=std,panic_abort"]);
     }
-    let out = cargo.output().map_err(|e| place(Error::host(format!("cargo did not start: {e}"))))?;
+    let out = cargo.output().map_err(|e| Error::host(format!("cargo did not start: {e}")))?;
     if !out.status.success() {
-        return Err(place(Error::load("the guest does not compile; the compiler's messages are above")));
+        return Err(Error::load("the guest does not compile; the compiler's messages are above"));
     }
     let built = artifact(&String::from_utf8_lossy(&out.stdout), &package.target)
-        .ok_or_else(|| place(Error::load("cargo built no WebAssembly of the crate")))?;
-    let component = keep(&cache, &package.target, &built)
-        .map_err(|e| place(Error::host(format!("{} was not copied: {e}", built.display()))))?;
-    Ok(BuiltGuest { component, toolchain })
+        .ok_or_else(|| Error::load("cargo built no WebAssembly of the crate"))?;
+    let bytes =
+        fs::read(&built).map_err(|e| Error::host(format!("{} was not read: {e}", built.display())))?;
+    Ok(Built { name: package.target, bytes, toolchain })
 }
 
 struct Package {
@@ -200,20 +167,6 @@ fn artifact(messages: &str, target: &str) -> Option<PathBuf> {
     found
 }
 
-/// Copies to a name that says the content: the target directory is shared, and the next build of a crate
-/// with this name replaces the file there.
-fn keep(cache: &Path, target: &str, built: &Path) -> std::io::Result<PathBuf> {
-    let bytes = fs::read(built)?;
-    let digest: String = Sha256::digest(&bytes)[..8].iter().map(|b| format!("{b:02x}")).collect();
-    let folder = cache.join("components");
-    fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("{target}-{digest}.wasm"));
-    let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-    std::io::Write::write_all(&mut file, &bytes)?;
-    file.persist(&path)?;
-    Ok(path)
-}
-
 fn has_installed_target() -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let out = Command::new(rustc)
@@ -243,15 +196,4 @@ fn debian_rustc() -> Option<PathBuf> {
         && has("rust-web-llvm", "bin/wasm-component-ld")
         && files("rust-web-src").is_some();
     complete.then_some(rustc)
-}
-
-fn on_path(program: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
-}
-
-/// `$XDG_CACHE_HOME/gristmill`, or `~/.cache/gristmill`.
-pub(crate) fn user_cache() -> Option<PathBuf> {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(base.join("gristmill"))
 }
