@@ -172,6 +172,10 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     }
     for (i, step) in p.transforms.iter().enumerate() {
         must_exist(checked, &format!("/transforms/{i}/wasm"), &step.wasm, report);
+        if step.reload && step.sha256.is_some() {
+            let text = "`sha256` pins one component, `reload` takes others; keep one";
+            report(&format!("/transforms/{i}/reload"), text.into());
+        }
     }
     match (&p.sink.files.folder, &p.sink.files.gcs) {
         (None, None) => {

@@ -281,6 +281,13 @@ impl Document {
                 problems.push(self.problem(&at, explain_pattern(error, schema)));
             }
             ValidationErrorKind::MinItems { .. } => problems.push(self.problem(&at, "is empty".into())),
+            ValidationErrorKind::MinProperties { limit } => {
+                let text = match limit {
+                    1 => "is empty: it says nothing".to_owned(),
+                    limit => format!("has fewer than {limit} fields: it says too little"),
+                };
+                problems.push(self.problem(&at, text));
+            }
             ValidationErrorKind::MaxItems { limit } => {
                 problems.push(self.problem(&at, format!("takes {limit} at most for now")));
             }

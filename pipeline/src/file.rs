@@ -8,6 +8,7 @@ use gristmill_codec::SchemaSpec;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::predicate::When;
 use crate::quantity::{ByteSize, TimeSpan};
 use crate::secret::Reference;
 
@@ -134,6 +135,16 @@ pub struct TransformStep {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub sha256: Option<String>,
+    /// Which records or rows it is given; all by default. The others go on as they are, past it: of a transform of columns,
+    /// columns that it replaces keep their values, those that it adds are null, those that it removes or renames are
+    /// removed or renamed all the same, since all rows have the same columns.
+    #[serde(default)]
+    pub when: Option<When>,
+    /// Takes a component that replaces this one while the pipeline runs, at the next checkpoint: it is looked for every two
+    /// seconds. One that does not load, refuses its configuration or makes other columns or outputs is not taken, and
+    /// said so; the one at hand goes on.
+    #[serde(default)]
+    pub reload: bool,
     /// The transform's configuration; `gristmill transform inspect` shows what it takes.
     #[serde(default)]
     pub config: serde_json::Map<String, serde_json::Value>,

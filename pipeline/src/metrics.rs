@@ -1,10 +1,13 @@
 //! What a running pipeline counts, and its text form for Prometheus.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use gristmill_sinks::GcsStore;
-use prometheus_client::encoding::EncodeLabelSet;
+use gristmill_smt::Histogram;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -31,8 +34,26 @@ pub struct TransformLabels {
 pub struct VerdictLabels {
     /// The transform's name.
     pub transform: String,
-    /// `kept`, `dropped`, `emitted` or `rejected`.
+    /// `kept`, `dropped`, `emitted`, `rejected`, or `passed_by` for what its `when` kept from it.
     pub verdict: &'static str,
+}
+
+/// The labels of a component that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// The transform's name.
+    pub transform: String,
+    /// `taken` or `refused`.
+    pub result: &'static str,
+}
+
+/// The labels of the records that a transform rejected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TransformRejectLabels {
+    /// The transform's name.
+    pub transform: String,
+    /// The reject's code.
+    pub code: String,
 }
 
 /// The label of a counter of guest metrics.
@@ -96,13 +117,55 @@ pub struct Metrics {
     pub transform_records: Family<VerdictLabels, Counter>,
     /// The most memory that one instance of a transform had.
     pub transform_memory: Family<TransformLabels, Gauge>,
+    /// What a transform rejected, by code.
+    pub transform_rejects: Family<TransformRejectLabels, Counter>,
+    /// Components that were replaced while the pipeline ran.
+    pub reloads: Family<ReloadLabels, Counter>,
     /// Counters that transforms keep.
     pub guest: Family<GuestLabels, Counter>,
+    /// Histograms that transforms keep.
+    pub guest_histograms: GuestHistograms,
     /// Partitions that this process reads.
     pub partitions: Gauge,
     /// The sink's store, if it is a bucket: it counts its requests itself.
     pub(crate) gcs: OnceLock<GcsStore>,
 }
+
+/// Histograms that transforms keep, by transform and name. Guests fill their buckets themselves.
+#[derive(Clone, Debug, Default)]
+pub struct GuestHistograms(Arc<Mutex<BTreeMap<(String, String), Histogram>>>);
+
+impl GuestHistograms {
+    /// Adds what a transform observed.
+    pub fn add(&self, transform: &str, name: &str, observed: &Histogram) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry((transform.to_owned(), name.to_owned())).or_default().merge(observed);
+    }
+}
+
+impl EncodeMetric for GuestHistograms {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((transform, name), histogram) in &*all {
+            let labels = GuestLabels { transform: transform.clone(), name: name.clone() };
+            let bounds = Histogram::BOUNDS.into_iter().chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(histogram.buckets).collect();
+            encoder.encode_family(&labels)?.encode_histogram::<NoLabels>(
+                histogram.sum,
+                histogram.count,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+type NoLabels = [(&'static str, &'static str); 0];
 
 /// What the sink's bucket was asked, as it stands now.
 fn register_gcs(r: &mut Registry, gcs: &GcsStore) {
@@ -198,7 +261,7 @@ impl Metrics {
         r.register("transform_calls", "Calls into a transform", self.transform_calls.clone());
         r.register(
             "transform_records",
-            "Records that a transform kept, dropped, emitted or rejected",
+            "Records that a transform kept, dropped, emitted or rejected, or that its condition kept from it",
             self.transform_records.clone(),
         );
         r.register_with_unit(
@@ -212,7 +275,18 @@ impl Metrics {
             "Calls into a transform that trapped, timed out or were refused",
             self.transform_failures.clone(),
         );
+        r.register(
+            "transform_rejects",
+            "Records that a transform rejected, by code",
+            self.transform_rejects.clone(),
+        );
+        r.register(
+            "transform_reloads",
+            "Components that were replaced while the pipeline ran",
+            self.reloads.clone(),
+        );
         r.register("guest", "Counters that transforms keep", self.guest.clone());
+        r.register("guest_histogram", "Histograms that transforms keep", self.guest_histograms.clone());
         r.register("partitions", "Partitions that this process reads", self.partitions.clone());
         if let Some(gcs) = self.gcs.get() {
             register_gcs(&mut r, gcs);
@@ -231,6 +305,29 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn histograms_of_transforms_have_cumulated_buckets() {
+        let mut observed = Histogram::default();
+        // At the first bound, at the second, and above every bound.
+        (observed.buckets[0], observed.buckets[1], observed.buckets[31]) = (2, 1, 1);
+        (observed.count, observed.sum) = (4, 2e6);
+        let metrics = Metrics::default();
+        metrics.guest_histograms.add("mask", "bytes", &observed);
+        metrics.guest_histograms.add("mask", "bytes", &observed);
+        let text = metrics.encode();
+        let labels = "transform=\"mask\",name=\"bytes\"";
+        for line in [
+            format!("gristmill_guest_histogram_bucket{{le=\"0.0001\",{labels}}} 4"),
+            format!("gristmill_guest_histogram_bucket{{le=\"0.00025\",{labels}}} 6"),
+            format!("gristmill_guest_histogram_bucket{{le=\"1000000.0\",{labels}}} 6"),
+            format!("gristmill_guest_histogram_bucket{{le=\"+Inf\",{labels}}} 8"),
+            format!("gristmill_guest_histogram_count{{{labels}}} 8"),
+            format!("gristmill_guest_histogram_sum{{{labels}}} 4000000.0"),
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
+        }
+    }
+
     use gristmill_sinks::{GcsConfig, GcsCredentials, GcsStore};
 
     use super::*;

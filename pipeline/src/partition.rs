@@ -13,7 +13,7 @@ use crate::group_offset;
 use crate::metrics::RejectLabels;
 use crate::replay;
 use crate::shared::Shared;
-use crate::stages::{Processed, Stages};
+use crate::stages::{Processed, StagePlan, Stages};
 
 /// What a worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ async fn work(
     };
     let mark = group_offset::mark(&id);
     let mut patience = Patience::default();
-    let Some((sink, next)) = patience.open(&shared, &id, start, &orders).await? else { return Ok(()) };
+    let Some((mut sink, next)) = patience.open(&shared, &id, start, &orders).await? else { return Ok(()) };
     sweep(&shared, sink.id());
     if let Some(range) = range.filter(|range| next < range.first) {
         let text = format!(
@@ -92,7 +92,11 @@ async fn work(
         // Not begun: retention may have taken the end since it was reached.
         return finish(&shared, &assigned.topic, assigned.partition, range.end).await;
     }
-    let stages = shared.plan.open(&assigned.topic, assigned.partition)?;
+    let mut plans = shared.plan.clone();
+    let plan = plans.borrow_and_update().clone();
+    let stages = plan.open(&assigned.topic, assigned.partition)?;
+    let transform_digest = plan.digest();
+    sink.set_transform_digest(transform_digest.clone());
     let assigned = assigned.commit_metadata(mark);
     let stream = match range {
         None => assigned.begin(begin_at(next)),
@@ -101,8 +105,19 @@ async fn work(
     };
     let end = range.map(|range| range.end);
     let counted = LedgerCounters::default();
-    let mut worker =
-        Worker { shared, sink, stages, stream, topic_id, end, last: None, counted, published: 0 };
+    let mut worker = Worker {
+        shared,
+        sink,
+        plans,
+        stages,
+        transform_digest,
+        stream,
+        topic_id,
+        end,
+        last: None,
+        counted,
+        published: 0,
+    };
     worker.count_recovery();
     worker.came_to();
     loop {
@@ -237,7 +252,11 @@ fn begin_at(next: i64) -> BeginAt {
 struct Worker {
     shared: Arc<Shared>,
     sink: PartitionSink,
+    /// Changes when a component is replaced.
+    plans: watch::Receiver<Arc<StagePlan>>,
     stages: Stages,
+    /// Of the transforms in `stages`.
+    transform_digest: Option<String>,
     stream: PartitionStream,
     topic_id: [u8; 16],
     /// Where the replay of this partition ends; a live pipeline's never does.
@@ -289,18 +308,40 @@ impl Worker {
                 },
                 () = tokio::time::sleep(TICK) => {}
             }
-            if self.sink.due(Instant::now()) {
+            let is_replaced = self.plans.has_changed().unwrap_or(false);
+            if is_replaced || self.sink.due(Instant::now()) {
                 tokio::select! {
                     done = self.checkpoint() => done?,
                     () = long_abandoned(orders) => return Ok(Ended::Abandoned),
                 }
             }
+            if is_replaced {
+                self.take_transforms();
+            }
+        }
+    }
+
+    /// Goes on with the components that are there now; right after a checkpoint, so that no entry is of two.
+    fn take_transforms(&mut self) {
+        let plan = self.plans.borrow_and_update().clone();
+        let (topic, partition) = (self.stream.topic(), self.stream.partition());
+        match tokio::task::block_in_place(|| plan.open(topic, partition)) {
+            Ok(stages) => {
+                self.stages.take_transforms(stages);
+                self.transform_digest = plan.digest();
+                self.sink.set_transform_digest(self.transform_digest.clone());
+            }
+            // The first partition's instance took what this one refuses.
+            Err(error) => tracing::warn!(
+                %topic, partition, %error, "does not take the component that replaces the one at hand, which goes on"
+            ),
         }
     }
 
     /// Goes on from where the ledger ends, with a sink that was opened anew.
     fn go_on(&mut self, sink: PartitionSink, next: i64) {
         self.sink = sink;
+        self.sink.set_transform_digest(self.transform_digest.clone());
         self.counted = LedgerCounters::default();
         self.last = None;
         self.count_recovery();

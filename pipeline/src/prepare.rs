@@ -21,6 +21,7 @@ use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
 use crate::place::Place;
+use crate::predicate::Of;
 use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
 use crate::stages::{DecoderPlan, StagePlan, TransformPlan};
@@ -36,6 +37,7 @@ pub(crate) struct Prepared {
     pub(crate) topics: Vec<String>,
     pub(crate) consumer: ConsumerConfig,
     pub(crate) plan: StagePlan,
+    pub(crate) loader: Loader,
     pub(crate) sink: SinkConfig,
     /// The sink's store, if it is a bucket.
     pub(crate) gcs: Option<GcsStore>,
@@ -50,7 +52,8 @@ pub(crate) struct Prepared {
 }
 
 pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Prepared, Error> {
-    let (plan, registry) = plan(&checked).await?;
+    let loader = Loader::new(&checked)?;
+    let (plan, registry) = plan_with(&checked, &loader).await?;
     let file = &checked.pipeline;
     let (sink, gcs) = sink(&checked, Some(&plan)).await?;
     Ok(Prepared {
@@ -62,6 +65,7 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
         sink,
         gcs,
         plan,
+        loader,
         has_dead_letters: file.dead_letters.is_some(),
         dead_letter_topic: file.dead_letters.as_ref().and_then(|letters| letters.topic.clone()),
         registry,
@@ -100,8 +104,12 @@ fn what_is_there(checked: &Checked) -> Result<Option<SinkConfig>, Error> {
 
 /// Transforms and decoder: all that `pipeline test` needs.
 pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaRegistry>), Error> {
+    plan_with(checked, &Loader::new(checked)?).await
+}
+
+async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Option<SchemaRegistry>), Error> {
     let registry = registry(checked)?;
-    let transforms = tokio::task::block_in_place(|| transforms(checked))?;
+    let transforms = tokio::task::block_in_place(|| loader.all())?;
     let decoder = decoder(checked, registry.as_ref()).await?;
     let schema =
         tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
@@ -128,7 +136,7 @@ fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<Directory
 /// # Errors
 /// [`ErrorKind::Config`]; [`ErrorKind::Transform`] where the runtime itself cannot start.
 pub fn check_components(checked: &Checked) -> Result<(), Error> {
-    let transforms = transforms(checked)?;
+    let transforms = Loader::new(checked)?.all()?;
     if let Some(decoder) = decoder_of_file(checked)? {
         let schema = columns_after(checked, &transforms, decoder.open()?.schema())?;
         directories(checked, &schema)?;
@@ -142,40 +150,75 @@ fn first_stream(checked: &Checked) -> Stream {
     Stream { topic: checked.pipeline.source.kafka.topics[0].clone(), partition: 0 }
 }
 
-fn transforms(checked: &Checked) -> Result<Vec<TransformPlan>, Error> {
-    let steps = &checked.pipeline.transforms;
-    if steps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut config = RuntimeConfig::new();
-    if let Some(folder) = RuntimeConfig::default_cache_dir() {
-        config = config.with_cache_dir(folder);
-    }
-    let runtime = Runtime::new(config).map_err(Error::transform)?;
-    let mut plans: Vec<TransformPlan> = Vec::new();
-    for (i, step) in steps.iter().enumerate() {
-        let transform = load(checked, &runtime, i, step)?;
-        let config = serde_json::Value::Object(step.config.clone());
-        match transform.kind() {
-            // A configuration that the transform refuses is said now, not at the first partition.
-            Kind::Records => {
-                if plans.last().is_some_and(|before| before.transform.kind() == Kind::Columns) {
-                    return Err(Error::config(format!(
-                        "transforms[{i}]: {} works on records, which are columns once transforms[{}] was there: put \
-                         transforms of records before those of columns",
-                        transform.manifest().name,
-                        i - 1
-                    )));
-                }
-                transform
-                    .instantiate(&first_stream(checked), &config)
-                    .map_err(|e| refused(format_args!("transforms[{i}].config"), e))?;
-            }
-            Kind::Columns => {}
+/// Loads the components of a file's transforms.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    checked: Checked,
+    /// None where there is no transform.
+    runtime: Option<Runtime>,
+}
+
+impl Loader {
+    pub(crate) fn new(checked: &Checked) -> Result<Self, Error> {
+        let mut config = RuntimeConfig::new();
+        if let Some(folder) = RuntimeConfig::default_cache_dir() {
+            config = config.with_cache_dir(folder);
         }
-        plans.push(TransformPlan { transform, config: Arc::new(config) });
+        let is_needed = !checked.pipeline.transforms.is_empty();
+        let runtime = is_needed.then(|| Runtime::new(config).map_err(Error::transform)).transpose()?;
+        Ok(Loader { checked: checked.clone(), runtime })
     }
-    Ok(plans)
+
+    pub(crate) fn all(&self) -> Result<Vec<TransformPlan>, Error> {
+        let mut plans: Vec<TransformPlan> = Vec::new();
+        for i in 0..self.checked.pipeline.transforms.len() {
+            let plan = self.one(i)?;
+            let before = plans.last().map(|before| before.transform.kind());
+            if plan.transform.kind() == Kind::Records && before == Some(Kind::Columns) {
+                return Err(Error::config(format!(
+                    "transforms[{i}]: {} works on records, which are columns once transforms[{}] was there: put \
+                     transforms of records before those of columns",
+                    plan.transform.manifest().name,
+                    i - 1
+                )));
+            }
+            plans.push(plan);
+        }
+        Ok(plans)
+    }
+
+    /// One of them. What can be said of it before its columns are known is said now, not at the first partition.
+    pub(crate) fn one(&self, i: usize) -> Result<TransformPlan, Error> {
+        let step = &self.checked.pipeline.transforms[i];
+        let runtime = self.runtime.as_ref().expect("there is a transform");
+        let transform = load(&self.checked, runtime, i, step)?;
+        let config = Arc::new(serde_json::Value::Object(step.config.clone()));
+        let plan = TransformPlan { transform, config, when: step.when.clone() };
+        if plan.transform.kind() == Kind::Records {
+            let stream = first_stream(&self.checked);
+            plan.transform
+                .instantiate(&stream, &plan.config)
+                .map_err(|e| refused(format_args!("transforms[{i}].config"), e))?;
+            plan.predicate(&stream.topic, Of::Records)
+                .map_err(|e| Error::config(format!("transforms[{i}].when: {e}")))?;
+        }
+        Ok(plan)
+    }
+
+    /// The columns of the rows that leave the transforms, of those that are decoded.
+    pub(crate) fn columns_after(
+        &self,
+        transforms: &[TransformPlan],
+        decoded: SchemaRef,
+    ) -> Result<SchemaRef, Error> {
+        columns_after(&self.checked, transforms, decoded)
+    }
+
+    /// The file of a component that may be replaced.
+    pub(crate) fn replaceable(&self, i: usize) -> Option<PathBuf> {
+        let step = self.checked.pipeline.transforms.get(i)?;
+        step.reload.then(|| self.checked.path(&step.wasm))
+    }
 }
 
 /// The columns of the rows that leave the transforms, of those that are decoded.
@@ -187,6 +230,8 @@ fn columns_after(
     let mut schema = decoded;
     for (i, plan) in transforms.iter().enumerate().filter(|(_, plan)| plan.transform.kind() == Kind::Columns)
     {
+        plan.predicate(&first_stream(checked).topic, Of::Columns(&schema))
+            .map_err(|e| Error::config(format!("transforms[{i}].when: {e}")))?;
         let bound = plan.bind(&first_stream(checked), &schema);
         let bound = bound.map_err(|e| refused(format_args!("transforms[{i}]"), e))?;
         schema = plan.output(&bound);
@@ -374,11 +419,6 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
         });
     if let Some(template) = plan.and_then(|plan| plan.directories.as_ref()) {
         config = config.directories(template.clone());
-    }
-    let digests = plan.iter().flat_map(|plan| &plan.transforms).map(|t| t.transform.digest());
-    let digests: Vec<&str> = digests.collect();
-    if !digests.is_empty() {
-        config = config.transform_digest(digests.join(" "));
     }
     if let Some(dead) = &file.dead_letters {
         config = config.payload(match dead.payload {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gristmill::{AssignedPartition, Consumer, ConsumerEvent};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::check::Checked;
@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::partition::{self, Order};
 use crate::prepare::{self, Prepared};
+use crate::reload;
 use crate::replay::{self, ReplayProgress, ReplayRequest};
 use crate::shared::Shared;
 use crate::start;
@@ -133,12 +134,14 @@ impl Pipeline {
             let letters = prepared.dead_letter_topic.as_deref();
             start::topics_are_there(&consumer, &prepared.topics, letters).await?;
         }
+        let (plans, plan) = watch::channel(Arc::new(prepared.plan));
+        let _reload = AbortOnDrop(tokio::spawn(reload::watch(prepared.loader, plans, metrics.clone())));
         let shared = Arc::new(Shared {
             pipeline: prepared.name,
             file: prepared.file,
             cluster,
             consumer,
-            plan: prepared.plan,
+            plan,
             sink: prepared.sink,
             has_dead_letters: prepared.has_dead_letters,
             registry: prepared.registry,
@@ -225,6 +228,15 @@ impl Pipeline {
         }
         drop(server);
         result
+    }
+}
+
+/// A task that ends with the run.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

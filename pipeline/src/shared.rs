@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use gristmill::{AssignedPartition, Consumer, SchemaRegistry};
 use gristmill_sinks::{LedgerEnd, PartitionId, SinkConfig};
 use gristmill_smt::Level;
+use tokio::sync::watch;
 
 use crate::commands::Commands;
 use crate::error::Error;
 use crate::exits::{self, Place};
 use crate::group_offset::{Author, Span, Verdict, judge};
-use crate::metrics::{GuestLabels, Metrics, TransformLabels, VerdictLabels};
+use crate::metrics::{GuestLabels, Metrics, TransformLabels, TransformRejectLabels, VerdictLabels};
 use crate::prepare;
 use crate::replay::Replay;
 use crate::stages::{Report, StagePlan};
@@ -25,7 +26,8 @@ pub(crate) struct Shared {
     pub(crate) file: PathBuf,
     pub(crate) cluster: String,
     pub(crate) consumer: Consumer,
-    pub(crate) plan: StagePlan,
+    /// As it is now: components may be replaced.
+    pub(crate) plan: watch::Receiver<Arc<StagePlan>>,
     pub(crate) sink: SinkConfig,
     pub(crate) has_dead_letters: bool,
     pub(crate) registry: Option<SchemaRegistry>,
@@ -236,11 +238,20 @@ impl Shared {
                 ("kept", report.kept),
                 ("dropped", report.dropped),
                 ("emitted", report.emitted),
-                ("rejected", report.rejected),
+                ("rejected", report.rejects.values().sum::<u64>() as usize),
+                ("passed_by", report.passed_by),
             ];
             for (verdict, records) in verdicts.into_iter().filter(|(_, records)| *records > 0) {
                 let labels = VerdictLabels { transform: transform.clone(), verdict };
                 m.transform_records.get_or_create(&labels).inc_by(records as u64);
+            }
+            for (code, records) in &report.rejects {
+                let code = self.bounded_code(code);
+                let labels = TransformRejectLabels { transform: transform.clone(), code };
+                m.transform_rejects.get_or_create(&labels).inc_by(*records);
+            }
+            for (name, observed) in &report.metrics.histograms {
+                m.guest_histograms.add(transform, name, observed);
             }
             for (name, by) in &report.metrics.counters {
                 let labels = GuestLabels { transform: transform.clone(), name: name.clone() };

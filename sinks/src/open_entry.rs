@@ -391,7 +391,7 @@ impl OpenEntry {
 
     /// What a file says of itself, so far as its format has a place for it.
     fn facts(&self, to: &Target<'_>, file: &OpenFile) -> Vec<(&'static str, String)> {
-        let (id, settings) = (to.id, to.settings);
+        let id = to.id;
         let mut facts = vec![
             ("gristmill.version", env!("CARGO_PKG_VERSION").to_owned()),
             ("gristmill.pipeline", id.pipeline.clone()),
@@ -408,8 +408,8 @@ impl OpenEntry {
             facts.push(("gristmill.first_offset", first.to_string()));
             facts.push(("gristmill.last_offset", last.to_string()));
         }
-        if let Some(digest) = &settings.transform_digest {
-            facts.push(("gristmill.transform_digest", digest.clone()));
+        if let Some(digest) = to.transform_digest {
+            facts.push(("gristmill.transform_digest", digest.to_owned()));
         }
         facts
     }
@@ -477,6 +477,7 @@ impl OpenFile {
 /// What an entry is written to.
 pub(crate) struct Target<'a> {
     pub(crate) settings: &'a SinkSettings,
+    pub(crate) transform_digest: Option<&'a str>,
     pub(crate) id: &'a PartitionId,
     pub(crate) paths: &'a Paths,
 }

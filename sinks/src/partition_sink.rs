@@ -62,6 +62,8 @@ pub struct Published {
 #[derive(Debug)]
 pub struct PartitionSink {
     settings: Arc<SinkSettings>,
+    /// Of what is written from here on.
+    transform_digest: Option<String>,
     id: PartitionId,
     paths: Paths,
     ledger: Ledger,
@@ -101,7 +103,9 @@ impl PartitionSink {
         ledger.drive().await?;
         let next = ready(&ledger)?;
         let open = OpenEntry::new(next, &settings.memory);
-        Ok((PartitionSink { settings, id, paths, ledger, open, proposed: None, torn: false }, next))
+        let transform_digest = settings.transform_digest.clone();
+        let (proposed, torn) = (None, false);
+        Ok((PartitionSink { settings, transform_digest, id, paths, ledger, open, proposed, torn }, next))
     }
 
     /// The partition.
@@ -170,7 +174,12 @@ impl PartitionSink {
         }
         let divided = self.settings.divide(rows, coords)?;
         self.torn = true;
-        let to = Target { settings: &self.settings, id: &self.id, paths: &self.paths };
+        let to = Target {
+            settings: &self.settings,
+            transform_digest: self.transform_digest.as_deref(),
+            id: &self.id,
+            paths: &self.paths,
+        };
         self.open.append(&to, output, &divided, coords).await?;
         self.torn = false;
         Ok(())
@@ -314,10 +323,21 @@ impl PartitionSink {
         Ok(())
     }
 
+    /// Which transforms make what is appended from here on; before the first rows, or right after a checkpoint, so that an
+    /// entry is of one.
+    pub fn set_transform_digest(&mut self, digest: Option<String>) {
+        self.transform_digest = digest;
+    }
+
     /// Uploads everything and writes the entry, without any effect that a reader could see.
     async fn stage(&mut self) -> Result<Entry> {
         self.torn = true;
-        let to = Target { settings: &self.settings, id: &self.id, paths: &self.paths };
+        let to = Target {
+            settings: &self.settings,
+            transform_digest: self.transform_digest.as_deref(),
+            id: &self.id,
+            paths: &self.paths,
+        };
         self.open.close_all(&to).await?;
         self.torn = false;
         let rejects = self.stage_rejects().await?;
@@ -327,7 +347,7 @@ impl PartitionSink {
         entry.files = open.staged.clone();
         entry.rejects = rejects;
         entry.counts = open.counts.clone();
-        entry.transform_digest = self.settings.transform_digest.clone();
+        entry.transform_digest = self.transform_digest.clone();
         entry.schema_digest = open.schema_digest();
         Ok(entry)
     }

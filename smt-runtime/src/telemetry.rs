@@ -60,7 +60,8 @@ impl Histogram {
         self.sum += value;
     }
 
-    fn merge(&mut self, other: &Histogram) {
+    /// Adds the observations of another.
+    pub fn merge(&mut self, other: &Histogram) {
         for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
             *mine += theirs;
         }

@@ -76,6 +76,8 @@ pub(crate) struct Seed {
 /// Of a transform of columns.
 pub(crate) struct SeedColumns {
     offered: Offered,
+    /// Other rows pass the transform by.
+    for_some: bool,
     /// What the first instance answered; each later one has to answer the same.
     bound: Option<Arc<Bound>>,
 }
@@ -160,12 +162,36 @@ impl Transform {
         config: &Value,
         schema: &SchemaRef,
     ) -> Result<ColumnInstance, Error> {
+        self.bound(stream, config, schema, false)
+    }
+
+    /// As [`instantiate_columns`](Self::instantiate_columns), where only some rows are given to the transform and the
+    /// others go through [`ColumnInstance::pass_by`]: what it adds may be null in the output.
+    ///
+    /// # Errors
+    /// Those of `instantiate_columns`; kind `Configure` also if it replaces a column by one of another type.
+    pub fn instantiate_columns_for_some(
+        &self,
+        stream: &Stream,
+        config: &Value,
+        schema: &SchemaRef,
+    ) -> Result<ColumnInstance, Error> {
+        self.bound(stream, config, schema, true)
+    }
+
+    fn bound(
+        &self,
+        stream: &Stream,
+        config: &Value,
+        schema: &SchemaRef,
+        for_some: bool,
+    ) -> Result<ColumnInstance, Error> {
         let mut seed = self.seed(stream, config, Kind::Columns)?;
         let refused = |what: String| {
             Error::new(ErrorKind::Configure, format!("transform {}: {what}", self.manifest().name))
         };
         let offered = Offered::new(schema.clone()).map_err(refused)?;
-        seed.columns = Some(SeedColumns { offered, bound: None });
+        seed.columns = Some(SeedColumns { offered, for_some, bound: None });
         let (worker, bound) = self.configured(&self.inner.batch, &seed)?;
         let bound = Arc::new(bound.ok_or_else(|| Error::host(Failure::other_kind().message()))?);
         if let Some(columns) = &mut seed.columns {
@@ -242,7 +268,9 @@ impl Transform {
                     ));
                 }
             },
-            (Some(columns), Some(answer)) => Some(columns.offered.bind(answer).map_err(refused)?),
+            (Some(columns), Some(answer)) => {
+                Some(columns.offered.bind(answer, columns.for_some).map_err(refused)?)
+            }
             _ => None,
         };
         Ok((worker, bound))

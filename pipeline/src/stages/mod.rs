@@ -4,6 +4,7 @@ mod columns;
 mod kafka_columns;
 mod records;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
@@ -14,10 +15,11 @@ use gristmill_codec::{AvroDecoder, Decoder, JsonDecoder, JsonOptions, RawDecoder
 use gristmill_records::RawBatch;
 use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
 use gristmill_smt::{
-    Applied, AppliedColumns, ColumnInstance, Kind, LogLine, Metrics, Stats, Stream, Transform,
+    Applied, AppliedColumns, ColumnInstance, Kind, LogLine, Metrics, Reject, Stats, Stream, Transform,
 };
 
 use crate::error::Error;
+use crate::predicate::{Of, Predicate, When};
 use columns::{ColumnStep, Rows};
 pub(crate) use kafka_columns::kafka_schema;
 use kafka_columns::with_kafka_columns;
@@ -51,6 +53,7 @@ impl DecoderPlan {
 pub(crate) struct TransformPlan {
     pub(crate) transform: Transform,
     pub(crate) config: Arc<serde_json::Value>,
+    pub(crate) when: Option<When>,
 }
 
 impl TransformPlan {
@@ -70,7 +73,15 @@ impl TransformPlan {
             true => &kafka_schema(schema),
             false => schema,
         };
-        self.transform.instantiate_columns(stream, &self.config, schema)
+        match self.when {
+            None => self.transform.instantiate_columns(stream, &self.config, schema),
+            Some(_) => self.transform.instantiate_columns_for_some(stream, &self.config, schema),
+        }
+    }
+
+    /// Which of what a transform is given of a topic it gets; none: all.
+    pub(crate) fn predicate(&self, topic: &str, of: Of<'_>) -> Result<Option<Predicate>, String> {
+        self.when.as_ref().map(|when| when.of(topic, of)).transpose()
     }
 
     /// What comes out of `bound`, without the columns that say where rows come from.
@@ -106,6 +117,12 @@ impl StagePlan {
         names
     }
 
+    /// The SHA-256 of the components, for the ledger.
+    pub(crate) fn digest(&self) -> Option<String> {
+        let digests: Vec<&str> = self.transforms.iter().map(|plan| plan.transform.digest()).collect();
+        (!digests.is_empty()).then(|| digests.join(" "))
+    }
+
     /// The stages of one partition, with instances of the transforms of their own.
     pub(crate) fn open(&self, topic: &str, partition: i32) -> Result<Stages, Error> {
         let stream = Stream { topic: topic.to_owned(), partition: partition.unsigned_abs() };
@@ -123,12 +140,14 @@ impl StagePlan {
                 Kind::Records => {
                     let instance =
                         plan.transform.instantiate(&stream, &plan.config).map_err(Error::transform)?;
-                    before.push(RecordStep { name, instance, outputs });
+                    let when = plan.predicate(topic, Of::Records).map_err(Error::config)?;
+                    before.push(RecordStep { name, when, instance, outputs });
                 }
                 Kind::Columns => {
+                    let when = plan.predicate(topic, Of::Columns(&schema)).map_err(Error::config)?;
                     let instance = plan.bind(&stream, &schema).map_err(Error::transform)?;
                     schema = plan.output(&instance);
-                    after.push(ColumnStep { name, instance, outputs, reads_kafka: plan.reads_kafka() });
+                    after.push(ColumnStep { name, when, instance, outputs, reads_kafka: plan.reads_kafka() });
                 }
             }
         }
@@ -166,7 +185,10 @@ pub(crate) struct Report {
     pub(crate) kept: usize,
     pub(crate) dropped: usize,
     pub(crate) emitted: usize,
-    pub(crate) rejected: usize,
+    /// By code.
+    pub(crate) rejects: BTreeMap<String, u64>,
+    /// What it was not given, by its `when`.
+    pub(crate) passed_by: usize,
     pub(crate) stats: Stats,
     pub(crate) metrics: Metrics,
     pub(crate) logs: Vec<LogLine>,
@@ -174,13 +196,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    fn of_records(transform: &str, applied: &Applied) -> Self {
+    fn of_records(transform: &str, applied: &Applied, passed_by: usize) -> Self {
         Report {
             transform: transform.to_owned(),
             kept: applied.kept(),
             dropped: applied.dropped(),
             emitted: applied.emitted(),
-            rejected: applied.rejects().len(),
+            rejects: by_code(applied.rejects()),
+            passed_by,
             stats: applied.stats(),
             metrics: applied.metrics().clone(),
             logs: applied.logs().to_vec(),
@@ -188,19 +211,31 @@ impl Report {
         }
     }
 
-    fn of_columns(transform: &str, applied: &AppliedColumns) -> Self {
+    fn of_columns(transform: &str, applied: &AppliedColumns, passed_by: usize) -> Self {
         Report {
             transform: transform.to_owned(),
             kept: applied.kept(),
             dropped: applied.dropped(),
             emitted: applied.emitted(),
-            rejected: applied.rejects().len(),
+            rejects: by_code(applied.rejects()),
+            passed_by,
             stats: applied.stats(),
             metrics: applied.metrics().clone(),
             logs: applied.logs().to_vec(),
             warnings: applied.warnings().to_vec(),
         }
     }
+}
+
+fn by_code(rejects: &[Reject]) -> BTreeMap<String, u64> {
+    let mut codes = BTreeMap::new();
+    for reject in rejects {
+        match codes.get_mut(&reject.code) {
+            Some(count) => *count += 1,
+            None => _ = codes.insert(reject.code.clone(), 1),
+        }
+    }
+    codes
 }
 
 /// Rows of one output.
@@ -222,6 +257,12 @@ pub(crate) struct Processed {
 }
 
 impl Stages {
+    /// Takes the transforms of `other`; what the decoder knows of schemas stays.
+    pub(crate) fn take_transforms(&mut self, other: Stages) {
+        let decoder = std::mem::replace(self, other).decoder;
+        self.decoder = decoder;
+    }
+
     /// Runs the transforms of records. CPU only; they may take as long as their limits allow.
     pub(crate) fn transform(&mut self, batch: RawBatch) -> Result<Transformed, Error> {
         records::transform(&mut self.before, batch)

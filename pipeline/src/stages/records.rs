@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use gristmill_records::{NO_TIMESTAMP, RawBatch, RawBatchBuilder};
-use gristmill_smt::{Applied, Instance};
+use gristmill_records::{NO_TIMESTAMP, PushError, RawBatch, RawBatchBuilder, Record};
+use gristmill_smt::{Applied, Instance, OutputRecord};
 
 use super::Report;
 use crate::error::{Error, ErrorKind};
+use crate::predicate::Predicate;
 
 /// A record, or a row, on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ impl Trail {
 #[derive(Debug)]
 pub(crate) struct RecordStep {
     pub(crate) name: String,
+    /// Which records it is given; none: all.
+    pub(crate) when: Option<Predicate>,
     pub(crate) instance: Instance,
     pub(crate) outputs: Vec<usize>,
 }
@@ -114,8 +117,7 @@ pub(crate) struct RecordStep {
 pub(crate) struct Transformed {
     /// As it came from Kafka.
     pub(crate) origin: RawBatch,
-    /// What the last transform was given and made of it; none if there is no transform.
-    last: Option<Applied>,
+    left: Left,
     /// Of what leaves.
     pub(crate) trail: Trail,
     pub(crate) refused: Vec<Refused>,
@@ -123,64 +125,129 @@ pub(crate) struct Transformed {
     pub(crate) reports: Vec<Report>,
 }
 
+/// What the last transform left.
+#[derive(Debug)]
+enum Left {
+    /// All of this batch, in order.
+    Batch(RawBatch),
+    Applied(Applied),
+}
+
 /// Runs the transforms. CPU only; they may take as long as their limits allow.
 pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Transformed, Error> {
     let mut transformed = Transformed {
         origin: origin.clone(),
-        last: None,
+        left: Left::Batch(origin),
         trail: Trail::new(),
         refused: Vec::new(),
         dropped: 0,
         reports: Vec::new(),
     };
-    let mut batch = origin;
-    let steps_after = steps.len();
-    for (i, step) in steps.iter_mut().enumerate() {
-        let applied = step.instance.apply(&batch).map_err(Error::transform)?;
+    for step in steps {
+        let batch = match &transformed.left {
+            Left::Batch(batch) => batch.clone(),
+            Left::Applied(applied) => {
+                let mut builder = builder_like(&transformed.origin);
+                applied.records().try_for_each(|record| push_output(&mut builder, &record))?;
+                builder.build()
+            }
+        };
+        // The rows that it is given, if it is not given all.
+        let given: Option<Vec<usize>> = match &step.when {
+            None => None,
+            Some(when) => {
+                let given: Vec<usize> =
+                    batch.iter().filter(|record| when.holds(record)).map(|record| record.row()).collect();
+                (given.len() < batch.len()).then_some(given)
+            }
+        };
+        let of_given = |row: usize| given.as_ref().map_or(row, |given| given[row]);
+        let applied = match &given {
+            None => step.instance.apply(&batch),
+            Some(rows) => step.instance.apply(&selected(&batch, rows)?),
+        };
+        let applied = applied.map_err(Error::transform)?;
         let mut trail = std::mem::replace(&mut transformed.trail, Trail::new());
         let refused: Vec<Refused> = applied
             .rejects()
             .iter()
             .map(|r| {
-                let place = trail.of(r.row);
+                let place = trail.of(of_given(r.row));
                 Refused { row: place.row, sub: place.sub, code: r.code.clone(), message: r.message.clone() }
             })
             .collect();
-        let (mut places, mut kept) = (Vec::with_capacity(applied.kept() + applied.emitted()), 0);
-        for record in applied.records() {
-            let place = trail.follow(record.row, record.sub, record.output, &step.outputs);
-            kept += usize::from(record.sub == 0 && place.sub == 0);
+        let passed_by = batch.len() - given.as_ref().map_or(batch.len(), Vec::len);
+        let (mut places, mut kept) = (Vec::with_capacity(applied.kept() + applied.emitted() + passed_by), 0);
+        let mut follow = |trail: &mut Trail, row: usize, sub: u32, output: u16| {
+            let place = trail.follow(row, sub, output, &step.outputs);
+            kept += usize::from(sub == 0 && place.sub == 0);
             places.push(place);
-        }
+        };
+        transformed.reports.push(Report::of_records(&step.name, &applied, passed_by));
+        transformed.left = match &given {
+            None => {
+                applied.records().for_each(|r| follow(&mut trail, r.row, r.sub, r.output));
+                Left::Applied(applied)
+            }
+            Some(given) => {
+                let mut builder = builder_like(&batch);
+                let (mut outputs, mut next) = (applied.records().peekable(), 0);
+                for record in batch.iter() {
+                    if given.get(next) != Some(&record.row()) {
+                        follow(&mut trail, record.row(), 0, 0);
+                        push(&mut builder, &record)?;
+                        continue;
+                    }
+                    while let Some(output) = outputs.next_if(|output| output.row == next) {
+                        follow(&mut trail, record.row(), output.sub, output.output);
+                        push_output(&mut builder, &output)?;
+                    }
+                    next += 1;
+                }
+                Left::Batch(builder.build())
+            }
+        };
         transformed.dropped += trail.dropped(batch.len(), kept, &refused);
         transformed.refused.extend(refused);
-        transformed.reports.push(Report::of_records(&step.name, &applied));
         transformed.trail = trail.then(places);
-        if i + 1 < steps_after {
-            batch = again(&batch, &applied)?;
-        }
-        transformed.last = Some(applied);
     }
     Ok(transformed)
 }
 
-/// What a transform left, as the next one's batch.
-fn again(batch: &RawBatch, applied: &Applied) -> Result<RawBatch, Error> {
-    let mut builder = RawBatchBuilder::new(batch.topic().clone(), batch.partition()).with_repeated_offsets();
-    for record in applied.records() {
-        let timestamp = record.timestamp.unwrap_or(NO_TIMESTAMP);
-        builder.push(record.offset, timestamp, record.key, record.value, record.headers).map_err(|e| {
-            let text = format!("what a transform made of the batch does not fit the next one's: {e}");
-            Error::new(ErrorKind::Transform, text)
-        })?;
+/// For what a transform left of a batch.
+fn builder_like(batch: &RawBatch) -> RawBatchBuilder {
+    RawBatchBuilder::new(batch.topic().clone(), batch.partition()).with_repeated_offsets()
+}
+
+fn selected(batch: &RawBatch, rows: &[usize]) -> Result<RawBatch, Error> {
+    let mut builder = builder_like(batch);
+    for record in rows.iter().filter_map(|row| batch.get(*row)) {
+        push(&mut builder, &record)?;
     }
     Ok(builder.build())
 }
 
+fn push(builder: &mut RawBatchBuilder, record: &Record<'_>) -> Result<(), Error> {
+    let timestamp = record.timestamp().unwrap_or(NO_TIMESTAMP);
+    let pushed = builder.push(record.offset(), timestamp, record.key(), record.value(), record.headers());
+    pushed.map_err(does_not_fit)
+}
+
+fn push_output(builder: &mut RawBatchBuilder, record: &OutputRecord<'_>) -> Result<(), Error> {
+    let timestamp = record.timestamp.unwrap_or(NO_TIMESTAMP);
+    let pushed = builder.push(record.offset, timestamp, record.key, record.value, record.headers);
+    pushed.map_err(does_not_fit)
+}
+
+fn does_not_fit(error: PushError) -> Error {
+    let text = format!("what a transform made of the batch does not fit the next one's: {error}");
+    Error::new(ErrorKind::Transform, text)
+}
+
 impl Transformed {
     pub(crate) fn leaving(&self) -> Vec<Leaving<'_>> {
-        match &self.last {
-            Some(applied) => applied
+        match &self.left {
+            Left::Applied(applied) => applied
                 .records()
                 .enumerate()
                 .map(|(i, r)| {
@@ -189,17 +256,12 @@ impl Transformed {
                     Leaving { row, sub, output, offset, timestamp, key: r.key, value: r.value }
                 })
                 .collect(),
-            None => self
-                .origin
+            Left::Batch(batch) => batch
                 .iter()
-                .map(|r| Leaving {
-                    row: r.row(),
-                    sub: 0,
-                    output: 0,
-                    offset: r.offset(),
-                    timestamp: r.timestamp(),
-                    key: r.key(),
-                    value: r.value(),
+                .map(|r| {
+                    let Place { row, sub, output } = self.trail.of(r.row());
+                    let (offset, timestamp) = (r.offset(), r.timestamp());
+                    Leaving { row, sub, output, offset, timestamp, key: r.key(), value: r.value() }
                 })
                 .collect(),
         }

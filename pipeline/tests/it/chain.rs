@@ -68,3 +68,119 @@ fn what_does_not_fit_together_is_said_before_anything_runs() {
     assert!(text.contains("sink.files.directories") && text.contains("created_at"), "{text}");
     assert!(text.contains("ordered_at"), "the nearest is the new name: {text}");
 }
+
+const PREDICATES: &str = r#"name: p
+source:
+  kafka: {bootstrap_servers: 'localhost:9092', topics: [orders]}
+transforms:
+  - wasm: 'HEADERS'
+    when: {not: {header: {name: source, equals: legacy}}}
+  - wasm: 'TYPED'
+    config: {high_value_cents: 100}
+    when: {column: {path: country, in: [DE, AT]}}
+decode:
+  format: json
+  fields:
+    id: string not null
+    customer: {email: string, card: string}
+    country: string
+    amount_cents: int64 not null
+    created_at: timestamp_ms
+sink:
+  files: {folder: rows}
+dead_letters: {folder: dead}
+"#;
+
+/// What does not match goes past a transform, in its place, and no condition holds for what is not there.
+#[test]
+fn what_does_not_match_goes_past_a_transform_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = |name: &str| example(&format!("transforms/prebuilt/{name}.wasm")).display().to_string();
+    let text = PREDICATES.replace("HEADERS", &wasm("headers")).replace("TYPED", &wasm("typed-orders"));
+    let (file, cases) = (folder.path().join("p.yaml"), folder.path().join("p.test.yaml"));
+    std::fs::write(&file, &text).unwrap();
+    std::fs::write(
+        &cases,
+        r#"cases:
+  - name: some cross, others pass by
+    records:
+      - value_json: {id: a, customer: {email: a@x.de, card: "1"}, country: DE, amount_cents: 1, created_at: 1793534400000}
+      - value_json: {id: b, customer: {email: b@x.fr, card: "2"}, country: FR, amount_cents: 500}
+        headers: {tier: gold}
+      - value_json: {id: c, country: AT, amount_cents: 500}
+      # Dropped by the first transform, if it were given to it.
+      - value_json: {id: d, customer: {email: d@x.fr}, amount_cents: -1}
+        headers: {source: legacy, test: "true", tier: gold}
+      - value_json: {id: e, country: DE, amount_cents: 1}
+        headers: {test: "true"}
+      - value_json: {id: f, country: DE, amount_cents: -1}
+        headers: {source: legacy}
+      - key: tombstone
+      - key: legacy tombstone
+        headers: {source: legacy}
+      - value_json: {id: g, customer: {email: g@x.de}, country: DE, amount_cents: 2}
+        headers: {source: legacy, tier: gold}
+    expect:
+      rows:
+        main:
+          - {id: a, customer: {email: "***@x.de"}, country: DE, amount_cents: 1, email_domain: x.de, ordered_at: 2026-11-01T12:00:00Z, _kafka_offset: 0, _kafka_sub: 0}
+          - {id: d, customer: {email: d@x.fr}, amount_cents: -1, _kafka_offset: 3}
+          - {id: g, customer: {email: "***@x.de"}, country: DE, amount_cents: 2, email_domain: x.de, _kafka_offset: 8}
+        gold: [{id: b, customer: {email: b@x.fr}, country: FR, amount_cents: 500, _kafka_offset: 1}]
+        high_value: [{id: c, country: AT, amount_cents: 500, _kafka_offset: 2}]
+      dropped: 1
+      dead_letters:
+        - {offset: 5, code: NEGATIVE_AMOUNT}
+        - {offset: 6, code: NULL_VALUE}
+        - {offset: 7, code: DECODE_NULL_VALUE}
+"#,
+    )
+    .unwrap();
+    let checked = check(&file).unwrap();
+    check_components(&checked).unwrap();
+    let report = runtime().block_on(test(checked, &cases)).unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+#[test]
+fn a_condition_that_does_not_fit_is_said_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = |name: &str| example(&format!("transforms/prebuilt/{name}.wasm")).display().to_string();
+    let text = PREDICATES.replace("HEADERS", &wasm("headers")).replace("TYPED", &wasm("typed-orders"));
+    let file = folder.path().join("p.yaml");
+    let refused = |from: &str, to: &str| {
+        assert!(text.contains(from));
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+        match check(&file) {
+            Err(problems) => problems.to_string(),
+            Ok(checked) => check_components(&checked).unwrap_err().to_string(),
+        }
+    };
+    for (from, to, message) in [
+        (
+            "path: country",
+            "path: contry",
+            "transforms[1].when: there is no column contry: `contry` is not there, `country` is",
+        ),
+        ("[DE, AT]", "[]", "in"),
+        ("in: [DE, AT]", "is: DE", "did you mean `in`"),
+        (
+            "{not: {header: {name: source, equals: legacy}}}",
+            "{}",
+            "transforms[0].when: is empty: it says nothing",
+        ),
+        (
+            "{not: {header: {name: source, equals: legacy}}}",
+            "{column: {path: id, equals: x}}",
+            "transforms[0].when: `column` is for",
+        ),
+        (
+            "customer: {email: string, card: string}",
+            "customer: {email: string, card: string}\n    email_domain: int64",
+            "email_domain",
+        ),
+    ] {
+        let error = refused(from, to);
+        assert!(error.contains(message), "{to}: {error}");
+    }
+}

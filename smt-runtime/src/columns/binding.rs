@@ -30,6 +30,8 @@ pub(crate) struct Bound {
     /// For each column that a simple transform reads, the position of its array in what is read.
     pub(super) slots: Vec<Option<usize>>,
     pub(super) wide_as_texts: bool,
+    /// For each computed column, where the one is that it replaces.
+    replaced: Vec<Option<Vec<usize>>>,
     pub(super) reads: Vec<Vec<usize>>,
     pub(super) computed: Vec<FieldRef>,
     columns: Vec<Column>,
@@ -66,7 +68,9 @@ impl Offered {
     ///
     /// # Errors
     /// The first thing that makes no sense.
-    pub(crate) fn bind(&self, answer: Answer) -> Result<Bound, String> {
+    ///
+    /// With `for_some`, other rows pass the transform by: what it replaces keeps its type, and what it adds may be null.
+    pub(crate) fn bind(&self, answer: Answer, for_some: bool) -> Result<Bound, String> {
         let translated;
         let (binding, slots, wide_as_texts) = match &answer {
             Answer::Columns(binding) => (binding, Vec::new(), false),
@@ -84,7 +88,9 @@ impl Offered {
             reads.push(place.path.clone());
         }
         let computed = unflatten(&binding.computed)?;
-        let mut plan = Plan { offered: self, changes: vec![None; self.fields.len()], computed: &computed };
+        let mut plan =
+            Plan { offered: self, changes: vec![None; self.fields.len()], computed: &computed, for_some };
+        let mut replaced = vec![None; computed.len()];
         let mut added = Vec::new();
         let mut next = 0;
         for change in &binding.changes {
@@ -105,6 +111,7 @@ impl Offered {
                 columns::Change::Replace(field) => {
                     let with = take()?;
                     plan.change(*field, Planned::Replace(with), "replaces")?;
+                    replaced[with] = Some(self.places[*field as usize].path.clone());
                 }
                 columns::Change::Add => added.push(take()?),
             }
@@ -114,7 +121,11 @@ impl Offered {
         }
         let mut at = 0;
         let mut columns = plan.level(self.schema.fields(), &mut at)?;
-        let add = |k: usize| Column { field: computed[k].clone(), source: Source::Computed(k) };
+        let add = |k: usize| {
+            let field = computed[k].as_ref().clone();
+            let nullable = for_some || field.is_nullable();
+            Column { field: Arc::new(field.with_nullable(nullable)), source: Source::Computed(k) }
+        };
         columns.extend(added.into_iter().map(add));
         if columns.is_empty() {
             return Err("it removes all columns".into());
@@ -122,7 +133,7 @@ impl Offered {
         let fields = distinct(&columns, "the output")?;
         let output = Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone()));
         let input = self.schema.clone();
-        Ok(Bound { reads, computed, columns, input, output, slots, wide_as_texts, answer })
+        Ok(Bound { reads, computed, columns, input, output, slots, wide_as_texts, replaced, answer })
     }
 
     fn place(&self, field: u32, verb: &str) -> Result<&Place, String> {
@@ -149,6 +160,7 @@ struct Plan<'a> {
     /// By field.
     changes: Vec<Option<Planned<'a>>>,
     computed: &'a [FieldRef],
+    for_some: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -179,7 +191,20 @@ impl<'a> Plan<'a> {
                     columns.push(Column { field, source: Source::Input(i) });
                 }
                 Some(Planned::Replace(k)) => {
-                    columns.push(Column { field: self.computed[k].clone(), source: Source::Computed(k) });
+                    let mut with = self.computed[k].clone();
+                    if self.for_some {
+                        if with.data_type() != field.data_type() {
+                            return Err(format!(
+                                "it replaces {name}, which is {}, by {}: where some rows pass a transform by, a column that \
+                                 it replaces keeps its type",
+                                field.data_type(),
+                                with.data_type()
+                            ));
+                        }
+                        let nullable = with.is_nullable() || field.is_nullable();
+                        with = Arc::new(with.as_ref().clone().with_nullable(nullable));
+                    }
+                    columns.push(Column { field: with, source: Source::Computed(k) });
                 }
                 None if inner => {
                     let DataType::Struct(members) = field.data_type() else {
@@ -237,6 +262,20 @@ impl Bound {
             (array, nulls)
         };
         self.reads.iter().map(read).collect()
+    }
+
+    /// What rows become that pass the transform by.
+    pub(super) fn pass_by(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow_schema::ArrowError> {
+        let rows = batch.num_rows();
+        let computed: Vec<ArrayRef> = (self.computed.iter().zip(&self.replaced))
+            .map(|(field, replaced)| match replaced {
+                None => arrow_array::new_null_array(field.data_type(), rows),
+                Some(path) => path[1..].iter().fold(batch.column(path[0]).clone(), |array, member| {
+                    array.as_struct().column(*member).clone()
+                }),
+            })
+            .collect();
+        self.output(batch.columns(), &computed, rows)
     }
 
     /// The output's rows from the input's, one for one, and the computed columns.

@@ -58,6 +58,19 @@ impl ColumnInstance {
         self.runner.reset();
     }
 
+    /// What rows become that are not given to the transform, of an instance that was made by
+    /// [`Transform::instantiate_columns_for_some`]: columns that it replaces keep their values, those that it adds are null,
+    /// those that it removes or renames are removed or renamed. Nothing is called.
+    ///
+    /// # Errors
+    /// Kind `Host` for another schema, and for an instance that was made otherwise if a null is then where none may be.
+    pub fn pass_by(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        self.bound.pass_by(batch).map_err(|e| {
+            let name = &self.runner.transform().manifest().name;
+            Error::host(format!("rows do not pass by transform {name}: {e}"))
+        })
+    }
+
     /// Gives a batch to the transform. Its schema is the one that the instance was made for; `offsets` are those of
     /// its rows, for messages. Every row is accounted for in the answer.
     ///

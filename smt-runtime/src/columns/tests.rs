@@ -224,7 +224,7 @@ fn changes_say_what_becomes_of_each_field() {
         ],
         computed: vec![field("masked", columns::DataType::Utf8), field("more", columns::DataType::Int64)],
     };
-    let bound = Offered::new(schema.clone()).unwrap().bind(Answer::Columns(binding)).unwrap();
+    let bound = Offered::new(schema.clone()).unwrap().bind(Answer::Columns(binding), false).unwrap();
     let names: Vec<_> = bound.output.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["id", "text", "raw", "sixteen", "total", "at", "inner", "list", "map", "more"]);
     let DataType::Struct(members) = bound.output.field(6).data_type() else { panic!() };
@@ -257,7 +257,7 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
     let with = |reads: Vec<u32>, changes: Vec<columns::Change>, computed: Vec<columns::Field>| {
         Offered::new(schema.clone())
             .unwrap()
-            .bind(Answer::Columns(Binding { reads, changes, computed }))
+            .bind(Answer::Columns(Binding { reads, changes, computed }), false)
             .unwrap_err()
     };
     use columns::Change::{Add, Remove, Rename, Replace};

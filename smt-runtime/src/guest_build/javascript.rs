@@ -41,7 +41,7 @@ pub(super) fn build(dir: &Path) -> Result<Built, Error> {
     let mut tool = Command::new(&program);
     tool.arg("--wit").arg(staging.path("wit")).args(["--world", "simple-transform"]);
     tool.arg("--js").arg(staging.path("source/gristmill-component.js"));
-    tool.arg("--module-root").arg(staging.source()).args(["--stub-wasi", "--sync", "--opt-size"]);
+    tool.arg("--module-root").arg(staging.source()).args(["--stub-wasi", "--sync"]);
     tool.arg("--output").arg(staging.path("component.wasm"));
     let bytes = staging.run(&mut tool)?;
     Ok(Built { name: name_of(dir), bytes, toolchain: GuestToolchain::ComponentizeQjs { program } })

@@ -5,6 +5,7 @@ mod bad_days;
 mod exits;
 mod faults;
 mod readers;
+mod reload;
 mod replay;
 mod rolling;
 mod sdk;
