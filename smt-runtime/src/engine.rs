@@ -69,6 +69,8 @@ fn base() -> Config {
         .concurrency_support(false)
         .max_wasm_stack(GUEST_STACK)
         .wasm_simd(true)
+        // Every access would be checked, and no guest needs it.
+        .wasm_memory64(false)
         // Results must not depend on the machine.
         .wasm_relaxed_simd(false)
         .cranelift_nan_canonicalization(true)

@@ -37,6 +37,9 @@ struct Inner {
     series: Arc<Mutex<BTreeSet<String>>>,
 }
 
+/// Characters of a refusal that are shown.
+const MAX_REFUSAL: usize = 2_000;
+
 /// What a transform works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -255,6 +258,10 @@ impl Transform {
             let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
             refused(format!("configure failed: {}", startup_message(&failure, limits)))
         })?;
+        let answer = answer.map_err(|text| {
+            // It goes to people's terminals.
+            text.chars().take(MAX_REFUSAL).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
+        });
         let answer = answer.map_err(|text| match &seed.columns {
             None => refused(format!("it refuses its configuration: {text}")),
             Some(_) => refused(format!("it cannot work with its configuration and these columns: {text}")),

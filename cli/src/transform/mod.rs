@@ -86,8 +86,11 @@ fn build(dir: &Path, output: Option<&Path>) -> Result<(), Exit> {
     // What does not load is not handed over.
     let transform = load(&component)?;
     let to = output.map_or_else(|| dir.join(format!("{}.wasm", transform.manifest().name)), Path::to_owned);
-    std::fs::copy(&component, &to).map_err(|e| Exit::failed(format!("{}: {e}", to.display())))?;
-    let bytes = std::fs::metadata(&to).map_err(|e| Exit::failed(format!("{}: {e}", to.display())))?.len();
+    // Written anew: the cached file is for this user alone, this one for whoever runs the pipeline.
+    let failed = |e: std::io::Error| Exit::failed(format!("{}: {e}", to.display()));
+    let component = std::fs::read(&component).map_err(failed)?;
+    std::fs::write(&to, &component).map_err(failed)?;
+    let bytes = component.len();
     println!("{}  {bytes} bytes, sha256 {}", to.display(), transform.digest());
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 mod column_attacks;
 mod columns;
+mod component_attacks;
 mod determinism;
 mod examples;
 mod hostile;
 mod languages;
 mod loading;
+mod released;
 mod support;
