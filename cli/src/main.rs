@@ -171,6 +171,11 @@ mod tests {
     }
 
     #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
     fn every_command_line_that_is_printed_is_one() {
         for file in ["orders.yaml", "-x.yaml", "it's $HOME/`a`.yaml", "--yes"] {
             for topic in ["orders", "-t", "--to", "A.b", "_", &"Long.Name".repeat(27)] {

@@ -107,6 +107,13 @@ pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaR
     plan_with(checked, &Loader::new(checked)?).await
 }
 
+/// How values become columns: all that looking at them needs.
+pub(crate) async fn decoding(checked: &Checked) -> Result<(DecoderPlan, Option<SchemaRegistry>), Error> {
+    let registry = registry(checked)?;
+    let decoder = decoder(checked, registry.as_ref()).await?;
+    Ok((decoder, registry))
+}
+
 async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Option<SchemaRegistry>), Error> {
     let registry = registry(checked)?;
     let transforms = tokio::task::block_in_place(|| loader.all())?;

@@ -46,6 +46,7 @@ mod native;
 mod offsets;
 mod producer;
 mod properties;
+mod range;
 mod schema_registry;
 mod topics;
 
@@ -62,6 +63,7 @@ pub use producer::{
     Compression, Delivered, PendingDelivery, Producer, ProducerConfig, ProducerConfigBuilder, ProducerRecord,
     SendReport,
 };
+pub use range::{PartitionRange, RangeReader};
 #[cfg(feature = "mock")]
 pub use schema_registry::EmbeddedRegistry;
 pub use schema_registry::{

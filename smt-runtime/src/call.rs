@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use gristmill_records::{EditBounds, EditCounts, EditErrorKind, Edits, ROW_WORDS, RawBatch};
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::applied::Segment;
 use crate::contract::{Bindings, RecordBatch};
@@ -76,6 +76,11 @@ impl Failure {
         }
     }
 
+    /// It is a trap whose message says where it was.
+    pub(crate) fn has_places(&self) -> bool {
+        matches!(self, Failure::Trap(text) if text.contains(PLACES))
+    }
+
     /// Never comes: what an instance is called with is chosen by its kind.
     pub(crate) fn other_kind() -> Self {
         Failure::Host("the transform is of another kind than what it is given".to_owned())
@@ -103,12 +108,48 @@ impl Failure {
                 limits.output_bytes()
             ));
         }
-        match guest.last_words() {
-            Some(words) => Failure::Trap(format!("{text} ({words})")),
-            None => Failure::Trap(text),
-        }
+        let text = match guest.last_words() {
+            Some(words) => format!("{text} ({words})"),
+            None => text,
+        };
+        Failure::Trap(text + &backtrace(error))
     }
 }
+
+/// Functions that a trap went through, innermost first, where the component has names: of the author's, with their lines if
+/// there is DWARF.
+fn backtrace(error: &wasmtime::Error) -> String {
+    let Some(frames) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
+    let mut shown: Vec<String> = Vec::new();
+    for frame in frames.frames().iter().take(MAX_FRAMES) {
+        // What was inlined here, then the function itself.
+        for symbol in frame.symbols() {
+            let file = symbol.file().unwrap_or_default();
+            let is_ours = !file.is_empty() && !FOREIGN.iter().any(|part| file.contains(part));
+            if let (true, Some(line)) = (is_ours, symbol.line()) {
+                let name = symbol.name().map_or_else(String::new, |name| format!("{name} "));
+                shown.push(format!("{name}at {file}:{line}"));
+            }
+        }
+        if frame.symbols().is_empty()
+            && let Some(name) = frame.func_name()
+        {
+            shown.push(name.to_owned());
+        }
+    }
+    shown.dedup();
+    shown.truncate(MAX_SHOWN_FRAMES);
+    match shown.is_empty() {
+        true => String::new(),
+        false => format!("{PLACES}{}", shown.join(", called by ")),
+    }
+}
+
+const PLACES: &str = "; in ";
+const MAX_FRAMES: usize = 40;
+const MAX_SHOWN_FRAMES: usize = 5;
+/// Paths of code that is not the author's.
+const FOREIGN: [&str; 3] = ["/rustc/", "/library/", "crates/"];
 
 /// What every call of a transform is made and measured by.
 pub(crate) struct Terms<'a> {

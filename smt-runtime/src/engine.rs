@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
 
 use crate::guest::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::{Error, RuntimeConfig};
@@ -66,6 +69,8 @@ fn base() -> Config {
     config
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
+        // Where a component brings DWARF with it, a trap says the line.
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .concurrency_support(false)
         .max_wasm_stack(GUEST_STACK)
         .wasm_simd(true)

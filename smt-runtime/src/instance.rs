@@ -39,6 +39,15 @@ impl Instance {
         self.runner.reset();
     }
 
+    /// WebAssembly fuel that a batch burns, about one unit an instruction: the same on every machine, in a build that is
+    /// compiled for it. What the transform does is thrown away.
+    ///
+    /// # Errors
+    /// Kind `Limit`: a call failed, or was over a limit. Kind `Host`: our own trouble.
+    pub fn fuel(&mut self, batch: &RawBatch) -> Result<u64, Error> {
+        self.runner.fuel(&mut Records { batch, scratch: &mut self.scratch })
+    }
+
     /// Gives a batch to the transform. Every row is accounted for in the answer.
     ///
     /// A call that fails is searched for the rows that make it fail: these are rejected with a code of the

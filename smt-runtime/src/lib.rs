@@ -57,7 +57,7 @@ mod transform;
 pub use applied::{Applied, OutputRecord, Reject, Stats};
 pub use columns::{AppliedColumns, ColumnInstance, OutputRow};
 pub use error::{Error, ErrorKind};
-pub use guest_build::{BuiltGuest, GuestToolchain, build_guest};
+pub use guest_build::{BuiltGuest, GuestOptions, GuestToolchain, build_guest, build_guest_with};
 pub use instance::Instance;
 pub use limits::Limits;
 pub use manifest::{ColumnNeed, Manifest, Output, Reads};
@@ -65,6 +65,10 @@ pub use runtime::{Runtime, RuntimeConfig};
 pub use support::{Support, support};
 pub use telemetry::{Histogram, Level, LogLine, Metrics};
 pub use transform::{Kind, Stream, Transform};
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use columns::fuzzing;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -103,6 +103,33 @@ impl Runner {
         }
     }
 
+    /// The fuel that all rows burn, in the build that counts it: the same on every machine. Nothing of it counts.
+    ///
+    /// # Errors
+    /// Kind `Limit` for what fails or is over a limit.
+    pub(crate) fn fuel(&mut self, input: &mut impl Input) -> Result<u64, Error> {
+        const ALL: u64 = u64::MAX / 2;
+        let limits = self.transform.limits();
+        let room = CALL_BYTES.min(limits.memory() / 4);
+        let reads = self.transform.manifest().reads;
+        let terms = Terms { reads, outputs: self.outputs, limits };
+        let failed = |e: wasmtime::Error| self.error(ErrorKind::Host, format!("fuel is not counted: {e:#}"));
+        let (mut start, mut fuel) = (0, 0);
+        while start < input.rows() {
+            let end = input.end_of_call(start, room, reads).max(start + 1);
+            // A fresh one for each call: what a call costs must not depend on those before it.
+            let mut worker = self.transform.judge(&self.seed)?;
+            worker.store.set_fuel(ALL).map_err(failed)?;
+            let time = limits.search_time();
+            worker
+                .call(input, &terms, Call { rows: start..end, time, ticks: ticks(time) })
+                .map_err(|failure| self.error(ErrorKind::Limit, failure.message()))?;
+            fuel += ALL - worker.store.get_fuel().map_err(failed)?;
+            start = end;
+        }
+        Ok(fuel)
+    }
+
     fn run_all(&mut self, input: &mut impl Input, out: &mut Outcome) -> Result<(), Error> {
         let room = CALL_BYTES.min(self.transform.limits().memory() / 4);
         let reads = self.transform.manifest().reads;
@@ -332,6 +359,10 @@ impl Runner {
             }
             Err(failure) => {
                 out.stats.failed_calls += 1;
+                let failure = match failure.has_places() {
+                    true => self.trap_again(input, row, out).unwrap_or(failure),
+                    false => failure,
+                };
                 out.rejects.push(Reject {
                     row,
                     offset: input.offset(row),
@@ -341,6 +372,21 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// The same trap in the build that does not count fuel: that one merges what traps alike, and so its places are not
+    /// always right.
+    fn trap_again(&self, input: &mut impl Input, row: usize, out: &mut Outcome) -> Option<Failure> {
+        let mut worker = self.transform.worker(&self.seed).ok()?;
+        out.stats.instances += 1;
+        out.stats.calls += 1;
+        let limits = self.transform.limits();
+        let terms = Terms { reads: self.transform.manifest().reads, outputs: self.outputs, limits };
+        let time = limits.call_time();
+        let call = Call { rows: row..row + 1, time, ticks: self.call_ticks };
+        let failure = worker.call(input, &terms, call).err().filter(Failure::has_places)?;
+        out.stats.failed_calls += 1;
+        Some(failure)
     }
 
     fn error(&self, kind: ErrorKind, text: String) -> Error {

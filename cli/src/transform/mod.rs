@@ -1,13 +1,18 @@
 //! `gristmill transform`.
 
+mod bench;
+mod diff;
+mod input;
 mod inspect;
 mod new;
+mod outcome;
 mod run;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
 use gristmill_smt::fixtures::{FixtureOptions, run_fixtures};
-use gristmill_smt::{Limits, Runtime, RuntimeConfig, Transform};
+use gristmill_smt::{GuestOptions, Limits, Runtime, RuntimeConfig, Transform};
 
 use crate::exit::Exit;
 
@@ -25,10 +30,28 @@ pub(crate) enum Command {
     New(new::Args),
     /// Put values through a transform and show what becomes of each, as one JSON object a line.
     ///
+    ///   gristmill transform run mask.wasm --from-topic orders.yaml --limit 20 --before
     ///   gristmill transform run mask.wasm --config '{"most": 100}' \
     ///       --fields '{"amount": "int64 not null"}' < values.jsonl
     #[command(verbatim_doc_comment)]
     Run(run::Args),
+    /// Show what a new version of a transform would change, row by row, before it is in a pipeline.
+    ///
+    /// Ends with code 3 if there is a difference.
+    ///
+    ///   gristmill transform diff mask.wasm mask-2.wasm --from-topic orders.yaml --last 1h
+    #[command(verbatim_doc_comment)]
+    Diff(diff::Args),
+    /// Measure what a transform costs a row: time, or with --cost counted instructions.
+    Bench(bench::Args),
+    /// Test a transform's folder, as `test` does, now and whenever something in it changes.
+    Watch {
+        /// The transform's folder.
+        dir: PathBuf,
+        /// Seed of the random cuts.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Compile a transform into a component: a crate, or a folder with transform.py or transform.js.
     Build {
         /// The transform's folder.
@@ -36,6 +59,9 @@ pub(crate) enum Command {
         /// Where to put the component; by default the transform's folder, under its name.
         #[arg(long, short)]
         output: Option<PathBuf>,
+        /// Of a crate: keep names and lines, so that the message of a trap says where it was.
+        #[arg(long)]
+        debug_info: bool,
     },
     /// Run a transform's fixtures in the sandbox: as one batch, cut at random, and on fresh instances.
     ///
@@ -68,21 +94,39 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
     match command {
         Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),
-        Command::Build { dir, output } => build(dir, output.as_deref()),
+        Command::Diff(args) => diff::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Watch { dir, seed } => watch::run(dir, *seed),
+        Command::Build { dir, output, debug_info } => {
+            let options = GuestOptions::default().with_debug_info(*debug_info);
+            build(dir, output.as_deref(), &options)
+        }
         Command::Test { dir, wasm, update, seed } => test(dir, wasm.as_deref(), *update, *seed),
         Command::Inspect { wasm, json } => inspect::run(wasm, *json),
     }
 }
 
+/// The component itself, or that of a folder, which is compiled.
+fn component(what: &Path) -> Result<PathBuf, Exit> {
+    match what.is_dir() {
+        true => build_component(what).map_err(Exit::failed),
+        false => Ok(what.to_owned()),
+    }
+}
+
 /// Compiles the crate in `dir`; the component lies in the user's cache.
 pub(crate) fn build_component(dir: &Path) -> Result<PathBuf, gristmill_smt::Error> {
-    let built = gristmill_smt::build_guest(dir)?;
+    built(dir, &GuestOptions::default())
+}
+
+fn built(dir: &Path, options: &GuestOptions) -> Result<PathBuf, gristmill_smt::Error> {
+    let built = gristmill_smt::build_guest_with(dir, options)?;
     eprintln!("compiled with {}", built.toolchain);
     Ok(built.component)
 }
 
-fn build(dir: &Path, output: Option<&Path>) -> Result<(), Exit> {
-    let component = build_component(dir).map_err(Exit::failed)?;
+fn build(dir: &Path, output: Option<&Path>, options: &GuestOptions) -> Result<(), Exit> {
+    let component = built(dir, options).map_err(Exit::failed)?;
     // What does not load is not handed over.
     let transform = load(&component)?;
     let to = output.map_or_else(|| dir.join(format!("{}.wasm", transform.manifest().name)), Path::to_owned);

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::bounds::Range;
 use self::bounds::{Asked, Bounds, Facts, Resolved, TopicBounds};
-use self::when::Place;
+pub(crate) use self::when::Place;
 pub use self::when::{ReplayName, When};
 use crate::check::Checked;
 use crate::error::{Error, ErrorKind};

@@ -23,14 +23,14 @@ enum Kind {
 
 /// An end with "now" filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Offset(i64),
     /// Milliseconds since the Unix epoch.
     Time(i64),
 }
 
 impl When {
-    pub(super) fn at(&self, now: Timestamp) -> Place {
+    pub(crate) fn at(&self, now: Timestamp) -> Place {
         match &self.0 {
             Kind::Offset(offset) => Place::Offset(*offset),
             Kind::Time(time) => Place::Time(milliseconds(*time)),

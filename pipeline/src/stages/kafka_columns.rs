@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use gristmill_records::RawBatch;
+
 use super::records::Leaving;
 use crate::error::Error;
 
@@ -46,6 +48,23 @@ pub(super) fn with_kafka_columns(
     ];
     columns.extend(added);
     RecordBatch::try_new(schema, columns).map_err(Error::arrow)
+}
+
+/// `rows` with them; `records` are those of the batch that they were decoded from.
+pub(crate) fn with_kafka_columns_of(
+    rows: &RecordBatch,
+    batch: &RawBatch,
+    records: &[usize],
+) -> Result<RecordBatch, Error> {
+    let of: Vec<Leaving<'_>> = records
+        .iter()
+        .filter_map(|row| batch.get(*row))
+        .map(|r| {
+            let (offset, timestamp) = (r.offset(), r.timestamp());
+            Leaving { row: r.row(), sub: 0, output: 0, offset, timestamp, key: r.key(), value: r.value() }
+        })
+        .collect();
+    with_kafka_columns(rows, batch.partition(), &of)
 }
 
 /// `schema` without them.

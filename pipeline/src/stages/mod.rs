@@ -11,7 +11,7 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
-use gristmill_codec::{AvroDecoder, Decoder, JsonDecoder, JsonOptions, RawDecoder};
+use gristmill_codec::{AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, RawDecoder};
 use gristmill_records::RawBatch;
 use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
 use gristmill_smt::{
@@ -21,8 +21,8 @@ use gristmill_smt::{
 use crate::error::Error;
 use crate::predicate::{Of, Predicate, When};
 use columns::{ColumnStep, Rows};
-pub(crate) use kafka_columns::kafka_schema;
 use kafka_columns::with_kafka_columns;
+pub(crate) use kafka_columns::{kafka_schema, with_kafka_columns_of};
 pub(crate) use records::Transformed;
 use records::{Leaving, RecordStep, Refused};
 
@@ -296,7 +296,7 @@ impl Stages {
         let decoded = self.decoder.decode(values).map_err(Error::decode)?;
         for bad in &decoded.undecodable {
             let record = &leaving[bad.row as usize];
-            let code = format!("DECODE_{}", bad.cause.as_str().to_uppercase());
+            let code = decode_code(bad.cause);
             processed.rejects.push(rejected(
                 batch,
                 record.row,
@@ -338,6 +338,11 @@ impl Stages {
         processed.rejects.sort_by_key(|r| (r.offset, r.sub));
         Ok(processed)
     }
+}
+
+/// The code of a dead letter that does not decode.
+pub(crate) fn decode_code(cause: Cause) -> String {
+    format!("DECODE_{}", cause.as_str().to_uppercase())
 }
 
 /// The rows that go to an output, if there are any.

@@ -130,7 +130,7 @@ pub(crate) struct Transformed {
 enum Left {
     /// All of this batch, in order.
     Batch(RawBatch),
-    Applied(Applied),
+    Applied(Box<Applied>),
 }
 
 /// Runs the transforms. CPU only; they may take as long as their limits allow.
@@ -187,7 +187,7 @@ pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Tr
         transformed.left = match &given {
             None => {
                 applied.records().for_each(|r| follow(&mut trail, r.row, r.sub, r.output));
-                Left::Applied(applied)
+                Left::Applied(Box::new(applied))
             }
             Some(given) => {
                 let mut builder = builder_like(&batch);

@@ -5,6 +5,9 @@ mod binding;
 mod decode;
 mod encode;
 mod fields;
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, reason = "public where it is fuzzed")]
+pub mod fuzzing;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -58,6 +61,15 @@ impl ColumnInstance {
         self.runner.reset();
     }
 
+    /// As [`Instance::fuel`](crate::Instance::fuel).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fuel(&mut self, batch: &RecordBatch) -> Result<u64, Error> {
+        let bound = self.bound.clone();
+        self.runner.fuel(&mut Columns::of(&bound, batch, &[], &mut self.words))
+    }
+
     /// What rows become that are not given to the transform, of an instance that was made by
     /// [`Transform::instantiate_columns_for_some`]: columns that it replaces keep their values, those that it adds are null,
     /// those that it removes or renames are removed or renamed. Nothing is called.
@@ -85,12 +97,8 @@ impl ColumnInstance {
         if batch.schema_ref().fields() != self.bound.input.fields() {
             return Err(Error::host(format!("transform {name} was given columns of another schema")));
         }
-        let columns = self.bound.read(batch);
-        let rows = batch.num_rows();
-        let bytes = encode::bytes_of(&columns);
-        let (bound, words) = (self.bound.clone(), &mut self.words);
-        let mut input = Columns { bound: &bound, columns, words, offsets, rows, bytes };
-        let outcome = self.runner.run(&mut input)?;
+        let bound = self.bound.clone();
+        let outcome = self.runner.run(&mut Columns::of(&bound, batch, offsets, &mut self.words))?;
         AppliedColumns::new(&bound, batch, outcome).map_err(|e| {
             let name = &self.runner.transform().manifest().name;
             Error::host(format!("the answers of transform {name} do not fit together: {e}"))
@@ -109,7 +117,13 @@ struct Columns<'a> {
     bytes: u64,
 }
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    fn of(bound: &'a Bound, batch: &RecordBatch, offsets: &'a [i64], words: &'a mut Words) -> Self {
+        let columns = bound.read(batch);
+        let (rows, bytes) = (batch.num_rows(), encode::bytes_of(&columns));
+        Columns { bound, columns, words, offsets, rows, bytes }
+    }
+
     /// What a simple transform reads of the rows, as lists of plain values.
     fn plain(&self, rows: &Range<usize>) -> Result<Vec<Values>, Failure> {
         let columns = self.bound.slots.iter().map(|slot| match slot {

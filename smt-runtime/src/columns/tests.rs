@@ -312,3 +312,83 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
     let refused = Offered::new(Arc::new(odd)).err().unwrap();
     assert_eq!(refused, "column u is of type LargeUtf8, which transforms cannot take");
 }
+
+/// The seeds of the fuzz target, and each with a few words changed at random. `UPDATE_SEEDS=1` writes them anew.
+#[test]
+fn seeds_of_the_fuzz_target_and_what_is_near_them_are_refused_or_valid() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/columns");
+    let fields = super::fuzzing::fields();
+    let mut rng = SmallRng::seed_from_u64(5);
+    if std::env::var_os("UPDATE_SEEDS").is_some() {
+        for rows in [0, 1, 3, 9] {
+            for (i, some) in fields.chunks(1).chain([&fields[..]]).enumerate() {
+                let columns: Vec<_> = some
+                    .iter()
+                    .map(|f| array(&mut rng, f, rows))
+                    .map(|a| (a.clone(), a.nulls().cloned()))
+                    .collect();
+                let mut words = Words::default();
+                words.fill(&columns, &(0..rows));
+                std::fs::write(folder.join(format!("{rows}-{i}")), seed(rows, &words.layout, &words.buffers))
+                    .unwrap();
+            }
+        }
+    }
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let (rows, layout, buffers) = unseed(&std::fs::read(entry.unwrap().path()).unwrap());
+        super::fuzzing::columns(rows, &layout, buffers.clone());
+        for _ in 0..60 {
+            let (mut layout, mut buffers) = (layout.clone(), buffers.clone());
+            for _ in 0..rng.random_range(1..4) {
+                match rng.random_range(0..2) {
+                    0 if !layout.is_empty() => {
+                        let at = rng.random_range(0..layout.len());
+                        layout[at] = [rng.random_range(0..12), rng.random(), layout[at].wrapping_add(1)]
+                            [rng.random_range(0..3)];
+                    }
+                    _ if !buffers.is_empty() => {
+                        let at = rng.random_range(0..buffers.len());
+                        buffers[at] ^= 1 << rng.random_range(0..64);
+                    }
+                    _ => {}
+                }
+            }
+            super::fuzzing::columns(rows, &layout, buffers);
+        }
+        seeds += 1;
+    }
+    assert!(seeds > 20, "{seeds} seeds");
+}
+
+/// As libFuzzer's target reads it: collections from the front, their elements one by one, and what is left over last.
+fn seed(rows: usize, layout: &[u32], buffers: &[u64]) -> Vec<u8> {
+    let mut bytes = vec![rows as u8];
+    for word in layout {
+        bytes.push(1);
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.push(0);
+    for word in buffers {
+        bytes.push(1);
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes
+}
+
+fn unseed(bytes: &[u8]) -> (usize, Vec<u32>, Vec<u64>) {
+    let (rows, mut rest) = (usize::from(bytes[0]), &bytes[1..]);
+    let (mut layout, mut buffers) = (Vec::new(), Vec::new());
+    while let [1, a, b, c, d, after @ ..] = rest {
+        layout.push(u32::from_le_bytes([*a, *b, *c, *d]));
+        rest = after;
+    }
+    rest = rest.get(1..).unwrap_or_default();
+    while let [1, after @ ..] = rest
+        && let Some((word, after)) = after.split_first_chunk::<8>()
+    {
+        buffers.push(u64::from_le_bytes(*word));
+        rest = after;
+    }
+    (rows, layout, buffers)
+}

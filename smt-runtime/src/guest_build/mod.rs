@@ -78,6 +78,30 @@ struct Built {
 /// Kind `Host` where a tool is missing, with the command that installs it; kind `Load` where `dir` holds no transform or it
 /// does not compile.
 pub fn build_guest(dir: impl AsRef<Path>) -> Result<BuiltGuest, Error> {
+    build_guest_with(dir, &GuestOptions::default())
+}
+
+/// How a guest is built.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuestOptions {
+    debug_info: bool,
+}
+
+impl GuestOptions {
+    /// Keeps names and lines in the component of a crate, so that a trap says where it was. It is larger, and has another
+    /// digest; it is not slower. Default: no.
+    #[must_use]
+    pub fn with_debug_info(mut self, debug_info: bool) -> Self {
+        self.debug_info = debug_info;
+        self
+    }
+}
+
+/// As [`build_guest`], with options.
+///
+/// # Errors
+/// As there.
+pub fn build_guest_with(dir: impl AsRef<Path>, options: &GuestOptions) -> Result<BuiltGuest, Error> {
     let dir = dir.as_ref();
     let place = |e: Error| e.within(dir.display());
     let cache = user_cache().ok_or_else(|| {
@@ -85,7 +109,7 @@ pub fn build_guest(dir: impl AsRef<Path>) -> Result<BuiltGuest, Error> {
     })?;
     let is_there = |file: &str| dir.join(file).is_file();
     let built = if is_there("Cargo.toml") {
-        rust::build(dir, &cache)
+        rust::build(dir, &cache, options)
     } else if is_there(python::FILE) {
         python::build(dir)
     } else if is_there(javascript::FILE) {

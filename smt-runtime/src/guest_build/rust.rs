@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-use super::{Built, GuestToolchain, on_path};
+use super::{Built, GuestOptions, GuestToolchain, on_path};
 use crate::Error;
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -39,7 +39,7 @@ impl GuestToolchain {
 
 /// Builds the crate. Guests share a target directory in the cache, so that the standard library is built once where it has
 /// to be.
-pub(super) fn build(dir: &Path, cache: &Path) -> Result<Built, Error> {
+pub(super) fn build(dir: &Path, cache: &Path, options: &GuestOptions) -> Result<Built, Error> {
     let package = package(dir)?;
     let toolchain = GuestToolchain::find()?;
     let mut cargo = cargo(&toolchain);
@@ -53,8 +53,8 @@ pub(super) fn build(dir: &Path, cache: &Path) -> Result<Built, Error> {
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "true")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_STRIP", if options.debug_info { "none" } else { "true" })
+        .env("CARGO_PROFILE_RELEASE_DEBUG", if options.debug_info { "line-tables-only" } else { "0" })
         .stderr(Stdio::inherit());
     if let GuestToolchain::Debian { .. } = toolchain {
         cargo.args(["-Z", "build-std=std,panic_abort"]);

@@ -102,13 +102,28 @@ impl Module {
     }
 }
 
+/// Where the component has names, a trap says which functions it went through.
+#[test]
+fn a_trap_names_the_functions_that_it_went_through() {
+    let more = "(func $inner unreachable) (func $outer (call $inner))";
+    let mut instance = Module { poison: "(call $outer)", more, ..HONEST }.instance();
+    let applied = instance.apply(&poisoned(3, &[1])).unwrap();
+    let text = &applied.rejects()[0].message;
+    assert!(text.ends_with("; in inner, called by outer, called by apply"), "{text}");
+}
+
 /// Whatever one transform does, another on the same runtime is as it was.
 fn assert_host_is_well() {
     assert_works(&mut HONEST.instance());
 }
 
+/// `UPDATE_SEEDS=1` writes it to the seeds of the fuzz target.
 #[test]
 fn the_honest_module_keeps_what_it_is_given() {
+    if std::env::var_os("UPDATE_SEEDS").is_some() {
+        let path = repository().join("smt-runtime/fuzz/seeds/component/honest.wasm");
+        std::fs::write(path, HONEST.component()).unwrap();
+    }
     assert_host_is_well();
 }
 

@@ -285,3 +285,29 @@ fn a_secret_of_the_configuration_is_in_no_error_and_no_log() {
     let applied = instance.apply(&poisoned(3, &[1])).unwrap();
     assert_eq!(applied.logs()[0].message, "the token is ***, I say: ***");
 }
+
+/// A component that brings its lines with it: the reject says which line of the author's trapped, and through which it came.
+#[test]
+fn a_trap_in_a_component_with_debug_info_says_the_line() {
+    if !crate::support::toolchain() {
+        return;
+    }
+    let folder = crate::support::repository().join("smt-runtime/tests/guests/hostile");
+    let options = gristmill_smt::GuestOptions::default().with_debug_info(true);
+    let built = gristmill_smt::build_guest_with(&folder, &options).unwrap_or_else(|e| panic!("{e}"));
+    let transform = crate::support::runtime().load_file(built.component, limits()).unwrap();
+    let config = serde_json::json!({"attack": "trap"});
+    let mut instance = transform.instantiate(&crate::support::stream(), &config).unwrap();
+    let applied = instance.apply(&poisoned(3, &[1])).unwrap();
+    let text = &applied.rejects()[0].message;
+    let source = std::fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+    let place = text.split("; in ").nth(1).unwrap_or_else(|| panic!("{text}"));
+    let line = place
+        .split("src/lib.rs:")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .unwrap_or_else(|| panic!("{text}"));
+    let line: usize = line.parse().unwrap_or_else(|_| panic!("{text}"));
+    assert!(source.lines().nth(line - 1).is_some_and(|l| l.contains("abort()")), "{text}");
+    assert!(!text.contains("/root/") && !text.contains("/home/"), "{text}");
+}

@@ -12,3 +12,4 @@ mod sdk;
 mod sdk_failures;
 mod sdk_rebalance;
 mod service;
+mod workbench;

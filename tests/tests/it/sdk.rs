@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use gristmill::{
     Assignor, BeginAt, Completion, Consumer, ConsumerConfig, ConsumerConfigBuilder, ConsumerEvent, Delivery,
-    ErrorKind, GroupProtocol, PartitionStream, Producer, ProducerConfig, ProducerRecord, Start,
+    ErrorKind, GroupProtocol, PartitionRange, PartitionStream, Producer, ProducerConfig, ProducerRecord,
+    RangeReader, Start, Topics,
 };
 use gristmill_tests::{RealKafka, TransactionalProducer, shared_kafka, unique};
 
@@ -446,4 +447,71 @@ async fn send_all_tells_what_became_of_each_record() {
     assert_eq!(failed, [(3, ErrorKind::NotFound)]);
     assert!(!report.is_complete());
     producer.close(PATIENCE).await.expect("closed");
+}
+
+/// Aborted records and markers at the end of a range, ranges within a partition, and more partitions than one: each record
+/// once, and then the end.
+#[tokio::test]
+async fn ranges_are_read_once_without_a_group_and_end() {
+    let Some(kafka) = shared_kafka() else { return };
+    let topic = unique("ranges");
+    kafka.create_topic(&topic, 3, &[]).await;
+    fill(kafka, &topic, 0, 1_000).await;
+    let id = topic.clone();
+    tokio::task::spawn_blocking(move || {
+        let producer = TransactionalProducer::new(kafka, &id);
+        for (round, commit) in [true, false].into_iter().enumerate() {
+            producer.begin();
+            for i in 0..10 {
+                producer.send(&id, 1, None, format!("{round}.{i}").as_bytes());
+            }
+            if commit { producer.commit() } else { producer.abort() }
+        }
+    })
+    .await
+    .expect("written");
+    let config = config(kafka, &topic).build().expect("valid");
+    let extents = Topics::connect(&config).expect("connected").extents(&topic).await.expect("told");
+    let ends: Vec<i64> = extents.iter().map(|extent| extent.end).collect();
+    assert_eq!(ends, [1_000, 22, 0]);
+    let name: std::sync::Arc<str> = topic.as_str().into();
+    let range = |partition, first, end| PartitionRange { topic: name.clone(), partition, first, end };
+    // From the middle to before the end; all, of which the last half is aborted; nothing.
+    let ranges = vec![range(0, 500, 990), range(1, 0, 22), range(2, 0, 0)];
+    let read = |ranges: Vec<PartitionRange>| {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut reader = RangeReader::open(&config, ranges).expect("opened");
+            let mut values: [Vec<String>; 3] = Default::default();
+            while let Some(batch) = reader.next_batch().expect("read") {
+                let partition = usize::try_from(batch.partition()).expect("a number");
+                let text =
+                    |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                values[partition].extend(batch.iter().map(|record| text(record.value())));
+            }
+            assert!(reader.next_batch().expect("still at its end").is_none());
+            values
+        })
+    };
+    let [plain, transactional, none] = read(ranges).await.expect("no panic");
+    assert_eq!(plain, (500..990).map(|i| format!("record {i}")).collect::<Vec<_>>());
+    assert_eq!(transactional, (0..10).map(|i| format!("0.{i}")).collect::<Vec<_>>());
+    assert_eq!(none.len(), 0);
+    // A range of aborted records alone, and of nothing at all.
+    let [_, transactional, _] = read(vec![range(1, 12, 20)]).await.expect("no panic");
+    assert_eq!(transactional.len(), 0);
+    read(Vec::new()).await.expect("no panic");
+    // Past the end there is nothing to come; it is said, and not waited for.
+    let impatient = config_with_patience(kafka, &topic);
+    let beyond = range(2, 5, 9);
+    let error = tokio::task::spawn_blocking(move || {
+        let mut reader = RangeReader::open(&impatient, [beyond]).expect("opened");
+        reader.next_batch().expect_err("there is no such offset")
+    });
+    let error = error.await.expect("no panic");
+    assert!(matches!(error.kind(), ErrorKind::OffsetOutOfRange | ErrorKind::TimedOut), "{error}");
+}
+
+fn config_with_patience(kafka: &RealKafka, topic: &str) -> ConsumerConfig {
+    config(kafka, topic).lookup_timeout(Duration::from_secs(3)).build().expect("valid")
 }
