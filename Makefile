@@ -13,7 +13,7 @@ SCRIPTS := $(VENV)/ready $(if $(shell command -v npm),$(NPM)/ready)
 SCRIPTS_PATH := $(VENV)/bin:$(NPM)/node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e soak bench-hop bench-transform bench-languages bench-sink need need-tests clean-demo
+.PHONY: help build demo test lint unit guests e2e soak fuzz bench-hop bench-transform bench-languages bench-sink need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ soak: $(VENV)/ready $(EMULATOR) ## Random faults for MINUTES=10; also SEED, PROT
 	GRISTMILL_PYTHON=$(VENV)/bin/python GRISTMILL_SEED=$(SEED) \
 	GRISTMILL_SOAK_MINUTES=$(MINUTES) GRISTMILL_SOAK_PROTOCOL=$(PROTOCOL) GRISTMILL_SOAK_PLACE=$(PLACE) \
 	cargo test --workspace --test e2e -- --ignored --exact faults::soak --nocapture
+
+FUZZ ?= columns edits component
+fuzz: ## What strangers write, under AddressSanitizer: FUZZ="columns edits component", MINUTES=10 each; needs cargo-fuzz
+	cd smt-runtime && for target in $(FUZZ); do \
+	  mkdir -p $(CACHE)/fuzz/corpus/$$target && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CACHE)/fuzz \
+	  ASAN_OPTIONS=handle_segv=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0:detect_leaks=0 \
+	  cargo fuzz run $$target $(CACHE)/fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=6000 || exit 1; done
 
 lint: ## Formatting and clippy; warnings are errors
 	cargo fmt --all --check

@@ -40,11 +40,15 @@
 //!
 //! `columns` are all of the row that came out, those that are null left out; without it they are not compared.
 //!
+//! `expected.metrics` is compared where it is given: `{"counters": {"test_orders": 1}, "observed": {"bytes": 2}}`, which are
+//! sums of counters and numbers of observations over the whole fixture.
+//!
 //! A fixture runs as one batch, then cut into random batches, then with a fresh instance for each of them.
 //! Where these differ the transform remembers something between batches, which fails the fixture.
 
 mod columns;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -52,10 +56,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{Applied, Error, Instance, Kind, Stream, Transform};
+use crate::{Applied, Error, Instance, Kind, Metrics, Stream, Transform};
 
 /// How fixtures are run.
 #[derive(Debug, Clone)]
@@ -201,7 +205,7 @@ fn run_file(transform: &Transform, path: &Path, options: &FixtureOptions) -> Res
         return Err("  there is no `expected`: run with update to write it".into());
     };
     let wanted = expected.outcome(&fixture)?;
-    match diff(&wanted.lines(&fixture, None), &whole.lines(&fixture, Some(expected))) {
+    match diff(&wanted.lines(&fixture, Some(expected)), &whole.lines(&fixture, Some(expected))) {
         Some(diff) => Err(format!("  - expected, + came out\n{diff}")),
         None => Ok(FixtureOutcome::Passed),
     }
@@ -271,6 +275,35 @@ struct Expected {
     rejects: Vec<ExpectedReject>,
     #[serde(default)]
     dropped: Vec<usize>,
+    metrics: Option<Counted>,
+}
+
+/// What a transform counted, and how often it observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Counted {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    counters: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    observed: BTreeMap<String, u64>,
+}
+
+impl Counted {
+    fn add(&mut self, metrics: &Metrics) {
+        for (name, by) in &metrics.counters {
+            *self.counters.entry(name.clone()).or_default() += by;
+        }
+        for (name, histogram) in &metrics.histograms {
+            *self.observed.entry(name.clone()).or_default() += histogram.count;
+        }
+    }
+
+    /// After all rows.
+    fn lines(&self) -> impl Iterator<Item = ((usize, u32), String)> {
+        let counters = self.counters.iter().map(|(name, n)| format!("counter {name} {n}"));
+        let observed = self.observed.iter().map(|(name, n)| format!("observed {name} {n} times"));
+        counters.chain(observed).map(|line| ((usize::MAX, 0), line))
+    }
 }
 
 #[derive(Deserialize)]
@@ -357,6 +390,7 @@ struct Seen {
     records: Vec<SeenRecord>,
     rejects: Vec<(usize, String, Option<String>)>,
     dropped: Vec<usize>,
+    counted: Counted,
 }
 
 struct SeenRecord {
@@ -477,6 +511,7 @@ impl Expected {
         }
         seen.rejects = self.rejects.iter().map(|r| (r.row, r.code.clone(), r.message.clone())).collect();
         seen.dropped.clone_from(&self.dropped);
+        seen.counted = self.metrics.clone().unwrap_or_default();
         Ok(seen)
     }
 }
@@ -503,6 +538,7 @@ impl Seen {
             gone[reject.row] = false;
             self.rejects.push((first + reject.row, reject.code.clone(), Some(reject.message.clone())));
         }
+        self.counted.add(applied.metrics());
         self.dropped.extend(gone.iter().enumerate().filter(|(_, gone)| **gone).map(|(row, _)| first + row));
     }
 
@@ -540,6 +576,9 @@ impl Seen {
         for row in &self.dropped {
             lines.push(((*row, 0), format!("row {row} dropped")));
         }
+        if like.is_some_and(|like| like.metrics.is_some()) {
+            lines.extend(self.counted.lines());
+        }
         lines.sort();
         lines
     }
@@ -574,11 +613,15 @@ impl Seen {
             Value::Object(out)
         };
         let reject = |(row, code, message): &(usize, String, Option<String>)| json!({"row": row, "code": code, "message": message});
-        json!({
+        let mut expected = json!({
             "records": self.records.iter().map(record).collect::<Vec<_>>(),
             "rejects": self.rejects.iter().map(reject).collect::<Vec<_>>(),
             "dropped": self.dropped,
-        })
+        });
+        if self.counted != Counted::default() {
+            expected["metrics"] = json!(self.counted);
+        }
+        expected
     }
 }
 

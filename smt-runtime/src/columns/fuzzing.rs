@@ -1,7 +1,5 @@
 //! What is asserted of whatever a guest answers, for the fuzz target and for its seeds in the tests.
 
-#![allow(unreachable_pub, reason = "public where it is fuzzed")]
-
 use std::sync::Arc;
 
 use arrow_array::Array;

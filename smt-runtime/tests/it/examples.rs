@@ -248,3 +248,27 @@ fn a_transform_that_remembers_something_between_batches_fails_its_fixtures() {
     assert!(text.contains("each on a fresh instance (seed 1)"), "{text}");
     assert!(text.contains("- row 2 -> main value \"2\""), "{text}");
 }
+
+#[test]
+fn metrics_are_compared_where_they_are_given() {
+    let fixtures = folder().join("typed-orders/fixtures/orders.json");
+    let mut fixture: Value = serde_json::from_slice(&fs::read(fixtures).unwrap()).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let mut run = |metrics: Value| {
+        fixture["expected"]["metrics"] = metrics;
+        fs::write(place.path().join("a.json"), fixture.to_string()).unwrap();
+        run_fixtures(&load("typed-orders"), place.path(), &FixtureOptions::default())
+            .unwrap()
+            .remove(0)
+            .outcome
+    };
+    assert_eq!(run(json!({"counters": {"test_orders": 1}})), FixtureOutcome::Passed);
+    assert_eq!(run(Value::Null), FixtureOutcome::Passed);
+    let FixtureOutcome::Failed(text) = run(json!({"counters": {"test_orders": 2}, "observed": {"bytes": 1}}))
+    else {
+        panic!("it counts one")
+    };
+    for line in ["- counter test_orders 2", "+ counter test_orders 1", "- observed bytes 1 times"] {
+        assert!(text.contains(line), "{text}");
+    }
+}

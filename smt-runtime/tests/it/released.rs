@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::support::{repository, runtime};
 
 /// Version, and SHA-256 of what was released: the contract, then the components by name.
-const RELEASED: [(&str, &str, &[(&str, &str)]); 1] = [(
+type Release = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const RELEASED: [Release; 1] = [(
     "0.1.0",
     "68a8c03f2126a32907bef372e18bb05b5f765bb95ab3ce553bacb2b9baacbf72",
     &[
