@@ -128,26 +128,36 @@ export class Transform {
 
   /** One value for each computed column. */
   values(given) {
-    const row = this.computed.map(({ path, type, write, nullable }) => {
-      const value = given[path];
-      if (value === undefined) throw new TypeError(`no value of \`${path}\`: null is null`);
-      if (value === null) {
-        if (!nullable) throw new TypeError(`\`${path}\` is null, and it is \`${type}\``);
-        return null;
+    // Plain loops: this is what an interpreter does most.
+    const { computed } = this;
+    const row = new Array(computed.length);
+    for (let c = 0; c < computed.length; c += 1) {
+      const column = computed[c];
+      const value = given[column.path];
+      if (value === undefined) throw new TypeError(`no value of \`${column.path}\`: null is null`);
+      if (value !== null) {
+        try {
+          row[c] = column.write(value);
+        } catch (error) {
+          throw new TypeError(`\`${column.path}\`: ${error.message}`);
+        }
+      } else if (column.nullable) {
+        row[c] = null;
+      } else {
+        throw new TypeError(`\`${column.path}\` is null, and it is \`${column.type}\``);
       }
-      try {
-        return write(value);
-      } catch (error) {
-        throw new TypeError(`\`${path}\`: ${error.message}`);
-      }
-    });
-    const unknown = Object.keys(given).find((path) => !(path in this.replaces) && !(path in this.adds));
-    if (unknown !== undefined) {
+    }
+    let named = 0;
+    for (const path in given) named += 1;
+    if (named > computed.length) {
+      const unknown = Object.keys(given).find((path) => !(path in this.replaces) && !(path in this.adds));
       throw new TypeError(`the transform does not compute \`${unknown}\`: name it in \`replaces\` or \`adds\``);
     }
     return row;
   }
 }
+
+const KEEP = Object.freeze({ tag: "keep" });
 
 class Plan {
   constructor(transform, context, readers) {
@@ -159,14 +169,15 @@ class Plan {
   /** The verdicts, as `{tag, val}` of the contract's variant, and the computed columns. */
   apply(columns, rows) {
     const { transform, context, readers } = this;
+    const paths = transform.reads.map(({ path }) => path);
     const verdicts = [];
     const computed = transform.computed.map(() => []);
     for (let i = 0; i < rows; i += 1) {
       try {
         const row = {};
         for (let c = 0; c < columns.length; c += 1) {
-          const value = columns[c] === null ? null : (columns[c][i] ?? null);
-          row[transform.reads[c].path] = value === null || readers[c] === null ? value : readers[c](value);
+          const value = columns[c] === null ? null : columns[c][i];
+          row[paths[c]] = value === null || readers[c] === null ? value : readers[c](value);
         }
         this.judge(transform.apply(row, context), verdicts, computed);
       } catch (error) {
@@ -188,8 +199,14 @@ class Plan {
         `the function returned ${what}: return an object of the computed columns, new Keep(..), or DROP to leave the row out`,
       );
     }
+    if (!(answer instanceof Keep) && !(answer instanceof Drop)) {
+      const values = transform.values(answer);
+      for (let c = 0; c < values.length; c += 1) computed[c].push(values[c]);
+      verdicts.push(KEEP);
+      return;
+    }
     const isDrop = answer instanceof Drop;
-    const own = isDrop ? null : answer instanceof Keep ? answer : new Keep(answer);
+    const own = isDrop ? null : answer;
     const rows = [...(own === null ? [] : [own]), ...(isDrop ? answer.more : own.more)];
     // All or nothing: what fails half-way leaves no values behind.
     const going = rows.map((row) => {
@@ -204,7 +221,7 @@ class Plan {
       verdicts.push({ tag: "drop" });
     } else {
       const { output } = going.shift();
-      verdicts.push(output === null ? { tag: "keep" } : { tag: "route", val: output });
+      verdicts.push(output === null ? KEEP : { tag: "route", val: output });
     }
     for (const { output } of going) {
       verdicts.push({ tag: "emit", val: output ?? 0 });

@@ -106,6 +106,9 @@ impl ColumnInstance {
     }
 }
 
+/// Rows of a call into a transform of plain values.
+const SIMPLE_ROWS: usize = 1_000;
+
 /// Columns for a transform of columns.
 struct Columns<'a> {
     bound: &'a Bound,
@@ -145,10 +148,15 @@ impl Input for Columns<'_> {
         self.offsets.get(row).copied().unwrap_or(-1)
     }
 
-    /// By the mean size of a row. A call that is far larger than that fails by the guest's memory, and is cut.
+    /// By the mean size of a row; for a transform of plain values also by their number, since what it does with each takes
+    /// microseconds and a call has a time limit. A call that is far larger than that fails by the guest's memory, and is cut.
     fn end_of_call(&self, start: usize, room: u64, _: Reads) -> usize {
         let calls = self.bytes.div_ceil(room).max(1);
-        (start + self.rows.div_ceil(calls as usize)).min(self.rows)
+        let most = match self.bound.answer {
+            Answer::Columns(_) => self.rows,
+            Answer::Simple(_) => SIMPLE_ROWS,
+        };
+        (start + self.rows.div_ceil(calls as usize).min(most)).min(self.rows)
     }
 
     fn call(

@@ -278,6 +278,17 @@ fn columns_that_are_missing_or_of_another_type_are_told_at_the_start() {
     assert_eq!(out, ["amount_cents", "customer", "ordered_at", "email_domain", "received_at"]);
 }
 
+/// Interpreters take microseconds a row: a large batch goes in by parts, each well within the time of a call.
+#[test]
+fn a_large_batch_goes_into_a_script_by_parts() {
+    let Some(transform) = hostile() else { return };
+    let rows = texts(&vec![Some("fine"); 2_500]);
+    let mut instance =
+        transform.instantiate_columns(&stream(), &json!({"attack": "none"}), &rows.schema()).unwrap();
+    let applied = instance.apply(&rows, &vec![0; 2_500]).unwrap();
+    assert_eq!((applied.kept(), applied.stats().calls, applied.stats().failed_calls), (2_500, 3, 0));
+}
+
 #[test]
 fn a_folder_that_holds_no_transform_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();

@@ -35,5 +35,5 @@ class Reject(Exception):
 
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(code, message)
-        self.code = code
-        self.message = message
+        self.code = str(code)
+        self.message = str(message)
