@@ -159,7 +159,10 @@ impl Inner {
     async fn delete_in(&self, bucket: &str, name: &str, generation: Option<Generation>) -> Result<bool> {
         let mut request = Request::new(Method::DELETE, self.object_url_in(bucket, name), Class::Free);
         if let Some(Generation(generation)) = generation {
-            request = request.query("ifGenerationMatch", generation.to_string());
+            // That generation and no other, also where a server looks at preconditions and deletes in two steps.
+            request = request
+                .query("generation", generation.to_string())
+                .query("ifGenerationMatch", generation.to_string());
         }
         let answer = self.transport.send(&request).await?;
         match answer.status {

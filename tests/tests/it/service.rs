@@ -217,3 +217,50 @@ fn a_store_that_fails_in_passing_stops_no_pipeline() {
     assert_eq!((found.len(), places.len()), (orders.len(), orders.len()), "{}", pipeline.logs());
     assert_eq!(pipeline.command(&["ledger", "verify"]).0, Some(0));
 }
+
+/// What a condition keeps from a transform is a row all the same, in its place, and the audit accounts for it.
+#[test]
+fn what_conditions_keep_from_transforms_is_accounted_for() {
+    let Some(kafka) = shared_kafka() else { return };
+    let (topic, orders) = topic_with_orders(kafka, "conditions", 600);
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let prebuilt = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/transforms/prebuilt");
+    let wasm = |name: &str| prebuilt.join(format!("{name}.wasm")).display().to_string();
+    let text = format!(
+        "name: {topic}\nsource:\n  kafka: {{bootstrap_servers: '{}', topics: [{topic}]}}\ntransforms:\n  - wasm: '{}'\n    \
+         config: {{high_value_cents: 100000}}\n    when: {{tombstone: false}}\n  - wasm: '{}'\n    config: {{high_value_cents: \
+         100000}}\n    when: {{column: {{path: amount_cents, at_least: 50000}}}}\ndecode:\n  format: json\n  fields:\n    \
+         order_id: string not null\n    customer: {{name: string, email: string, card: string}}\n    amount_cents: int64 not \
+         null\n    created_at: timestamp_ms\n    test: bool\nsink:\n  files: {{folder: rows, rotate: {{age: 1s}}}}\ndead_letters: \
+         {{folder: letters}}\nhttp: {{listen: '{address}'}}\n",
+        kafka.bootstrap_servers(),
+        wasm("orders"),
+        wasm("typed-orders"),
+    );
+    let pipeline = Pipeline::new(folder.path(), &text);
+    let run = pipeline.start(None);
+    let all = format!("gristmill_records_in_total {}\n", orders.len());
+    let mut metrics = String::new();
+    wait_until("every record is counted", PATIENCE, || {
+        metrics = get(address, "/metrics").map(|(_, text)| text).unwrap_or_default();
+        metrics.contains(&all)
+    });
+    let counted = |transform: &str, verdict: &str| -> u64 {
+        let line =
+            format!("gristmill_transform_records_total{{transform=\"{transform}\",verdict=\"{verdict}\"}} ");
+        metrics.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |n| n.parse().unwrap())
+    };
+    let sum = |transform: &str| -> u64 {
+        ["kept", "dropped", "rejected", "passed_by"].iter().map(|verdict| counted(transform, verdict)).sum()
+    };
+    let null = orders.iter().filter(|order| order.value.is_none()).count() as u64;
+    assert_eq!((sum("orders"), counted("orders", "passed_by")), (orders.len() as u64, null), "{metrics}");
+    let both = [counted("typed-orders", "passed_by"), counted("typed-orders", "kept")];
+    assert!(both.iter().all(|n| *n > 50), "{both:?}");
+    let given = counted("orders", "kept") + counted("orders", "emitted");
+    assert_eq!(sum("typed-orders"), given, "{metrics}");
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
+    let (code, text) = pipeline.command(&["audit"]);
+    assert_eq!(code, Some(0), "{text}");
+}
