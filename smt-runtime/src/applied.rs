@@ -27,6 +27,9 @@ pub(crate) struct Outcome {
     pub(crate) emitted: usize,
     pub(crate) stats: Stats,
     pub(crate) telemetry: Telemetry,
+    pub(crate) warnings: Vec<Error>,
+    /// Of the answers in `segments`.
+    pub(crate) bytes: u64,
 }
 
 /// The checked answer to one call.
@@ -37,6 +40,8 @@ pub(crate) struct Segment {
     pub(crate) data: Vec<u8>,
     /// Of a transform of columns: those that it computed.
     pub(crate) columns: Vec<ArrayRef>,
+    /// Of all that, and of what emitted rows repeat of the columns that pass.
+    pub(crate) bytes: u64,
 }
 
 /// A row that the transform, or the runtime in its place, refused.
@@ -156,7 +161,7 @@ impl Applied {
     /// Limits that were reached without harm to any record (log lines or metrics left out): errors of kind
     /// `Limit` that name the limit, its value and what was seen.
     pub fn warnings(&self) -> &[Error] {
-        &self.outcome.telemetry.warnings
+        &self.outcome.warnings
     }
 }
 

@@ -218,6 +218,10 @@ pub(crate) fn check_edits(edits: &Edits<'_>, rows: usize, terms: &Terms<'_>) -> 
     })
 }
 
+pub(crate) fn bytes_of(operations: &[u32], data: &[u8]) -> u64 {
+    (size_of_val(operations) + data.len()) as u64
+}
+
 /// Raw records for a transform of records.
 pub(crate) struct Records<'a> {
     pub(crate) batch: &'a RawBatch,
@@ -259,13 +263,9 @@ impl Input for Records<'_> {
             .call_apply(&mut worker.store, input)
             .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
         let counts = check_edits(&Edits::new(&answer.operations, &answer.data), call.rows.len(), terms)?;
-        let segment = Segment {
-            first_row: call.rows.start,
-            operations: answer.operations,
-            data: answer.data,
-            columns: Vec::new(),
-        };
-        Ok((segment, counts))
+        let (operations, data) = (answer.operations, answer.data);
+        let bytes = bytes_of(&operations, &data);
+        Ok((Segment { first_row: call.rows.start, operations, data, columns: Vec::new(), bytes }, counts))
     }
 }
 

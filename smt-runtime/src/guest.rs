@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::ResourceLimiter;
 
+use crate::Limits;
 use crate::contract::{columns, log, metrics, schemas, simple, types};
 use crate::secrets::Redactor;
-use crate::telemetry::{Level, LogLine, Metrics, Telemetry};
-use crate::{Error, Limits};
+use crate::telemetry::{Level, Metrics, Telemetry};
 
 /// Core instances, memories and tables that one component may have. Components of compiled languages
 /// have a handful, interpreters up to some dozens.
@@ -22,12 +22,9 @@ pub(crate) struct Guest {
     redactor: Arc<Redactor>,
     pub(crate) schemas: Arc<BTreeMap<u32, Arc<str>>>,
     telemetry: Telemetry,
-    log_bytes: usize,
-    suppressed_lines: u64,
     /// Names that accepted calls of any instance of the transform have used; bounded by the limit. Locked
     /// when a call that used metrics is accepted, and nothing else is locked meanwhile.
     series: Arc<Mutex<BTreeSet<String>>>,
-    refused_series: u64,
     /// Bytes of linear memory now.
     pub(crate) memory: u64,
     /// The size that was refused last, since the call began.
@@ -47,10 +44,7 @@ impl Guest {
             redactor,
             schemas,
             telemetry: Telemetry::default(),
-            log_bytes: 0,
-            suppressed_lines: 0,
             series,
-            refused_series: 0,
             memory: 0,
             refused_memory: None,
             refused_table: None,
@@ -60,11 +54,8 @@ impl Guest {
     /// Forgets what an earlier call left: its telemetry must not count unless that call was accepted.
     #[inline]
     pub(crate) fn begin_call(&mut self) {
-        if !self.telemetry.is_empty() || self.suppressed_lines + self.refused_series > 0 {
+        if !self.telemetry.is_empty() {
             self.telemetry = Telemetry::default();
-            self.log_bytes = 0;
-            self.suppressed_lines = 0;
-            self.refused_series = 0;
         }
         self.refused_memory = None;
         self.refused_table = None;
@@ -78,30 +69,13 @@ impl Guest {
     /// Moves the telemetry of an accepted call to `into`.
     #[inline]
     pub(crate) fn accept(&mut self, into: &mut Telemetry) {
-        if self.telemetry.is_empty() && self.suppressed_lines + self.refused_series == 0 {
+        if self.telemetry.is_empty() {
             return;
         }
         if !self.telemetry.metrics.is_empty() {
             self.admit_series();
         }
-        into.append(std::mem::take(&mut self.telemetry));
-        if self.suppressed_lines > 0 {
-            into.warnings.push(Error::limit(format!(
-                "limit log_lines of {} and log_bytes of {} per call: {} more log lines were left out",
-                self.limits.log_lines(),
-                self.limits.log_bytes(),
-                self.suppressed_lines
-            )));
-        }
-        if self.refused_series > 0 {
-            into.warnings.push(Error::limit(format!(
-                "limit metric_series of {}: {} updates under further names were left out; a metric's name must \
-                 not hold data",
-                self.limits.metric_series(),
-                self.refused_series
-            )));
-        }
-        self.begin_call();
+        into.append(&self.limits, std::mem::take(&mut self.telemetry));
     }
 
     /// Whether this call may use the name; whether the transform may is decided when it is accepted.
@@ -110,7 +84,7 @@ impl Guest {
         let known = used.counters.contains_key(name) || used.histograms.contains_key(name);
         let room = used.counters.len() + used.histograms.len() < self.limits.metric_series() as usize;
         let fits = known || (room && Metrics::is_name(name));
-        self.refused_series += u64::from(!fits);
+        self.telemetry.refused_series += u64::from(!fits);
         fits
     }
 
@@ -125,7 +99,7 @@ impl Guest {
         };
         metrics.counters.retain(|name, _| admit(name));
         metrics.histograms.retain(|name, _| admit(name));
-        self.refused_series += refused;
+        self.telemetry.refused_series += refused;
     }
 }
 
@@ -137,19 +111,6 @@ impl simple::Host for Guest {}
 
 impl log::Host for Guest {
     fn log(&mut self, level: log::Level, message: String) {
-        let room = (self.limits.log_bytes() as usize).saturating_sub(self.log_bytes);
-        if self.telemetry.logs.len() >= self.limits.log_lines() as usize || room == 0 {
-            self.suppressed_lines += 1;
-            return;
-        }
-        // Redacted before it is cut: half a secret is one too.
-        let mut message = self.redactor.redact(message);
-        if message.len() > room {
-            let end = (0..=room).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-            message.truncate(end);
-            self.suppressed_lines += 1;
-        }
-        self.log_bytes += message.len();
         let level = match level {
             log::Level::Trace => Level::Trace,
             log::Level::Debug => Level::Debug,
@@ -157,7 +118,8 @@ impl log::Host for Guest {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
-        self.telemetry.logs.push(LogLine { level, message });
+        // Redacted before it is cut: half a secret is one too.
+        self.telemetry.log(&self.limits, level, self.redactor.redact(message));
     }
 }
 

@@ -22,6 +22,7 @@ pub struct Limits {
     search_time: Duration,
     record_fuel: u64,
     output_bytes: u64,
+    batch_output_bytes: u64,
     output_records_per_row: u32,
     log_lines: u32,
     log_bytes: u32,
@@ -39,6 +40,7 @@ impl Default for Limits {
             search_time: Duration::from_secs(30),
             record_fuel: 500_000_000,
             output_bytes: 32 * MIB,
+            batch_output_bytes: 256 * MIB,
             output_records_per_row: 100,
             log_lines: 100,
             log_bytes: 64 * 1024,
@@ -87,13 +89,16 @@ limits! {
     /// one a byte for instructions that fill or copy memory. Default 500 million, about a second on current
     /// machines.
     record_fuel, with_record_fuel: u64;
-    /// Bytes of one answer, operations and data, and bytes that its records refer to. Default 32 MiB.
+    /// Bytes of one answer, operations and data, and bytes that its records refer to; of a transform of columns also
+    /// what emitted rows repeat of the columns that pass. Default 32 MiB.
     output_bytes, with_output_bytes: u64;
+    /// The same, of all the answers to one batch. Default 256 MiB; after it `apply` ends in an error of kind `Limit`.
+    batch_output_bytes, with_batch_output_bytes: u64;
     /// Records out per row in, over one call. Default 100.
     output_records_per_row, with_output_records_per_row: u32;
-    /// Log lines of one call that are kept; the others are counted. Default 100.
+    /// Log lines of one batch that are kept; the others are counted. Default 100.
     log_lines, with_log_lines: u32;
-    /// Bytes of log text of one call that are kept. Default 64 KiB.
+    /// Bytes of log text of one batch that are kept. Default 64 KiB.
     log_bytes, with_log_bytes: u32;
     /// Different metric names that all instances of a transform may use; what is said under others is left
     /// out, and counted. Default 100.
@@ -117,8 +122,12 @@ impl Limits {
         if self.call_time.is_zero() || self.configure_time.is_zero() || self.search_time.is_zero() {
             wrong.push("call_time, configure_time and search_time must be above 0".into());
         }
-        if self.record_fuel == 0 || self.output_bytes == 0 || self.output_records_per_row == 0 {
-            wrong.push("record_fuel, output_bytes and output_records_per_row must be above 0".into());
+        let output = self.output_bytes.min(self.batch_output_bytes);
+        if self.record_fuel == 0 || output == 0 || self.output_records_per_row == 0 {
+            wrong.push(
+                "record_fuel, output_bytes, batch_output_bytes and output_records_per_row must be above 0"
+                    .into(),
+            );
         }
         if self.breaker_ratio.is_nan() || self.breaker_ratio <= 0.0 {
             wrong.push(format!("breaker_ratio is {}, which is not above 0", self.breaker_ratio));

@@ -94,6 +94,7 @@ impl Runner {
         match self.run_all(input, &mut out) {
             Ok(()) => {
                 out.stats.guest_time = started.elapsed();
+                out.warnings = out.telemetry.warnings(self.transform.limits());
                 Ok(out)
             }
             Err(e) => {
@@ -216,7 +217,7 @@ impl Runner {
                 if !full {
                     self.worker = Some(worker);
                 }
-                self.accept(input, segment, counts, out);
+                self.accept(input, segment, counts, out)?;
                 Ok(None)
             }
             Err(failure) => {
@@ -227,7 +228,27 @@ impl Runner {
     }
 
     #[inline]
-    fn accept(&self, input: &mut impl Input, segment: Segment, counts: EditCounts, out: &mut Outcome) {
+    fn accept(
+        &self,
+        input: &mut impl Input,
+        segment: Segment,
+        counts: EditCounts,
+        out: &mut Outcome,
+    ) -> Result<(), Error> {
+        out.bytes += segment.bytes;
+        let limit = self.transform.limits().batch_output_bytes();
+        if out.bytes > limit {
+            return Err(self.error(
+                ErrorKind::Limit,
+                format!(
+                    "limit batch_output_bytes of {limit}: the answers to a batch of {} rows hold more than that at row \
+                     {} (offset {}); nothing of this batch was passed on",
+                    input.rows(),
+                    segment.first_row,
+                    input.offset(segment.first_row),
+                ),
+            ));
+        }
         out.kept += counts.kept as usize;
         out.dropped += counts.dropped as usize;
         out.emitted += counts.emitted as usize;
@@ -235,6 +256,7 @@ impl Runner {
             self.collect_rejects(input, &segment, out);
         }
         out.segments.push(segment);
+        Ok(())
     }
 
     fn collect_rejects(&self, input: &mut impl Input, segment: &Segment, out: &mut Outcome) {
@@ -294,7 +316,7 @@ impl Runner {
             }
             self.check_deadline(input, &rows, out, deadline)?;
             // Too short a deadline costs a cut too many, never a wrong verdict.
-            let share = call_time * rows.len() as u32 / all;
+            let share = call_time.saturating_mul(rows.len() as u32) / all;
             let time = share.max(SHORTEST_DEADLINE).min(call_time);
             if self.call(input, rows.clone(), time, ticks(time), out)?.is_some() {
                 failed = Some(rows);
@@ -350,7 +372,7 @@ impl Runner {
         match worker.call(input, &terms, Call { rows: row..row + 1, time: left, ticks: ticks(left) }) {
             Ok((segment, counts)) => {
                 worker.store.data_mut().accept(&mut out.telemetry);
-                self.accept(input, segment, counts, out);
+                self.accept(input, segment, counts, out)?;
             }
             // Wall time is no verdict. Fuel does not count what one instruction does to megabytes.
             Err(Failure::Time(_)) => {
@@ -367,7 +389,7 @@ impl Runner {
                     row,
                     offset: input.offset(row),
                     code: failure.code().to_owned(),
-                    message: failure.message(),
+                    message: self.seed.redactor.shown(&failure.message()),
                 });
             }
         }

@@ -1,22 +1,30 @@
 //! Config values that the manifest's schema marks `writeOnly`: found once, blotted out of every text.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use crate::schema;
+/// Places of the configuration under parts of the schema that are looked at. Schemas of people stay far below; the schema
+/// comes from the guest, and can branch without end.
+const MAX_VISITS: u32 = 100_000;
+const MAX_DEPTH: u32 = 256;
+/// Characters of a message.
+const MAX_SHOWN: usize = 2_000;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Redactor {
     /// Longest first, so that a secret that contains another goes whole.
     secrets: Vec<String>,
 }
 
 impl Redactor {
-    pub(crate) fn new(schema: &Value, config: &Value) -> Self {
-        let mut secrets = Vec::new();
-        collect(schema, schema, config, false, 0, &mut secrets);
-        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
-        secrets.dedup();
-        Redactor { secrets }
+    /// Refuses a schema of which it cannot see all that applies: what it overlooked would be in logs.
+    pub(crate) fn new(schema: &Value, config: &Value) -> Result<Self, String> {
+        let mut search = Search { root: schema, found: BTreeSet::new(), visits: 0 };
+        search.visit(schema, config, false, 0)?;
+        let mut secrets: Vec<_> = search.found.into_iter().collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Ok(Redactor { secrets })
     }
 
     pub(crate) fn redact(&self, mut text: String) -> String {
@@ -27,44 +35,92 @@ impl Redactor {
         }
         text
     }
+
+    /// What comes from a guest, for people's terminals: without secrets, of bounded length, on one line.
+    pub(crate) fn shown(&self, text: &str) -> String {
+        let text = self.redact(text.to_owned());
+        text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
 }
 
-fn collect(root: &Value, schema: &Value, value: &Value, secret: bool, depth: u32, found: &mut Vec<String>) {
-    if depth > schema::MAX_DEPTH {
-        return;
-    }
-    let schema = schema::resolve(root, schema);
-    let secret = secret || schema["writeOnly"] == Value::Bool(true);
-    match value {
-        Value::Null | Value::Bool(_) => {}
-        Value::Number(n) if secret => found.push(n.to_string()),
-        Value::String(s) if secret && !s.is_empty() => {
-            found.push(s.clone());
-            // As it looks inside a quoted text.
-            let escaped = Value::String(s.clone()).to_string();
-            found.push(escaped[1..escaped.len() - 1].to_owned());
+struct Search<'a> {
+    root: &'a Value,
+    found: BTreeSet<String>,
+    visits: u32,
+}
+
+impl Search<'_> {
+    /// Where it is open whether a part of the schema applies, it does.
+    fn visit(&mut self, schema: &Value, value: &Value, secret: bool, depth: u32) -> Result<(), String> {
+        let Value::Object(keywords) = schema else { return Ok(()) };
+        self.visits += 1;
+        if depth > MAX_DEPTH || self.visits > MAX_VISITS {
+            return Err(
+                "its config-schema refers to itself or branches so often that what is secret in the \
+                        configuration cannot be found"
+                    .to_owned(),
+            );
         }
-        Value::Number(_) | Value::String(_) => {}
-        Value::Array(items) => {
-            for item in items {
-                collect(root, &schema["items"], item, secret, depth + 1, found);
+        let secret = secret || keywords.get("writeOnly") == Some(&Value::Bool(true));
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Number(n) if secret => _ = self.found.insert(n.to_string()),
+            Value::String(s) if secret && !s.is_empty() => {
+                self.found.insert(s.clone());
+                // As it looks inside a quoted text.
+                let escaped = Value::String(s.clone()).to_string();
+                self.found.insert(escaped[1..escaped.len() - 1].to_owned());
+            }
+            Value::Number(_) | Value::String(_) => {}
+            Value::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    for sub in of_item(schema, i) {
+                        self.visit(sub, item, secret, depth + 1)?;
+                    }
+                    if secret {
+                        self.visit(&Value::Object(Default::default()), item, secret, depth + 1)?;
+                    }
+                }
+            }
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    for sub in of_field(schema, name) {
+                        self.visit(sub, field, secret, depth + 1)?;
+                    }
+                    if secret {
+                        self.visit(&Value::Object(Default::default()), field, secret, depth + 1)?;
+                    }
+                }
             }
         }
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                let sub = match &schema["properties"][name] {
-                    Value::Null => &schema["additionalProperties"],
-                    sub => sub,
-                };
-                collect(root, sub, field, secret, depth + 1, found);
-            }
+        let target = |r: &str| r.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+        let referred = schema["$ref"].as_str().and_then(target);
+        for sub in referred.into_iter().chain(in_place(schema)) {
+            self.visit(sub, value, secret, depth + 1)?;
         }
+        Ok(())
     }
-    for keyword in ["allOf", "anyOf", "oneOf"] {
-        for sub in schema[keyword].as_array().into_iter().flatten() {
-            collect(root, sub, value, secret, depth + 1, found);
-        }
-    }
+}
+
+/// Beside `$ref`, the keywords whose schemas apply to the same value.
+fn in_place(schema: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["allOf", "anyOf", "oneOf"].into_iter().flat_map(|k| schema[k].as_array()).flatten();
+    let one = ["if", "then", "else", "not"].into_iter().filter_map(|k| schema.get(k));
+    lists.chain(one).chain(schema["dependentSchemas"].as_object().into_iter().flat_map(|subs| subs.values()))
+}
+
+fn of_item(schema: &Value, i: usize) -> impl Iterator<Item = &Value> {
+    // `items` was a list before draft 2020-12.
+    let by_place = ["prefixItems", "items"].into_iter().filter_map(move |k| schema[k].get(i));
+    let all = ["items", "additionalItems", "unevaluatedItems", "contains"];
+    by_place.chain(all.into_iter().filter_map(|k| schema.get(k)))
+}
+
+fn of_field<'a>(schema: &'a Value, name: &'a str) -> impl Iterator<Item = &'a Value> {
+    let named = schema["properties"].get(name);
+    let patterns = schema["patternProperties"].as_object().into_iter().flat_map(|subs| subs.values());
+    let others = ["additionalProperties", "unevaluatedProperties"].into_iter().filter_map(|k| schema.get(k));
+    named.into_iter().chain(patterns).chain(others.filter(move |_| named.is_none()))
 }
 
 #[cfg(test)]
@@ -85,7 +141,55 @@ mod tests {
             "$defs": {"n": {"properties": {"pin": {"writeOnly": true}}}},
         });
         let config = json!({"token": "tok\"en", "nested": {"pin": 4711}, "list": ["a1b2"], "plain": "seen"});
-        let redactor = Redactor::new(&schema, &config);
+        let redactor = Redactor::new(&schema, &config).unwrap();
         assert_eq!(redactor.redact("tok\"en tok\\\"en 4711 a1b2 seen".into()), "*** *** *** *** seen");
+    }
+
+    #[test]
+    fn marks_under_any_keyword_are_found() {
+        let secret = json!({"writeOnly": true});
+        for schema in [
+            json!({"patternProperties": {"^t": secret}}),
+            json!({"additionalProperties": secret}),
+            json!({"unevaluatedProperties": secret}),
+            json!({"properties": {"t": {"$ref": "#/$defs/text", "writeOnly": true}}, "$defs": {"text": {}}}),
+            json!({"properties": {"t": {"not": secret}}}),
+            json!({"properties": {"t": {"if": {}, "then": secret}}}),
+            json!({"properties": {"t": {"if": {}, "else": {"allOf": [secret]}}}}),
+            json!({"dependentSchemas": {"t": {"properties": {"t": secret}}}}),
+            secret.clone(),
+        ] {
+            let redactor = Redactor::new(&schema, &json!({"t": "hunter2"})).unwrap();
+            assert_eq!(redactor.redact("hunter2".into()), "***", "{schema}");
+        }
+        for schema in [
+            json!({"prefixItems": [{}, secret]}),
+            json!({"items": [{}, secret]}),
+            json!({"prefixItems": [{}], "items": {"anyOf": [secret]}}),
+            json!({"contains": secret}),
+            json!({"unevaluatedItems": secret}),
+        ] {
+            let redactor = Redactor::new(&schema, &json!(["host", "hunter2"])).unwrap();
+            assert_eq!(redactor.redact("hunter2".into()), "***", "{schema}");
+        }
+    }
+
+    #[test]
+    fn what_lies_inside_a_secret_is_secret_whatever_the_schema_says_of_it() {
+        let schema = json!({"properties": {"login": {"writeOnly": true}}});
+        let redactor = Redactor::new(&schema, &json!({"login": {"user": "ada", "pins": [4711]}})).unwrap();
+        assert_eq!(redactor.redact("ada 4711".into()), "*** ***");
+    }
+
+    #[test]
+    fn a_schema_that_branches_without_end_is_refused() {
+        for schema in [
+            json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+            json!({"$ref": "#"}),
+            json!({"anyOf": [{"oneOf": [{"$ref": "#"}, {"not": {"$ref": "#/anyOf/0"}}]}]}),
+        ] {
+            let refusal = Redactor::new(&schema, &json!({"t": "hunter2"})).unwrap_err();
+            assert!(refusal.contains("config-schema refers to itself"), "{refusal}");
+        }
     }
 }

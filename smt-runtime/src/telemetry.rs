@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::Error;
+use crate::{Error, Limits};
 
 /// How serious a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,18 +109,62 @@ impl Metrics {
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
     pub(crate) logs: Vec<LogLine>,
+    log_bytes: usize,
     pub(crate) metrics: Metrics,
-    pub(crate) warnings: Vec<Error>,
+    suppressed_lines: u64,
+    pub(crate) refused_series: u64,
 }
 
 impl Telemetry {
     pub(crate) fn is_empty(&self) -> bool {
-        self.logs.is_empty() && self.metrics.is_empty() && self.warnings.is_empty()
+        self.logs.is_empty() && self.metrics.is_empty() && self.suppressed_lines + self.refused_series == 0
     }
 
-    pub(crate) fn append(&mut self, mut other: Telemetry) {
-        self.logs.append(&mut other.logs);
+    /// Keeps of the line what the limits leave room for.
+    pub(crate) fn log(&mut self, limits: &Limits, level: Level, mut message: String) {
+        let room = (limits.log_bytes() as usize).saturating_sub(self.log_bytes);
+        if self.logs.len() >= limits.log_lines() as usize || room == 0 {
+            self.suppressed_lines += 1;
+            return;
+        }
+        if message.len() > room {
+            self.suppressed_lines += 1;
+            let end = (0..=room).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+            if end == 0 {
+                return;
+            }
+            // Cutting it in place would keep the room of the whole.
+            message = message[..end].to_owned();
+        }
+        self.log_bytes += message.len();
+        self.logs.push(LogLine { level, message });
+    }
+
+    pub(crate) fn append(&mut self, limits: &Limits, other: Telemetry) {
+        other.logs.into_iter().for_each(|line| self.log(limits, line.level, line.message));
         self.metrics.append(other.metrics);
-        self.warnings.append(&mut other.warnings);
+        self.suppressed_lines += other.suppressed_lines;
+        self.refused_series += other.refused_series;
+    }
+
+    /// What was left out.
+    pub(crate) fn warnings(&self, limits: &Limits) -> Vec<Error> {
+        let lines = (self.suppressed_lines > 0).then(|| {
+            Error::limit(format!(
+                "limit log_lines of {} and log_bytes of {} per batch: {} more log lines were left out",
+                limits.log_lines(),
+                limits.log_bytes(),
+                self.suppressed_lines
+            ))
+        });
+        let series = (self.refused_series > 0).then(|| {
+            Error::limit(format!(
+                "limit metric_series of {}: {} updates under further names were left out; a metric's name must \
+                 not hold data",
+                limits.metric_series(),
+                self.refused_series
+            ))
+        });
+        lines.into_iter().chain(series).collect()
     }
 }

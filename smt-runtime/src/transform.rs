@@ -37,9 +37,6 @@ struct Inner {
     series: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// Characters of a refusal that are shown.
-const MAX_REFUSAL: usize = 2_000;
-
 /// What a transform works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -217,7 +214,7 @@ impl Transform {
         Ok(Seed {
             stream: stream.clone(),
             config: config.to_string(),
-            redactor: Arc::new(Redactor::new(&manifest.config_schema, config)),
+            redactor: Arc::new(Redactor::new(&manifest.config_schema, config).map_err(refused)?),
             schemas: Arc::default(),
             columns: None,
         })
@@ -247,7 +244,7 @@ impl Transform {
             self.inner.series.clone(),
         );
         let refused = |what: String| {
-            let what = seed.redactor.redact(what);
+            let what = seed.redactor.shown(&what);
             Error::new(ErrorKind::Configure, format!("transform {name}: {what}"))
         };
         let mut worker = worker(pre, guest, limits).map_err(|e| match e {
@@ -258,10 +255,6 @@ impl Transform {
             let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
             refused(format!("configure failed: {}", startup_message(&failure, limits)))
         })?;
-        let answer = answer.map_err(|text| {
-            // It goes to people's terminals.
-            text.chars().take(MAX_REFUSAL).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
-        });
         let answer = answer.map_err(|text| match &seed.columns {
             None => refused(format!("it refuses its configuration: {text}")),
             Some(_) => refused(format!("it cannot work with its configuration and these columns: {text}")),

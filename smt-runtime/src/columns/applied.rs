@@ -108,7 +108,7 @@ impl AppliedColumns {
 
     /// Limits that were reached without harm to any row, as in [`Applied::warnings`](crate::Applied::warnings).
     pub fn warnings(&self) -> &[Error] {
-        &self.outcome.telemetry.warnings
+        &self.outcome.warnings
     }
 }
 

@@ -7,7 +7,8 @@ use arrow_buffer::Buffer;
 use arrow_data::{ArrayData, ArrayDataBuilder};
 use arrow_schema::{DataType, Field, FieldRef};
 
-/// Arrays of `rows` rows for the fields, checked in full.
+/// Arrays of `rows` rows for the fields, checked in full. The buffers of all have `most` bytes at most, also where they
+/// overlap.
 ///
 /// # Errors
 /// The first thing that is wrong, with the field.
@@ -16,8 +17,9 @@ pub(super) fn decode(
     rows: usize,
     layout: &[u32],
     buffers: Vec<u64>,
+    most: u64,
 ) -> Result<Vec<ArrayRef>, String> {
-    let mut answer = Answer { layout: layout.iter(), buffers: Buffer::from_vec(buffers) };
+    let mut answer = Answer { layout: layout.iter(), buffers: Buffer::from_vec(buffers), most, room: most };
     let mut arrays = Vec::with_capacity(fields.len());
     for field in fields {
         let data = answer.node(field, Some(rows)).map_err(|e| format!("column {}: {e}", field.name()))?;
@@ -37,6 +39,8 @@ pub(super) fn decode(
 struct Answer<'a> {
     layout: std::slice::Iter<'a, u32>,
     buffers: Buffer,
+    most: u64,
+    room: u64,
 }
 
 impl Answer<'_> {
@@ -91,13 +95,19 @@ impl Answer<'_> {
     fn buffer(&mut self) -> Result<Buffer, String> {
         let (word, len) = (self.word()?, self.word()?);
         let start = word.saturating_mul(8);
-        match start.checked_add(len).is_some_and(|end| end <= self.buffers.len()) {
-            true => Ok(self.buffers.slice_with_length(start, len)),
-            false => Err(format!(
+        if start.checked_add(len).is_none_or(|end| end > self.buffers.len()) {
+            return Err(format!(
                 "{len} bytes at word {word} are not inside the {} words of buffers",
                 self.buffers.len() / 8
-            )),
+            ));
         }
+        self.room = self.room.checked_sub(len as u64).ok_or_else(|| {
+            format!(
+                "limit output_bytes of {}: its buffers overlap, and are more than that together",
+                self.most
+            )
+        })?;
+        Ok(self.buffers.slice_with_length(start, len))
     }
 }
 

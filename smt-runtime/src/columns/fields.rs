@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::timezone::Tz;
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use crate::contract::columns;
@@ -9,7 +10,7 @@ use crate::contract::columns;
 /// How deep fields may nest.
 const MAX_DEPTH: usize = 32;
 /// Fields that a transform may name in one list.
-const MAX_FIELDS: usize = 10_000;
+pub(super) const MAX_FIELDS: usize = 10_000;
 const MAX_NAME: usize = 255;
 const MAX_TIMEZONE: usize = 64;
 const MAX_FIXED_WIDTH: u32 = 1 << 16;
@@ -186,12 +187,12 @@ fn arrow_type(of: &columns::DataType) -> Result<Shape, String> {
         },
         C::Timestamp(t) => {
             let zone = match &t.timezone {
-                Some(zone)
-                    if zone.is_empty()
-                        || zone.len() > MAX_TIMEZONE
-                        || !zone.bytes().all(|b| b.is_ascii_graphic()) =>
-                {
-                    return Err("has a time zone that is none".into());
+                Some(zone) if zone.is_empty() || zone.len() > MAX_TIMEZONE || zone.parse::<Tz>().is_err() => {
+                    let shown: String = zone.chars().take(MAX_TIMEZONE).collect();
+                    return Err(format!(
+                        "has the time zone {shown:?}, which is none: there are names such as \"Europe/Berlin\", and \
+                         offsets such as \"+01:00\""
+                    ));
                 }
                 zone => zone.as_deref().map(Arc::from),
             };

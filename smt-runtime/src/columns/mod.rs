@@ -24,7 +24,7 @@ pub use applied::{AppliedColumns, OutputRow};
 pub(crate) use binding::{Answer, Bound, Offered};
 
 use crate::applied::Segment;
-use crate::call::{Call, Failure, Input, Terms, Worker, check_edits};
+use crate::call::{Call, Failure, Input, Terms, Worker, bytes_of, check_edits};
 use crate::contract::simple::Values;
 use crate::contract::{Bindings, ColumnBatch, SimpleBatch};
 use crate::runner::Runner;
@@ -112,6 +112,7 @@ const SIMPLE_ROWS: usize = 1_000;
 /// Columns for a transform of columns.
 struct Columns<'a> {
     bound: &'a Bound,
+    batch: &'a RecordBatch,
     columns: Vec<(ArrayRef, Option<NullBuffer>)>,
     words: &'a mut Words,
     offsets: &'a [i64],
@@ -121,10 +122,10 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(bound: &'a Bound, batch: &RecordBatch, offsets: &'a [i64], words: &'a mut Words) -> Self {
+    fn of(bound: &'a Bound, batch: &'a RecordBatch, offsets: &'a [i64], words: &'a mut Words) -> Self {
         let columns = bound.read(batch);
-        let (rows, bytes) = (batch.num_rows(), encode::bytes_of(&columns));
-        Columns { bound, columns, words, offsets, rows, bytes }
+        let (rows, bytes) = (batch.num_rows(), encode::bytes_of(columns.iter().map(|(array, _)| array)));
+        Columns { bound, batch, columns, words, offsets, rows, bytes }
     }
 
     /// What a simple transform reads of the rows, as lists of plain values.
@@ -167,6 +168,10 @@ impl Input for Columns<'_> {
     ) -> Result<(Segment, EditCounts), Failure> {
         let rows = call.rows.len();
         let computed = &self.bound.computed;
+        let most = terms.limits.output_bytes();
+        let repeats = |row: usize| -> u64 {
+            self.bound.passes().map(|i| encode::bytes_at(self.batch.column(i), row)).sum()
+        };
         match &worker.bindings {
             Bindings::Records(_) => Err(Failure::other_kind()),
             Bindings::Columns(bindings) => {
@@ -176,8 +181,9 @@ impl Input for Columns<'_> {
                 let answer = bindings
                     .call_apply_columns(&mut worker.store, batch)
                     .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
-                segment(call, terms, answer.operations, answer.data, |going_on| {
-                    decode::decode(computed, going_on, &answer.layout, answer.buffers)
+                let held = size_of_val(&answer.buffers[..]) as u64;
+                segment(call, terms, (answer.operations, answer.data), held, repeats, |going_on| {
+                    decode::decode(computed, going_on, &answer.layout, answer.buffers, most)
                 })
             }
             Bindings::Simple(bindings) => {
@@ -185,8 +191,7 @@ impl Input for Columns<'_> {
                 let answer = bindings
                     .call_apply_simple(&mut worker.store, &batch)
                     .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
-                let (operations, data) = simple::edits(&answer.verdicts)?;
-                segment(call, terms, operations, data, |going_on| {
+                segment(call, terms, simple::edits(&answer.verdicts)?, 0, repeats, |going_on| {
                     simple::arrays(computed, going_on, answer.computed)
                 })
             }
@@ -194,24 +199,39 @@ impl Input for Columns<'_> {
     }
 }
 
-/// Checks an answer: the edit list, then the columns that `columns` makes of it for so many rows that go on.
+/// Checks an answer: the edit list, then the columns that `columns` makes of it for so many rows that go on. `repeats` is
+/// what an extra row repeats of the row that it belongs to; `held` are the bytes that the columns may share.
 fn segment(
     call: &Call,
     terms: &Terms<'_>,
-    operations: Vec<u32>,
-    data: Vec<u8>,
+    (operations, data): (Vec<u32>, Vec<u8>),
+    held: u64,
+    repeats: impl Fn(usize) -> u64,
     columns: impl FnOnce(usize) -> Result<Vec<ArrayRef>, String>,
 ) -> Result<(Segment, EditCounts), Failure> {
     let edits = Edits::new(&operations, &data);
     let counts = check_edits(&edits, call.rows.len(), terms)?;
-    let going_on = going_on(edits, &call.rows)?;
+    let (going_on, repeated) = going_on(edits, &call.rows, repeats)?;
+    let limit = terms.limits.output_bytes();
+    if repeated > limit {
+        return Err(Failure::Output(format!(
+            "limit output_bytes of {limit}: emitted rows repeat more than that of the columns that pass"
+        )));
+    }
     let columns = columns(going_on).map_err(Failure::InvalidColumns)?;
-    Ok((Segment { first_row: call.rows.start, operations, data, columns }, counts))
+    let bytes = bytes_of(&operations, &data) + repeated + held.max(encode::bytes_of(&columns));
+    Ok((Segment { first_row: call.rows.start, operations, data, columns, bytes }, counts))
 }
 
-/// How many rows go on; what belongs to records and not to columns is refused.
-fn going_on(edits: Edits<'_>, rows: &Range<usize>) -> Result<usize, Failure> {
+/// How many rows go on, and the bytes that the extra ones repeat; what belongs to records and not to columns is refused.
+fn going_on(
+    edits: Edits<'_>,
+    rows: &Range<usize>,
+    repeats: impl Fn(usize) -> u64,
+) -> Result<(usize, u64), Failure> {
     let (mut count, mut row, mut is_void) = (0, 0, false);
+    // Of the row before, once it has an extra row.
+    let (mut repeated, mut of_row) = (0u64, None);
     let refuse = |row: usize, what: &str| {
         let row = rows.start + row;
         Err(Failure::InvalidEdits(format!("a transform of columns does not set {what} (row {row})")))
@@ -233,11 +253,16 @@ fn going_on(edits: Edits<'_>, rows: &Range<usize>) -> Result<usize, Failure> {
                 if sets_record || emit.timestamp.is_some() || emit.headers.into_iter().next().is_some() {
                     return refuse(row, "key, value, headers or timestamp of an emitted record");
                 }
-                count += usize::from(!is_void);
+                if !is_void {
+                    count += 1;
+                    let bytes = *of_row.get_or_insert_with(|| repeats(rows.start + row - 1));
+                    repeated = repeated.saturating_add(bytes);
+                }
                 continue;
             }
         }
         is_void = matches!(edit, Edit::Reject { .. });
+        of_row = None;
     }
-    Ok(count)
+    Ok((count, repeated))
 }

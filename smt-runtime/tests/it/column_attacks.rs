@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Int64Array, RecordBatch};
+use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use gristmill_smt::{ColumnInstance, ErrorKind, Limits};
 use serde_json::json;
@@ -17,12 +18,20 @@ fn schema() -> SchemaRef {
 }
 
 fn instance(attack: &str) -> Option<Result<ColumnInstance, gristmill_smt::Error>> {
+    instance_on(attack, &schema(), Limits::default())
+}
+
+fn instance_on(
+    attack: &str,
+    schema: &SchemaRef,
+    limits: Limits,
+) -> Option<Result<ColumnInstance, gristmill_smt::Error>> {
     static WASM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     let folder = repository().join("smt-runtime/tests/guests/column-hostile");
     let wasm = WASM.get_or_init(|| toolchain().then(|| built(&folder))).as_deref()?;
-    let limits = Limits::default().with_call_time(Duration::from_millis(300)).with_record_fuel(50_000_000);
+    let limits = limits.with_call_time(Duration::from_millis(300)).with_record_fuel(50_000_000);
     let transform = runtime().load(wasm, limits).unwrap_or_else(|e| panic!("{e}"));
-    Some(transform.instantiate_columns(&stream(), &json!({"attack": attack}), &schema()))
+    Some(transform.instantiate_columns(&stream(), &json!({"attack": attack}), schema))
 }
 
 fn batch(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
@@ -94,6 +103,58 @@ attacks! {
     a_hoard: "a hoard" => "TRANSFORM_MEMORY", "limit memory";
 }
 
+/// Extra rows repeat columns that the guest has not even seen.
+#[test]
+fn emitted_rows_that_repeat_too_much_of_what_passes_cost_the_row() {
+    let text = Field::new("body", DataType::Utf8, false);
+    let list = Field::new("list_of_the_host", DataType::new_list(DataType::Int64, false), false);
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), text.clone(), list.clone()]));
+    let ids = || Arc::new(Int64Array::from_iter_values([1, 2, 666])) as ArrayRef;
+    for (texts, items) in [(400 << 10, 1), (1, 50 << 10)] {
+        let bodies = (0..3).map(|i| "b".repeat(if i == 2 { texts } else { 1 }));
+        let offsets = OffsetBuffer::from_lengths([1, 1, items]);
+        let item = Arc::new(Field::new_list_field(DataType::Int64, false));
+        let lists = ListArray::new(item, offsets, Arc::new(Int64Array::from(vec![7; items + 2])), None);
+        let columns = vec![ids(), Arc::new(StringArray::from_iter_values(bodies)), Arc::new(lists)];
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let Some(instance) = instance_on("a row emitted 99 times", &schema, Limits::default()) else {
+            return;
+        };
+        let applied = instance.unwrap().apply(&batch, &[10, 11, 12]).unwrap();
+        let [reject] = applied.rejects() else { panic!("{:?}", applied.rejects()) };
+        assert_eq!((reject.row, reject.code.as_str()), (2, "TRANSFORM_OUTPUT"));
+        let why =
+            "limit output_bytes of 33554432: emitted rows repeat more than that of the columns that pass";
+        assert_eq!(reject.message, why);
+        assert_eq!((applied.batch().num_rows(), applied.emitted()), (2, 0));
+    }
+    // As many that repeat little are fine.
+    let Some(instance) = instance("a row emitted 99 times") else { return };
+    let applied = instance.unwrap().apply(&batch([1, 2, 666]), &[10, 11, 12]).unwrap();
+    assert_eq!((applied.rejects().len(), applied.batch().num_rows(), applied.emitted()), (0, 102, 99));
+}
+
+#[test]
+fn columns_that_share_their_bytes_count_each() {
+    let schema = schema();
+    for (most, rejects) in [(2 << 20, 0), (900 << 10, 1)] {
+        let limits = Limits::default().with_output_bytes(most);
+        let Some(instance) = instance_on("the same bytes for several columns", &schema, limits) else {
+            return;
+        };
+        let applied = instance.unwrap().apply(&batch([666]), &[7]).unwrap();
+        assert_eq!(applied.rejects().len(), rejects, "{:?}", applied.rejects());
+        if let [reject] = applied.rejects() {
+            assert_eq!(reject.code, "TRANSFORM_INVALID_COLUMNS");
+            assert!(
+                reject.message.contains("limit output_bytes of 921600: its buffers overlap"),
+                "{reject:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn an_offset_that_does_not_begin_at_zero_is_what_arrow_allows_or_is_refused() {
     let Some(instance) = instance("a first offset that is not zero") else { return };
@@ -109,6 +170,7 @@ fn a_binding_that_makes_no_sense_is_refused_at_once() {
         ("too many fields", "it computes 200000 fields, 10000 are allowed"),
         ("a type without an end", "is nested deeper than 32 levels"),
         ("children that overflow", "ends before a field's children"),
+        ("a time zone that is none", "the time zone \"Mars/Olympus\", which is none: there are names"),
         ("a name of megabytes", "is not 1 to 255 bytes"),
         ("a field that is not there", "it reads field 4294967295, there are 1"),
     ] {

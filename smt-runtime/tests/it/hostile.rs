@@ -136,7 +136,7 @@ fn a_log_flood_is_cut_and_said_so() {
     assert_eq!(warning.kind(), ErrorKind::Limit);
     assert_eq!(
         warning.to_string(),
-        "limit log_lines of 100 and log_bytes of 65536 per call: 99900 more log lines were left out"
+        "limit log_lines of 100 and log_bytes of 65536 per batch: 99900 more log lines were left out"
     );
     let next = instance.apply(&poisoned(10, &[])).unwrap();
     assert!(next.logs().is_empty() && next.warnings().is_empty());
@@ -150,11 +150,53 @@ fn a_huge_log_line_is_cut() {
     assert_eq!(applied.logs()[0].message.len(), 65536);
     assert_eq!(applied.warnings()[0].kind(), ErrorKind::Limit);
     assert!(
-        applied.warnings()[0].to_string().contains("log_bytes of 65536 per call: 1 more"),
+        applied.warnings()[0].to_string().contains("log_bytes of 65536 per batch: 1 more"),
         "{:?}",
         applied.warnings()
     );
     assert_works(&mut instance);
+}
+
+#[test]
+fn log_lines_that_do_not_fit_hold_no_memory() {
+    let Some(mut instance) = attacker("log_lines_that_do_not_fit", limits()) else { return };
+    let applied = instance.apply(&poisoned(10, &[5])).unwrap();
+    let held: usize = applied.logs().iter().map(|line| line.message.capacity()).sum();
+    assert_eq!((applied.logs().len(), held), (1, 65535));
+    assert!(applied.warnings()[0].to_string().contains(": 20 more"), "{:?}", applied.warnings());
+    assert_works(&mut instance);
+}
+
+/// Four calls.
+fn large_batch() -> gristmill_records::RawBatch {
+    let value = "v".repeat(400 << 10);
+    batch([value.as_str(); 4])
+}
+
+#[test]
+fn the_answers_to_a_batch_are_bounded_together() {
+    let limits = limits().with_batch_output_bytes(35 << 20);
+    let Some(mut instance) = attacker("large_answers", limits) else { return };
+    let error = instance.apply(&large_batch()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(
+        error.to_string().contains(
+            "limit batch_output_bytes of 36700160: the answers to a batch of 4 rows hold more than that at row 3 \
+             (offset 103); nothing of this batch was passed on"
+        ),
+        "{error}"
+    );
+    let one = instance.apply(&poisoned(10, &[])).unwrap();
+    assert_eq!(one.kept(), 10);
+}
+
+#[test]
+fn the_log_of_a_batch_is_bounded_over_its_calls() {
+    let Some(mut instance) = attacker("large_answers", limits()) else { return };
+    let applied = instance.apply(&large_batch()).unwrap();
+    assert_eq!((applied.stats().calls, applied.logs().len()), (4, 100));
+    let [warning] = applied.warnings() else { panic!("{:?}", applied.warnings()) };
+    assert!(warning.to_string().contains("per batch: 140 more"), "{warning}");
 }
 
 #[test]

@@ -227,6 +227,8 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
         ("reads-as-not-null", "column text may be null, the transform reads it as string not null"),
         ("reads-twice", "it reads the field text twice"),
         ("removes-nothing-there", "there is no column nobody; there are text"),
+        ("removes-nothing-often", "there is no column nobody0; there are text; "),
+        ("removes-too-much", "it names 20005 columns, 10000 are allowed"),
         ("removes-all", "it removes all columns"),
         ("renames-to-nothing", "a name in the output is not 1 to 255 bytes"),
         ("renames-to-another", "the output would have two fields narrow"),
@@ -240,6 +242,7 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
         let error = transform.instantiate_columns(&stream(), &config, &texts(&[]).schema()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configure, "{attack}");
         assert!(error.to_string().contains(message), "{attack}: {error}");
+        assert!(error.to_string().len() < 2_500, "{attack}: the text is {} long", error.to_string().len());
     }
 }
 

@@ -11,7 +11,7 @@ use gristmill_codec::SchemaSpec;
 use gristmill_records::EditWriter;
 
 use super::binding::Offered;
-use super::fields::flatten;
+use super::fields::{MAX_FIELDS, flatten};
 use crate::call::Failure;
 use crate::contract::{Binding, SimpleBinding, columns, simple};
 
@@ -42,14 +42,21 @@ impl Offered {
     /// # Errors
     /// All that does not fit the columns, with the nearest name where one is not there.
     pub(super) fn translate(&self, simple: &SimpleBinding) -> Result<Translated, String> {
-        let mut wrong = Vec::new();
+        let lists = [simple.reads.len(), simple.removes.len(), simple.renames.len()];
+        let named = lists.iter().sum::<usize>() + simple.replaces.len() + simple.adds.len();
+        if named > MAX_FIELDS {
+            return Err(format!("it names {named} columns, {MAX_FIELDS} are allowed"));
+        }
+        let mut wrong = Mistakes::default();
         let (mut reads, mut slots) = (Vec::new(), Vec::new());
         for read in &simple.reads {
             match self.find(&read.path) {
                 Err(_) if read.optional => slots.push(None),
-                Err(missing) => wrong.push(missing),
+                Err(missing) => wrong.push(missing)?,
                 Ok(number) => {
-                    wrong.extend(read.data_type.as_deref().and_then(|wanted| self.unlike(number, wanted)));
+                    if let Some(unlike) = read.data_type.as_deref().and_then(|t| self.unlike(number, t)) {
+                        wrong.push(unlike)?;
+                    }
                     slots.push(Some(reads.len()));
                     reads.push(number);
                 }
@@ -59,7 +66,7 @@ impl Offered {
         for path in &simple.removes {
             match self.find(path) {
                 Ok(number) => changes.push(columns::Change::Remove(number)),
-                Err(missing) => wrong.push(missing),
+                Err(missing) => wrong.push(missing)?,
             }
         }
         for simple::SimpleRename { path, name } in &simple.renames {
@@ -67,30 +74,31 @@ impl Offered {
                 Ok(field) => {
                     changes.push(columns::Change::Rename(columns::Rename { field, name: name.clone() }));
                 }
-                Err(missing) => wrong.push(missing),
+                Err(missing) => wrong.push(missing)?,
             }
         }
         for column in &simple.replaces {
             match self.find(&column.path) {
                 Ok(number) => {
                     changes.push(columns::Change::Replace(number));
-                    let name = self.fields[number as usize].name.clone();
-                    typed(column, &name)
-                        .map(|fields| computed.extend(fields))
-                        .unwrap_or_else(|e| wrong.push(e));
+                    match typed(column, &self.fields[number as usize].name) {
+                        Ok(fields) => computed.extend(fields),
+                        Err(e) => wrong.push(e)?,
+                    }
                 }
-                Err(missing) => wrong.push(missing),
+                Err(missing) => wrong.push(missing)?,
             }
         }
         for column in &simple.adds {
             changes.push(columns::Change::Add);
-            typed(column, &column.path)
-                .map(|fields| computed.extend(fields))
-                .unwrap_or_else(|e| wrong.push(e));
+            match typed(column, &column.path) {
+                Ok(fields) => computed.extend(fields),
+                Err(e) => wrong.push(e)?,
+            }
         }
-        match wrong.is_empty() {
+        match wrong.0.is_empty() {
             true => Ok(Translated { binding: Binding { reads, changes, computed }, slots }),
-            false => Err(wrong.join("; ")),
+            false => Err(wrong.0.join("; ")),
         }
     }
 
@@ -141,6 +149,17 @@ impl Offered {
             }
         }
         field
+    }
+}
+
+/// What does not fit; the first ones are enough.
+#[derive(Default)]
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    fn push(&mut self, what: String) -> Result<(), String> {
+        self.0.push(what);
+        if self.0.len() < 20 { Ok(()) } else { Err(self.0.join("; ")) }
     }
 }
 

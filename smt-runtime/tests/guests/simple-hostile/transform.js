@@ -59,6 +59,8 @@ const bindings = {
   "reads-as-not-null": { reads: [{ path: "text", type: "string not null", optional: false }] },
   "reads-twice": { reads: [{ path: "text", type: "string", optional: false }, { path: "text", type: "string", optional: false }] },
   "removes-nothing-there": { removes: ["nobody"] },
+  "removes-nothing-often": { removes: Array.from({ length: 5000 }, (_, i) => `nobody${i}`) },
+  "removes-too-much": { removes: Array.from({ length: 20000 }, () => "nobody") },
   "removes-all": { removes: ["text"], adds: {} },
   "renames-to-nothing": { renames: { text: "" } },
   "renames-to-another": { renames: { text: "narrow" } },

@@ -4,7 +4,7 @@
 
 wit_bindgen::generate!({ world: "column-transform", path: "../../../../wit" });
 
-use gristmill::transform::columns::{Change, DataType, Field};
+use gristmill::transform::columns::{Change, DataType, Field, TimeUnit, TimestampType};
 use gristmill::transform::types;
 
 struct Hostile;
@@ -53,6 +53,11 @@ impl Guest for Hostile {
             field("item", DataType::Int64, false, 0),
         ];
         match attack {
+            "a time zone that is none" => {
+                let zone = Some("Mars/Olympus".into());
+                computed[1].data_type =
+                    DataType::Timestamp(TimestampType { unit: TimeUnit::Second, timezone: zone });
+            }
             "too many fields" => computed = vec![field("x", DataType::Int8, true, 0); 200_000],
             "a type without an end" => computed = vec![field("x", DataType::List, true, 1); 9_000],
             "children that overflow" => computed[2].children = u32::MAX,
@@ -155,6 +160,26 @@ fn strike(answer: &mut ColumnEdits, rows: u32) {
         "a row emitted with a value" => {
             data.push(1);
             operations.extend([EMIT, 0, NULL, 0, 1, 0, NULL, u32::MAX, u32::MAX]);
+        }
+        "a row emitted 99 times" => {
+            (0..99).for_each(|_| operations.extend([EMIT, 0, NULL, 0, NULL, 0, NULL, u32::MAX, u32::MAX]));
+            let ColumnEdits { layout: l, buffers: b, .. } = right(rows + 99);
+            (*layout, *buffers) = (l, b);
+        }
+        "the same bytes for several columns" => {
+            // The text of the first row, and the list's items, are the same half of a megabyte.
+            let start = buffers.len() as u32;
+            buffers.resize(buffers.len() + (64 << 10), 0);
+            let offsets = |rows: u32| {
+                let ends = (0..=rows).map(|i| if i == 0 { 0 } else { 512 << 10 });
+                ends.collect::<Vec<u32>>()
+            };
+            let at = buffers.len() as u32;
+            let ends = offsets(rows);
+            buffers.extend(ends.chunks(2).map(|p| u64::from(p[0]) | u64::from(*p.get(1).unwrap_or(&0)) << 32));
+            (layout[4], layout[5]) = (at, (rows + 1) * 4);
+            (layout[6], layout[7]) = (start, 512 << 10);
+            (layout[20], layout[24], layout[25]) = (64 << 10, start, 512 << 10);
         }
         "a huge answer" => buffers.resize(5 << 20, 0),
         "a trap" => panic!("as asked"),

@@ -72,6 +72,11 @@ impl Guest for Hostile {
                 }
                 "log_flood" => (0..100_000).for_each(|i| log::log(log::Level::Info, &format!("line {i}"))),
                 "log_one_huge_line" => log::log(log::Level::Info, &"x".repeat(8 << 20)),
+                "log_lines_that_do_not_fit" => {
+                    log::log(log::Level::Info, &"x".repeat(65535));
+                    let line = "é".repeat(1 << 20);
+                    (0..20).for_each(|_| log::log(log::Level::Info, &line));
+                }
                 "log_then_trap" => {
                     log::log(log::Level::Error, "my last words");
                     metrics::count("before_the_end", 1);
@@ -87,6 +92,10 @@ impl Guest for Hostile {
                 }
                 _ => {}
             }
+        }
+        if attack == "large_answers" {
+            (0..60).for_each(|i| log::log(log::Level::Info, &format!("line {i}")));
+            return Edits { operations: vec![batch.count << 8], data: vec![7; 10 << 20] };
         }
         if attack == "leak" {
             HOARD.with(|h| h.borrow_mut().push(vec![1; 1 << 20]));
