@@ -276,7 +276,7 @@ impl Worker {
         orders.mark_changed();
         loop {
             if self.is_at_end() {
-                self.checkpoint().await?;
+                self.checkpoint(false).await?;
                 // Another owner may have sealed less than this one had read.
                 if self.is_at_end() {
                     let next = self.sink.first();
@@ -291,7 +291,7 @@ impl Worker {
                     match order {
                         Order::Run => {}
                         Order::Finish => {
-                            self.checkpoint().await?;
+                            self.checkpoint(false).await?;
                             return Ok(Ended::Finished);
                         }
                         Order::Abandon => return Ok(Ended::Abandoned),
@@ -311,7 +311,8 @@ impl Worker {
             let is_replaced = self.plans.has_changed().unwrap_or(false);
             if is_replaced || self.sink.due(Instant::now()) {
                 tokio::select! {
-                    done = self.checkpoint() => done?,
+                    // What the old component dropped must not be booked under the new one.
+                    done = self.checkpoint(is_replaced) => done?,
                     () = long_abandoned(orders) => return Ok(Ended::Abandoned),
                 }
             }
@@ -437,13 +438,13 @@ impl Worker {
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<(), Error> {
+    async fn checkpoint(&mut self, even_empty: bool) -> Result<(), Error> {
         if self.sink.position() > self.sink.first() {
             self.topic_is_the_same().await?;
         }
         let start = Instant::now();
-        let outcome = match self.is_at_end() {
-            true => self.sink.checkpoint_last().await,
+        let outcome = match even_empty || self.is_at_end() {
+            true => self.sink.checkpoint_in_any_case().await,
             false => self.sink.checkpoint().await,
         };
         let outcome = outcome.map_err(Error::sink)?;
@@ -498,7 +499,7 @@ impl Worker {
         while let Ok(Some(delivery)) = tokio::time::timeout(TICK, self.stream.next()).await {
             self.take(delivery).await?;
         }
-        self.checkpoint().await?;
+        self.checkpoint(false).await?;
         let at = Place::of(&self.shared.file, self.sink.id());
         let (earliest, end) = self.shared.watermarks(at.topic, at.partition).await?;
         // What is open beyond the last entry holds no row: it was too young to be sealed, and is read again.

@@ -43,8 +43,8 @@ pub(crate) async fn watch(loader: Loader, plans: watch::Sender<Arc<StagePlan>>, 
     let mut watched: Vec<Watched> = (0..count)
         .filter_map(|number| {
             let path = loader.replaceable(number)?;
-            let seen = Stamp::of(&path);
-            Some(Watched { number, path, seen })
+            // Looked at once in any case: it may have been replaced after it was loaded.
+            Some(Watched { number, path, seen: None })
         })
         .collect();
     if watched.is_empty() {

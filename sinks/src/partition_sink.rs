@@ -245,12 +245,13 @@ impl PartitionSink {
         self.close_entry(false).await
     }
 
-    /// As [`checkpoint`](Self::checkpoint), for the last entry of a range that has an end: it is made also if
-    /// it is young and left neither files nor rejects, so that the ledger reaches the position in any case.
+    /// As [`checkpoint`](Self::checkpoint), where what comes next must not be in the same entry: after the last row of a range
+    /// that has an end, and before another transform. It is made also if it is young and left neither files nor rejects, so
+    /// that the ledger reaches the position in any case.
     ///
     /// # Errors
     /// As for [`checkpoint`](Self::checkpoint).
-    pub async fn checkpoint_last(&mut self) -> Result<Checkpoint> {
+    pub async fn checkpoint_in_any_case(&mut self) -> Result<Checkpoint> {
         self.close_entry(true).await
     }
 
@@ -323,8 +324,8 @@ impl PartitionSink {
         Ok(())
     }
 
-    /// Which transforms make what is appended from here on; before the first rows, or right after a checkpoint, so that an
-    /// entry is of one.
+    /// Which transforms make what is appended from here on; before the first rows, or right after a
+    /// [`checkpoint_in_any_case`](Self::checkpoint_in_any_case), so that an entry is of one.
     pub fn set_transform_digest(&mut self, digest: Option<String>) {
         self.transform_digest = digest;
     }

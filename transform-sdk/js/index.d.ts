@@ -12,7 +12,8 @@ export interface Context<Config = any> {
   readonly partition: number;
 }
 
-/** The row goes on, with these values of the computed columns. An object alone means the same, to the output `main`. */
+/** The row goes on, with these values of the computed columns. An object alone means the same, to the output `main`:
+ * where it was going, if an earlier transform sent it elsewhere. */
 export class Keep {
   constructor(values?: Row, options?: { output?: string | null; more?: Keep[] });
   readonly values: Row;

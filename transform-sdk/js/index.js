@@ -12,7 +12,8 @@ export class Drop {
 /** The row is left out. */
 export const DROP = Object.freeze(new Drop());
 
-/** The row goes on, with these values of the computed columns. An object alone means the same, to the output `main`. */
+/** The row goes on, with these values of the computed columns. An object alone means the same, to the output `main`:
+ * where it was going, if an earlier transform sent it elsewhere. */
 export class Keep {
   constructor(values = {}, { output = null, more = [] } = {}) {
     this.values = values;

@@ -4,7 +4,7 @@ mod columns;
 mod kafka_columns;
 mod records;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
@@ -286,32 +286,26 @@ impl Stages {
         let batch = &transformed.origin;
         let leaving = transformed.leaving();
         let mut processed = Processed { dropped: transformed.dropped, ..Processed::default() };
-        let refused = |processed: &mut Processed, refused: &[Refused]| {
+        let mut letters = DeadLetters::of(batch);
+        let refused = |processed: &mut Processed, letters: &mut DeadLetters<'_>, refused: &[Refused]| {
             for Refused { row, sub, code, message } in refused {
-                processed.rejects.push(rejected(batch, *row, *sub, Stage::Transform, code, message));
+                processed.rejects.push(letters.letter(*row, *sub, Stage::Transform, code, message));
             }
         };
-        refused(&mut processed, &transformed.refused);
+        refused(&mut processed, &mut letters, &transformed.refused);
         let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value));
         let decoded = self.decoder.decode(values).map_err(Error::decode)?;
         for bad in &decoded.undecodable {
             let record = &leaving[bad.row as usize];
             let code = decode_code(bad.cause);
-            processed.rejects.push(rejected(
-                batch,
-                record.row,
-                record.sub,
-                Stage::Decode,
-                &code,
-                &bad.reason,
-            ));
+            processed.rejects.push(letters.letter(record.row, record.sub, Stage::Decode, &code, &bad.reason));
         }
         let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
         let rows = Rows { rows: decoded.batch, of };
         let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &transformed.trail)?;
         processed.dropped += aside.dropped;
         processed.reports = aside.reports;
-        refused(&mut processed, &aside.refused);
+        refused(&mut processed, &mut letters, &aside.refused);
         for (number, output) in self.outputs.iter().enumerate() {
             let Some(Rows { mut rows, of: mut kept }) = part(&rows, number)? else { continue };
             if let Some(template) = &self.directories {
@@ -319,7 +313,7 @@ impl Stages {
                 for (row, why) in &unfit {
                     let record = &kept[*row];
                     let code = "DIRECTORY_VALUE";
-                    processed.rejects.push(rejected(batch, record.row, record.sub, Stage::Write, code, why));
+                    processed.rejects.push(letters.letter(record.row, record.sub, Stage::Write, code, why));
                 }
                 rows = without(rows, &mut kept, &unfit)?;
                 if kept.is_empty() {
@@ -377,26 +371,58 @@ fn without(
     filter_record_batch(&rows, &BooleanArray::from(fits)).map_err(Error::arrow)
 }
 
-/// A dead letter carries the record as it came from Kafka, not what a transform made of it.
-fn rejected(
-    batch: &RawBatch,
-    row: usize,
-    sub: u32,
-    stage: Stage,
-    code: &str,
-    message: &str,
-) -> RejectedRecord {
-    let record = batch.get(row).expect("rows come from this batch");
-    let copy = Bytes::copy_from_slice;
-    RejectedRecord {
-        offset: record.offset(),
-        sub,
-        stage,
-        code: code.to_owned(),
-        message: message.to_owned(),
-        key: record.key().map(copy),
-        value: record.value().map(copy),
-        headers: record.headers().map(|h| (copy(h.name), h.value.map(copy))).collect(),
-        timestamp: record.timestamp(),
+/// Dead letters of a batch: each carries the record as it came from Kafka, not what a transform made of it.
+struct DeadLetters<'a> {
+    batch: &'a RawBatch,
+    /// By row: what was emitted for one shares its bytes.
+    copied: HashMap<usize, RejectedRecord>,
+}
+
+impl<'a> DeadLetters<'a> {
+    fn of(batch: &'a RawBatch) -> Self {
+        DeadLetters { batch, copied: HashMap::new() }
+    }
+
+    fn letter(&mut self, row: usize, sub: u32, stage: Stage, code: &str, message: &str) -> RejectedRecord {
+        let copied = self.copied.entry(row).or_insert_with(|| {
+            let record = self.batch.get(row).expect("rows come from this batch");
+            let copy = Bytes::copy_from_slice;
+            RejectedRecord {
+                offset: record.offset(),
+                sub,
+                stage,
+                code: String::new(),
+                message: String::new(),
+                key: record.key().map(copy),
+                value: record.value().map(copy),
+                headers: record.headers().map(|h| (copy(h.name), h.value.map(copy))).collect(),
+                timestamp: record.timestamp(),
+            }
+        });
+        let (code, message) = (code.to_owned(), message.to_owned());
+        RejectedRecord { sub, stage, code, message, ..copied.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gristmill_records::RawBatchBuilder;
+
+    use super::*;
+
+    #[test]
+    fn dead_letters_of_one_record_share_its_bytes() {
+        let mut builder = RawBatchBuilder::new("orders", 0);
+        builder.push(7, 1, Some(b"key"), Some(b"value"), []).unwrap();
+        let batch = builder.build();
+        let mut letters = DeadLetters::of(&batch);
+        let own = letters.letter(0, 0, Stage::Transform, "A", "a");
+        let emitted = letters.letter(0, 5, Stage::Decode, "B", "b");
+        assert_eq!((own.offset, own.sub, own.stage, own.code.as_str()), (7, 0, Stage::Transform, "A"));
+        let expected = (7, 5, Stage::Decode, "B", "b");
+        let RejectedRecord { offset, sub, stage, code, message, .. } = &emitted;
+        assert_eq!((*offset, *sub, *stage, code.as_str(), message.as_str()), expected);
+        assert_eq!(own.value.as_deref(), Some(&b"value"[..]));
+        assert_eq!(own.value.unwrap().as_ptr(), emitted.value.unwrap().as_ptr());
     }
 }

@@ -7,7 +7,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Keep:
-    """The row goes on, with these values of the computed columns. A dict alone means the same, to the output ``main``."""
+    """The row goes on, with these values of the computed columns. A dict alone means the same, to the output ``main``: where
+    it was going, if an earlier transform sent it elsewhere."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     output: str | None = None

@@ -41,7 +41,8 @@ impl Reject {
 pub struct Output(u32);
 
 impl Output {
-    /// The output that is always there.
+    /// The output that is always there: where the record was going, which is the pipeline's `main` unless an earlier
+    /// transform sent it elsewhere.
     pub const MAIN: Output = Output(0);
 
     /// Output number `number`; numbers that are not declared make the runtime refuse the answer.
@@ -117,7 +118,7 @@ impl Edit<'_> {
         self.writer.set_timestamp(timestamp);
     }
 
-    /// Sends the record to an output instead of `main`.
+    /// Sends the record to an output instead of where it was going.
     pub fn route(&mut self, output: Output) {
         self.writer.route(output.0);
     }

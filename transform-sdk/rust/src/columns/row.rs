@@ -69,7 +69,7 @@ pub struct RowEdit<T = ()> {
 }
 
 impl<T> RowEdit<T> {
-    /// Sends the row to an output instead of `main`.
+    /// Sends the row to an output instead of where it was going.
     pub fn route(&mut self, output: Output) {
         self.output = output;
     }
