@@ -61,7 +61,7 @@ fuzz: ## What strangers write, under AddressSanitizer: FUZZ="columns edits compo
 	  mkdir -p $(CACHE)/fuzz/corpus/$$target && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CACHE)/fuzz \
 	  ASAN_OPTIONS=handle_segv=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0:detect_leaks=0 \
 	  cargo fuzz run $$target $(CACHE)/fuzz/corpus/$$target fuzz/seeds/$$target -- \
-	    -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=6000 || exit 1; done
+	    -max_total_time=$$(($(MINUTES) * 60)) -timeout=120 -rss_limit_mb=6000 || exit 1; done
 
 lint: ## Formatting and clippy; warnings are errors
 	cargo fmt --all --check

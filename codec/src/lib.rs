@@ -49,6 +49,7 @@ mod error;
 mod field_spec;
 mod json;
 mod raw;
+mod times;
 
 pub use avro::{AvroDecoder, inline_avro_references};
 pub use decoded::{Cause, Decoded, Undecodable};
@@ -57,3 +58,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use field_spec::{FieldSpec, SchemaSpec, SpecMistake};
 pub use json::{JsonDecoder, JsonOptions};
 pub use raw::RawDecoder;
+pub use times::times_without_text;

@@ -172,6 +172,16 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     }
     for (i, step) in p.transforms.iter().enumerate() {
         must_exist(checked, &format!("/transforms/{i}/wasm"), &step.wasm, report);
+        let mut topics = Vec::new();
+        if let Some(when) = &step.when {
+            when.topics(&format!("/transforms/{i}/when"), &mut topics);
+        }
+        for (pointer, topic) in topics.iter().filter(|(_, topic)| !p.source.kafka.topics.contains(topic)) {
+            let known = p.source.kafka.topics.iter().map(String::as_str);
+            let hint =
+                nearest(topic, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            report(pointer, format!("`{topic}` is not among the topics of the source{hint}"));
+        }
         if step.reload && step.sha256.is_some() {
             let text = "`sha256` pins one component, `reload` takes others; keep one";
             report(&format!("/transforms/{i}/reload"), text.into());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gristmill_codec::SchemaSpec;
+use gristmill_smt::Limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -157,18 +158,86 @@ pub struct TransformStep {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransformLimits {
-    /// Linear memory of an instance.
+    /// Linear memory of an instance; 64 MiB by default.
     #[serde(default)]
     pub memory: Option<ByteSize>,
-    /// Wall time of one call, which is a trip-wire: the verdict on a slow record is given by counted
-    /// instructions.
+    /// Wall time of one call, which is a trip-wire: the verdict on a slow record is given by `record_fuel`; 1 s by
+    /// default.
     #[serde(default)]
     pub call_timeout: Option<TimeSpan>,
+    /// Wall time that one batch may spend on the search for records that break the transform; 30 s by default.
+    #[serde(default)]
+    pub search_timeout: Option<TimeSpan>,
+    /// WebAssembly fuel, about one unit an instruction, that a record may burn when it is judged alone; 500 million by
+    /// default, about a second.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub record_fuel: Option<u64>,
+    /// Bytes of one answer of the transform, and of what its records refer to; 32 MiB by default.
+    #[serde(default)]
+    pub output_bytes: Option<ByteSize>,
+    /// The same, of all answers to one batch; 256 MiB by default.
+    #[serde(default)]
+    pub batch_output_bytes: Option<ByteSize>,
+    /// Records out per record in, over one call; 100 by default.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub output_records_per_row: Option<u32>,
+    /// Log lines of one batch that are kept; 100 by default.
+    #[serde(default)]
+    pub log_lines: Option<u32>,
+    /// Bytes of log text of one batch that are kept; 64 KiB by default.
+    #[serde(default)]
+    pub log_bytes: Option<ByteSize>,
+    /// Different metric names; 100 by default.
+    #[serde(default)]
+    pub metric_series: Option<u32>,
     /// The share of rejected records, over the last thousands, at which the pipeline stops, since the
-    /// transform itself must be broken. 1 never stops.
+    /// transform itself must be broken; 0.5 by default. 1 never stops.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_reject_ratio: Option<f64>,
+}
+
+impl TransformLimits {
+    pub(crate) fn limits(&self) -> Limits {
+        // All of them, so that none is forgotten here.
+        let TransformLimits {
+            memory,
+            call_timeout,
+            search_timeout,
+            record_fuel,
+            output_bytes,
+            batch_output_bytes,
+            output_records_per_row,
+            log_lines,
+            log_bytes,
+            metric_series,
+            max_reject_ratio,
+        } = self;
+        let mut limits = Limits::default();
+        let bytes = |size: &Option<ByteSize>| size.map(|size| size.0);
+        let time = |span: &Option<TimeSpan>| span.map(TimeSpan::duration);
+        set(&mut limits, bytes(memory), Limits::with_memory);
+        set(&mut limits, time(call_timeout), Limits::with_call_timeout);
+        set(&mut limits, time(search_timeout), Limits::with_search_timeout);
+        set(&mut limits, *record_fuel, Limits::with_record_fuel);
+        set(&mut limits, bytes(output_bytes), Limits::with_output_bytes);
+        set(&mut limits, bytes(batch_output_bytes), Limits::with_batch_output_bytes);
+        set(&mut limits, *output_records_per_row, Limits::with_output_records_per_row);
+        set(&mut limits, *log_lines, Limits::with_log_lines);
+        let log_bytes = bytes(log_bytes).map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        set(&mut limits, log_bytes, Limits::with_log_bytes);
+        set(&mut limits, *metric_series, Limits::with_metric_series);
+        set(&mut limits, *max_reject_ratio, Limits::with_max_reject_ratio);
+        limits
+    }
+}
+
+fn set<T>(limits: &mut Limits, value: Option<T>, with: impl FnOnce(Limits, T) -> Limits) {
+    if let Some(value) = value {
+        *limits = with(limits.clone(), value);
+    }
 }
 
 /// How record values become columns.
@@ -290,7 +359,8 @@ pub enum FileFormat {
     /// Apache Parquet, compressed with zstd.
     #[default]
     Parquet,
-    /// One JSON object a line.
+    /// One JSON object a line. A row with a time that is beyond what JSON says is a dead letter with the code
+    /// `TIME_OUT_OF_RANGE`.
     Jsonl,
 }
 

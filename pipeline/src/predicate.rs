@@ -147,6 +147,21 @@ impl When {
     }
 }
 
+impl When {
+    /// Every topic that it names, with the pointer to it.
+    pub(crate) fn topics(&self, pointer: &str, found: &mut Vec<(String, String)>) {
+        for (i, topic) in self.topics.iter().flatten().enumerate() {
+            found.push((format!("{pointer}/topics/{i}"), topic.clone()));
+        }
+        for (i, when) in self.any.iter().flatten().enumerate() {
+            when.topics(&format!("{pointer}/any/{i}"), found);
+        }
+        if let Some(not) = &self.not {
+            not.topics(&format!("{pointer}/not"), found);
+        }
+    }
+}
+
 impl Of<'_> {
     fn records(self, what: &str) -> Result<(), String> {
         match self {
@@ -161,6 +176,15 @@ impl Of<'_> {
 impl ColumnCondition {
     fn tests(&self, schema: &Schema) -> Result<Vec<Predicate>, String> {
         let (path, data_type) = self.find(schema)?;
+        let compares =
+            [&self.equals, &self.at_least, &self.below].iter().any(|c| c.is_some()) || self.one_of.is_some();
+        if self.null == Some(true) && compares {
+            return Err(format!(
+                "column {} is to be null and to be compared, and a null equals nothing: that never holds; name the two in \
+                 `any`",
+                self.path
+            ));
+        }
         let literal = |literal: &Literal| self.literal(literal, &data_type);
         let mut tests = Vec::new();
         tests.extend(self.null.map(Test::Null));
@@ -194,6 +218,12 @@ impl ColumnCondition {
                 }
             });
             let Some((at, members, after)) = member else {
+                if self.path.starts_with("_kafka_") {
+                    return Err(format!(
+                        "there is no column {}: where rows come from cannot be asked here; let the transform read it",
+                        self.path
+                    ));
+                }
                 let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
                 return Err(match nearest(rest, names.iter().copied()) {
                     Some(near) => {
@@ -387,6 +417,11 @@ mod tests {
             ),
             (json!({"column": {"path": "amount", "equals": 1.5}}), "`1.5` is not what column amount holds"),
             (json!({"column": {"path": "customer", "equals": "x"}}), "only whether it is null can be asked"),
+            (
+                json!({"column": {"path": "amount", "null": true, "equals": 5}}),
+                "column amount is to be null and to be compared",
+            ),
+            (json!({"column": {"path": "_kafka_offset", "at_least": 5}}), "let the transform read it"),
             (json!({"tombstone": true}), "`tombstone` is for transforms of records"),
             (json!({"not": {"header": {"name": "x"}}}), "`header` is for transforms of records"),
         ] {

@@ -14,7 +14,7 @@ use gristmill_sinks::{
     DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, GcsStore, ParquetOptions, Rotation,
     SinkConfig,
 };
-use gristmill_smt::{Kind, Limits, Runtime, RuntimeConfig, Stream, Transform};
+use gristmill_smt::{Kind, Runtime, RuntimeConfig, Stream, Transform};
 
 use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
@@ -24,7 +24,7 @@ use crate::place::Place;
 use crate::predicate::Of;
 use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
-use crate::stages::{DecoderPlan, StagePlan, TransformPlan};
+use crate::stages::{DecoderPlan, StagePlan, TransformPlan, kafka_column_of_its_own};
 
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 256 << 20;
@@ -122,7 +122,8 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
         tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
     let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
-    Ok((StagePlan { transforms, decoder, schema, kafka_columns, directories }, registry))
+    let times_as_text = matches!(checked.pipeline.sink.files.format, FileFormat::Jsonl);
+    Ok((StagePlan { transforms, decoder, schema, kafka_columns, directories, times_as_text }, registry))
 }
 
 fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
@@ -157,6 +158,9 @@ fn first_stream(checked: &Checked) -> Stream {
     Stream { topic: checked.pipeline.source.kafka.topics[0].clone(), partition: 0 }
 }
 
+/// Instances in a process: one for each transform and partition. They are address space until they are used.
+const MAX_INSTANCES: u32 = 1024;
+
 /// Loads the components of a file's transforms.
 #[derive(Debug)]
 pub(crate) struct Loader {
@@ -167,7 +171,7 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(checked: &Checked) -> Result<Self, Error> {
-        let mut config = RuntimeConfig::new();
+        let mut config = RuntimeConfig::new().with_max_instances(MAX_INSTANCES);
         if let Some(folder) = RuntimeConfig::default_cache_dir() {
             config = config.with_cache_dir(folder);
         }
@@ -241,7 +245,13 @@ fn columns_after(
             .map_err(|e| Error::config(format!("transforms[{i}].when: {e}")))?;
         let bound = plan.bind(&first_stream(checked), &schema);
         let bound = bound.map_err(|e| refused(format_args!("transforms[{i}]"), e))?;
-        schema = plan.output(&bound);
+        let output = plan.output(&bound);
+        if let Some(name) = kafka_column_of_its_own(&schema, &output) {
+            return Err(Error::config(format!(
+                "transforms[{i}]: it makes a column {name}, which is Gristmill's own: give it another name"
+            )));
+        }
+        schema = output;
     }
     Ok(schema)
 }
@@ -257,18 +267,8 @@ fn refused(what: impl std::fmt::Display, error: gristmill_smt::Error) -> Error {
 fn load(checked: &Checked, runtime: &Runtime, i: usize, step: &TransformStep) -> Result<Transform, Error> {
     let path = checked.path(&step.wasm);
     let bytes = read_bounded(&path, MAX_COMPONENT)?;
-    let mut limits = Limits::default();
-    if let Some(memory) = step.limits.memory {
-        limits = limits.with_memory(memory.0);
-    }
-    if let Some(time) = step.limits.call_timeout {
-        limits = limits.with_call_time(time.duration());
-    }
-    if let Some(ratio) = step.limits.max_reject_ratio {
-        limits = limits.with_breaker_ratio(ratio);
-    }
     let transform = runtime
-        .load(&bytes, limits)
+        .load(&bytes, step.limits.limits())
         .map_err(|e| refused(format_args!("transforms[{i}]: {}", path.display()), e))?;
     if let Some(wanted) = &step.sha256
         && wanted != transform.digest()

@@ -55,7 +55,7 @@ impl Failure {
         match self {
             Failure::Trap(text) => format!("the transform trapped: {text}"),
             Failure::Time(limit) => {
-                format!("limit call_time of {limit:?}: the call was still running after it")
+                format!("limit call_timeout of {limit:?}: the call was still running after it")
             }
             Failure::Fuel(limit) => {
                 format!(

@@ -55,7 +55,7 @@ impl Instance {
     ///
     /// # Errors
     /// Then nothing of the batch counts, and the next one gets a fresh instance. Kind `Limit`: the search
-    /// took longer than [`Limits::search_time`](crate::Limits::search_time). Kind `Breaker`: too large a
+    /// took longer than [`Limits::search_timeout`](crate::Limits::search_timeout). Kind `Breaker`: too large a
     /// share of rows is rejected. Kind `Configure`: a fresh instance refused the configuration that an
     /// earlier one accepted. Kind `Host`: our own trouble.
     pub fn apply(&mut self, batch: &RawBatch) -> Result<Applied, Error> {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use crate::Error;
 
 const MIB: u64 = 1024 * 1024;
+const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// What a transform may use. Every limit has a default and an override; whatever is refused says which
 /// limit it was, what it is set to, and what was seen.
@@ -11,15 +12,15 @@ const MIB: u64 = 1024 * 1024;
 /// use std::time::Duration;
 /// use gristmill_smt::Limits;
 ///
-/// let limits = Limits::default().with_memory(16 * 1024 * 1024).with_call_time(Duration::from_millis(500));
+/// let limits = Limits::default().with_memory(16 * 1024 * 1024).with_call_timeout(Duration::from_millis(500));
 /// assert_eq!(limits.memory(), 16 * 1024 * 1024);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     memory: u64,
-    call_time: Duration,
-    configure_time: Duration,
-    search_time: Duration,
+    call_timeout: Duration,
+    configure_timeout: Duration,
+    search_timeout: Duration,
     record_fuel: u64,
     output_bytes: u64,
     batch_output_bytes: u64,
@@ -27,7 +28,7 @@ pub struct Limits {
     log_lines: u32,
     log_bytes: u32,
     metric_series: u32,
-    breaker_ratio: f64,
+    max_reject_ratio: f64,
     breaker_rows: u32,
 }
 
@@ -35,9 +36,9 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             memory: 64 * MIB,
-            call_time: Duration::from_secs(1),
-            configure_time: Duration::from_secs(5),
-            search_time: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(1),
+            configure_timeout: Duration::from_secs(5),
+            search_timeout: Duration::from_secs(30),
             record_fuel: 500_000_000,
             output_bytes: 32 * MIB,
             batch_output_bytes: 256 * MIB,
@@ -45,7 +46,7 @@ impl Default for Limits {
             log_lines: 100,
             log_bytes: 64 * 1024,
             metric_series: 100,
-            breaker_ratio: 0.5,
+            max_reject_ratio: 0.5,
             breaker_rows: 1000,
         }
     }
@@ -79,12 +80,12 @@ limits! {
     /// Wall time of one call into the guest, up to half a MiB of records. Default 1 s. It is a trip-wire:
     /// what trips it is searched for the records that are to blame, and these are judged by
     /// [`record_fuel`](Limits::record_fuel), which does not depend on the machine.
-    call_time, with_call_time: Duration;
+    call_timeout, with_call_timeout: Duration;
     /// Wall time of `describe` and `configure`. Default 5 s.
-    configure_time, with_configure_time: Duration;
+    configure_timeout, with_configure_timeout: Duration;
     /// Wall time that one batch may spend on the search for records that break the transform. Default
     /// 30 s; after it `apply` ends in an error of kind `Limit`.
-    search_time, with_search_time: Duration;
+    search_timeout, with_search_timeout: Duration;
     /// WebAssembly fuel that a record may burn when it is judged alone: about one unit an instruction, and
     /// one a byte for instructions that fill or copy memory. Default 500 million, about a second on current
     /// machines.
@@ -104,7 +105,7 @@ limits! {
     /// out, and counted. Default 100.
     metric_series, with_metric_series: u32;
     /// The share of rejected rows at which the breaker opens. Default 0.5; 1.0 and above never opens.
-    breaker_ratio, with_breaker_ratio: f64;
+    max_reject_ratio, with_max_reject_ratio: f64;
     /// Rows over which the breaker looks: before that many rows have passed it opens only if the rejected
     /// ones would be too many even if all others were fine. Default 1000.
     breaker_rows, with_breaker_rows: u32;
@@ -119,8 +120,12 @@ impl Limits {
                 self.memory
             ));
         }
-        if self.call_time.is_zero() || self.configure_time.is_zero() || self.search_time.is_zero() {
-            wrong.push("call_time, configure_time and search_time must be above 0".into());
+        let times = [self.call_timeout, self.configure_timeout, self.search_timeout];
+        if times.iter().any(|time| time.is_zero() || *time > MAX_TIME) {
+            wrong.push(
+                "call_timeout, configure_timeout and search_timeout must be above 0 and no more than a day"
+                    .into(),
+            );
         }
         let output = self.output_bytes.min(self.batch_output_bytes);
         if self.record_fuel == 0 || output == 0 || self.output_records_per_row == 0 {
@@ -129,8 +134,8 @@ impl Limits {
                     .into(),
             );
         }
-        if self.breaker_ratio.is_nan() || self.breaker_ratio <= 0.0 {
-            wrong.push(format!("breaker_ratio is {}, which is not above 0", self.breaker_ratio));
+        if self.max_reject_ratio.is_nan() || self.max_reject_ratio <= 0.0 {
+            wrong.push(format!("max_reject_ratio is {}, which is not above 0", self.max_reject_ratio));
         }
         if wrong.is_empty() { Ok(()) } else { Err(Error::limit(format!("limits: {}", wrong.join("; ")))) }
     }

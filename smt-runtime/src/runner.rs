@@ -65,7 +65,7 @@ impl Breaker {
 impl Runner {
     pub(crate) fn new(transform: Transform, seed: Seed, worker: Worker) -> Self {
         let outputs = transform.manifest().outputs.len() as u32 + 1;
-        let call_ticks = ticks(transform.limits().call_time());
+        let call_ticks = ticks(transform.limits().call_timeout());
         Runner { transform, seed, worker: Some(worker), breaker: Breaker::default(), outputs, call_ticks }
     }
 
@@ -121,7 +121,7 @@ impl Runner {
             // A fresh one for each call: what a call costs must not depend on those before it.
             let mut worker = self.transform.judge(&self.seed)?;
             worker.store.set_fuel(ALL).map_err(failed)?;
-            let time = limits.search_time();
+            let time = limits.search_timeout();
             worker
                 .call(input, &terms, Call { rows: start..end, time, ticks: ticks(time) })
                 .map_err(|failure| self.error(ErrorKind::Limit, failure.message()))?;
@@ -150,7 +150,7 @@ impl Runner {
     fn check_breaker(&self, input: &mut impl Input, out: &Outcome) -> Result<(), Error> {
         let limits = self.transform.limits();
         let (rows, rejects) = (input.rows() as u64, out.rejects.len() as u64);
-        let (ratio, least) = (limits.breaker_ratio(), limits.breaker_rows());
+        let (ratio, least) = (limits.max_reject_ratio(), limits.breaker_rows());
         if rejects == 0 || !self.breaker.is_open(rows, rejects, ratio, least) {
             return Ok(());
         }
@@ -159,7 +159,7 @@ impl Runner {
         Err(self.error(
             ErrorKind::Breaker,
             format!(
-                "limit breaker_ratio of {ratio}: {seen} of the last {} rows were rejected, so the transform or its \
+                "limit max_reject_ratio of {ratio}: {seen} of the last {} rows were rejected, so the transform or its \
                  configuration is broken, not the data; the last one, offset {}: {}: {}; nothing of this batch was \
                  passed on",
                 self.breaker.rows + rows,
@@ -178,12 +178,12 @@ impl Runner {
         out: &mut Outcome,
         deadline: &mut Option<Instant>,
     ) -> Result<(), Error> {
-        let time = self.transform.limits().call_time();
+        let time = self.transform.limits().call_timeout();
         match self.call(input, rows.clone(), time, self.call_ticks, out)? {
             None => Ok(()),
             Some(_) => {
-                let end =
-                    *deadline.get_or_insert_with(|| Instant::now() + self.transform.limits().search_time());
+                let end = *deadline
+                    .get_or_insert_with(|| Instant::now() + self.transform.limits().search_timeout());
                 self.search(input, rows, out, end)
             }
         }
@@ -293,7 +293,7 @@ impl Runner {
         out: &mut Outcome,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let (call_time, all) = (self.transform.limits().call_time(), rows.len() as u32);
+        let (call_timeout, all) = (self.transform.limits().call_timeout(), rows.len() as u32);
         // Last in, first out, the left half on top: rows come out in order.
         let mut open = Vec::new();
         let mut failed = Some(rows);
@@ -316,8 +316,8 @@ impl Runner {
             }
             self.check_deadline(input, &rows, out, deadline)?;
             // Too short a deadline costs a cut too many, never a wrong verdict.
-            let share = call_time.saturating_mul(rows.len() as u32) / all;
-            let time = share.max(SHORTEST_DEADLINE).min(call_time);
+            let share = call_timeout.saturating_mul(rows.len() as u32) / all;
+            let time = share.max(SHORTEST_DEADLINE).min(call_timeout);
             if self.call(input, rows.clone(), time, ticks(time), out)?.is_some() {
                 failed = Some(rows);
             }
@@ -337,10 +337,10 @@ impl Runner {
         Err(self.error(
             ErrorKind::Limit,
             format!(
-                "limit search_time of {:?}: the search for records that break the transform is not done at row {} \
+                "limit search_timeout of {:?}: the search for records that break the transform is not done at row {} \
                  (offset {}) of {}, after {} calls of which {} failed; nothing of this batch was passed on; raise \
-                 search_time or mend the transform",
-                self.transform.limits().search_time(),
+                 search_timeout or mend the transform",
+                self.transform.limits().search_timeout(),
                 rows.start,
                 input.offset(rows.start),
                 input.rows(),
@@ -404,7 +404,7 @@ impl Runner {
         out.stats.calls += 1;
         let limits = self.transform.limits();
         let terms = Terms { reads: self.transform.manifest().reads, outputs: self.outputs, limits };
-        let time = limits.call_time();
+        let time = limits.call_timeout();
         let call = Call { rows: row..row + 1, time, ticks: self.call_ticks };
         let failure = worker.call(input, &terms, call).err().filter(Failure::has_places)?;
         out.stats.failed_calls += 1;

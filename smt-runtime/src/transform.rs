@@ -252,7 +252,7 @@ impl Transform {
             failure => refused(format!("it did not start: {}", failure.message())),
         })?;
         let answer = configure(&mut worker, seed).map_err(|e| {
-            let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_time());
+            let failure = Failure::of(&e, worker.store.data(), limits, limits.configure_timeout());
             refused(format!("configure failed: {}", startup_message(&failure, limits)))
         })?;
         let answer = answer.map_err(|text| match &seed.columns {
@@ -306,22 +306,27 @@ fn worker(pre: &Program, guest: Guest, limits: &Limits) -> Result<Worker, Failur
     let mut store = Store::new(pre.engine(), guest);
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(usize::try_from(limits.output_bytes()).unwrap_or(usize::MAX));
-    store.set_epoch_deadline(ticks(limits.configure_time()));
+    store.set_epoch_deadline(ticks(limits.configure_timeout()));
     // Only the build that judges counts fuel; it is given for a record, not for the start.
     _ = store.set_fuel(u64::MAX);
     match pre.instantiate(&mut store) {
         Ok(bindings) => Ok(Worker { store, bindings }),
         Err(e) if e.is::<wasmtime::PoolConcurrencyLimitError>() => Err(Failure::Host(
-            "no free instance slot: stop other pipelines of this process or raise max_instances of the runtime".into(),
+            "no free instance slot: each partition has an instance of each transform; run more members of the group, or \
+             raise max_instances of the runtime"
+                .into(),
         )),
-        Err(e) => Err(Failure::of(&e, store.data(), limits, limits.configure_time())),
+        Err(e) => Err(Failure::of(&e, store.data(), limits, limits.configure_timeout())),
     }
 }
 
 fn startup_message(failure: &Failure, limits: &Limits) -> String {
     match failure {
         Failure::Time(_) => {
-            format!("limit configure_time of {:?}: it was still running after it", limits.configure_time())
+            format!(
+                "limit configure_timeout of {:?}: it was still running after it",
+                limits.configure_timeout()
+            )
         }
         failure => failure.message(),
     }
@@ -357,6 +362,6 @@ fn describe(pre: &Program, limits: &Arc<Limits>) -> Result<Manifest, Error> {
     match worker.bindings.describe(&mut worker.store) {
         Ok(manifest) => Manifest::read(manifest)
             .map_err(|text| Error::load(format!("the manifest makes no sense: {text}"))),
-        Err(e) => Err(failed(Failure::of(&e, worker.store.data(), limits, limits.configure_time()))),
+        Err(e) => Err(failed(Failure::of(&e, worker.store.data(), limits, limits.configure_timeout()))),
     }
 }

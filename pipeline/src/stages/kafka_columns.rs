@@ -74,10 +74,34 @@ pub(super) fn own_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
+/// One that a transform has made of `before` where there was none: Gristmill's would be beside it.
+pub(crate) fn kafka_column_of_its_own<'a>(before: &Schema, after: &'a Schema) -> Option<&'a str> {
+    let names = after.fields().iter().map(|field| field.name().as_str());
+    names.into_iter().find(|name| NAMES.contains(name) && before.field_with_name(name).is_err())
+}
+
 /// `rows` without them.
 pub(super) fn without_kafka_columns(rows: &RecordBatch) -> Result<RecordBatch, Error> {
     let schema = rows.schema_ref();
     let others: Vec<usize> =
         (0..rows.num_columns()).filter(|i| !NAMES.contains(&schema.field(*i).name().as_str())).collect();
     rows.project(&others).map_err(Error::arrow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_a_transform_names_as_those_of_kafka_is_found() {
+        let schema = |names: &[&str]| {
+            Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>())
+        };
+        let before = schema(&["id", "_kafka_sub"]);
+        assert_eq!(
+            kafka_column_of_its_own(&before, &schema(&["id", "_kafka_offset"])),
+            Some("_kafka_offset")
+        );
+        assert_eq!(kafka_column_of_its_own(&before, &schema(&["_kafka_sub", "_kafka_other"])), None);
+    }
 }

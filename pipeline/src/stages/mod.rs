@@ -11,7 +11,9 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
-use gristmill_codec::{AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, RawDecoder};
+use gristmill_codec::{
+    AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, RawDecoder, times_without_text,
+};
 use gristmill_records::RawBatch;
 use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
 use gristmill_smt::{
@@ -22,7 +24,7 @@ use crate::error::Error;
 use crate::predicate::{Of, Predicate, When};
 use columns::{ColumnStep, Rows};
 use kafka_columns::with_kafka_columns;
-pub(crate) use kafka_columns::{kafka_schema, with_kafka_columns_of};
+pub(crate) use kafka_columns::{kafka_column_of_its_own, kafka_schema, with_kafka_columns_of};
 pub(crate) use records::Transformed;
 use records::{Leaving, RecordStep, Refused};
 
@@ -103,6 +105,8 @@ pub(crate) struct StagePlan {
     pub(crate) schema: SchemaRef,
     pub(crate) kafka_columns: bool,
     pub(crate) directories: Option<DirectoryTemplate>,
+    /// Files hold times as texts.
+    pub(crate) times_as_text: bool,
 }
 
 impl StagePlan {
@@ -162,6 +166,7 @@ impl StagePlan {
             after,
             kafka_columns: self.kafka_columns,
             directories: self.directories.clone(),
+            times_as_text: self.times_as_text,
             outputs: names,
         })
     }
@@ -175,6 +180,7 @@ pub(crate) struct Stages {
     after: Vec<ColumnStep>,
     kafka_columns: bool,
     directories: Option<DirectoryTemplate>,
+    times_as_text: bool,
     outputs: Vec<String>,
 }
 
@@ -308,17 +314,26 @@ impl Stages {
         refused(&mut processed, &mut letters, &aside.refused);
         for (number, output) in self.outputs.iter().enumerate() {
             let Some(Rows { mut rows, of: mut kept }) = part(&rows, number)? else { continue };
-            if let Some(template) = &self.directories {
-                let unfit = template.unfit(&rows).map_err(Error::sink)?;
-                for (row, why) in &unfit {
+            let mut refuse = |rows: RecordBatch,
+                              kept: &mut Vec<Leaving<'_>>,
+                              code,
+                              unfit: &[(usize, String)]| {
+                for (row, why) in unfit {
                     let record = &kept[*row];
-                    let code = "DIRECTORY_VALUE";
                     processed.rejects.push(letters.letter(record.row, record.sub, Stage::Write, code, why));
                 }
-                rows = without(rows, &mut kept, &unfit)?;
-                if kept.is_empty() {
-                    continue;
-                }
+                without(rows, kept, unfit)
+            };
+            if self.times_as_text {
+                let unfit = unsaid_times(&rows);
+                rows = refuse(rows, &mut kept, "TIME_OUT_OF_RANGE", &unfit)?;
+            }
+            if let Some(template) = &self.directories {
+                let unfit = template.unfit(&rows).map_err(Error::sink)?;
+                rows = refuse(rows, &mut kept, "DIRECTORY_VALUE", &unfit)?;
+            }
+            if kept.is_empty() {
+                continue;
             }
             if self.kafka_columns {
                 rows = with_kafka_columns(&rows, batch.partition(), &kept)?;
@@ -355,7 +370,23 @@ fn part<'a>(all: &Rows<'a>, output: usize) -> Result<Option<Rows<'a>>, Error> {
     Ok(Some(Rows { rows, of }))
 }
 
-/// Takes out the rows that have no directory.
+/// Rows that JSON cannot say, each once.
+fn unsaid_times(rows: &RecordBatch) -> Vec<(usize, String)> {
+    let mut unfit = BTreeMap::new();
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        for row in times_without_text(column) {
+            unfit.entry(row).or_insert_with(|| {
+                format!(
+                    "column {} holds a time that is beyond what JSON lines can say; Parquet can",
+                    field.name()
+                )
+            });
+        }
+    }
+    unfit.into_iter().collect()
+}
+
+/// Takes out the rows that do not fit the files.
 fn without(
     rows: RecordBatch,
     kept: &mut Vec<Leaving<'_>>,

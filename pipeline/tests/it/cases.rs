@@ -125,6 +125,26 @@ cases:
 }
 
 #[test]
+fn a_time_that_json_lines_cannot_say_is_a_dead_letter_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = PIPELINE.replace("{folder: rows}", "{folder: rows, format: jsonl}");
+    let records = "\
+cases:
+  - name: the end of time
+    records:
+      - {value_json: {order_id: a, at: 1793534400000}}
+      - {value_json: {order_id: b, at: 9223372036854775807}}
+";
+    let in_lines = "    expect:
+      rows: {main: [{order_id: a, at: '2026-11-01T12:00:00Z'}]}
+      dead_letters:
+        - {offset: 1, code: TIME_OUT_OF_RANGE, message: 'column at holds a time'}
+";
+    let report = run_pipeline(folder.path(), &pipeline, &format!("{records}{in_lines}")).unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+#[test]
 fn directories_that_do_not_fit_the_columns_of_an_avro_schema_are_told_before_the_first_record() {
     let folder = tempfile::tempdir().unwrap();
     let schema = r#"{"type":"record","name":"r","fields":[{"name":"country","type":"string"},{"name":"price","type":"double"}]}"#;

@@ -163,6 +163,26 @@ fn a_condition_that_does_not_fit_is_said_before_anything_runs() {
             "transforms[1].when: there is no column contry: `contry` is not there, `country` is",
         ),
         ("[DE, AT]", "[]", "in"),
+        (
+            "{not: {header: {name: source, equals: legacy}}}",
+            "{any: [{topics: [oders]}, {tombstone: true}]}",
+            "transforms[0].when.any[0].topics[0]: `oders` is not among the topics of the source; did you mean `orders`?",
+        ),
+        (
+            "config: {high_value_cents: 100}",
+            "config: {high_value_cents: 100}\n    limits: {call_timeout: 900000h}",
+            "call_timeout, configure_timeout and search_timeout must be above 0 and no more than a day",
+        ),
+        (
+            "config: {high_value_cents: 100}",
+            "config: {high_value_cents: 100}\n    limits: {record_fule: 5}",
+            "did you mean `record_fuel`?",
+        ),
+        (
+            "config: {high_value_cents: 100}",
+            "config: {high_value_cents: 100}\n    limits: {max_reject_ratio: 0}",
+            "max_reject_ratio is 0, which is not above 0",
+        ),
         ("in: [DE, AT]", "is: DE", "did you mean `in`"),
         (
             "{not: {header: {name: source, equals: legacy}}}",

@@ -16,9 +16,9 @@ fn runtime() -> &'static Runtime {
 fuzz_target!(|wasm: &[u8]| {
     let limits = Limits::default()
         .with_memory(1 << 20)
-        .with_call_time(Duration::from_millis(50))
-        .with_configure_time(Duration::from_millis(50))
-        .with_search_time(Duration::from_millis(200))
+        .with_call_timeout(Duration::from_millis(50))
+        .with_configure_timeout(Duration::from_millis(50))
+        .with_search_timeout(Duration::from_millis(200))
         .with_record_fuel(1_000_000);
     let Ok(transform) = runtime().load(wasm, limits) else { return };
     if transform.kind() != Kind::Records {

@@ -29,7 +29,7 @@ fn instance_on(
     static WASM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     let folder = repository().join("smt-runtime/tests/guests/column-hostile");
     let wasm = WASM.get_or_init(|| toolchain().then(|| built(&folder))).as_deref()?;
-    let limits = limits.with_call_time(Duration::from_millis(300)).with_record_fuel(50_000_000);
+    let limits = limits.with_call_timeout(Duration::from_millis(300)).with_record_fuel(50_000_000);
     let transform = runtime().load(wasm, limits).unwrap_or_else(|e| panic!("{e}"));
     Some(transform.instantiate_columns(&stream(), &json!({"attack": attack}), schema))
 }

@@ -171,7 +171,7 @@ fn every_row_is_kept_dropped_routed_rejected_or_has_others_after_it() {
 
 #[test]
 fn a_row_that_breaks_the_transform_is_rejected_alone_with_few_calls() {
-    let limits = Limits::default().with_call_time(Duration::from_millis(300)).with_record_fuel(50_000_000);
+    let limits = Limits::default().with_call_timeout(Duration::from_millis(300)).with_record_fuel(50_000_000);
     let Some(mut instance) = instance(limits, json!({})) else { return };
     for (what, code, message) in
         [("panic", "TRANSFORM_TRAP", "it asks for a panic"), ("loop", "TRANSFORM_FUEL", "burnt all of it")]

@@ -9,7 +9,7 @@ use crate::support::{assert_only_rejected, assert_works, attacker, batch, config
 
 /// Short, so that the tests are; the verdicts do not depend on it.
 fn limits() -> Limits {
-    Limits::default().with_call_time(Duration::from_millis(300)).with_record_fuel(100_000_000)
+    Limits::default().with_call_timeout(Duration::from_millis(300)).with_record_fuel(100_000_000)
 }
 
 /// One poisoned row among 500 is rejected alone, whatever the attack; the next batch works.
@@ -259,13 +259,13 @@ fn one_instruction_that_does_much_is_judged_by_fuel_too() {
 
 #[test]
 fn the_search_ends_with_the_search_time() {
-    let limits = limits().with_search_time(Duration::from_secs(1)).with_record_fuel(u64::MAX);
+    let limits = limits().with_search_timeout(Duration::from_secs(1)).with_record_fuel(u64::MAX);
     let Some(mut instance) = attacker("loop", limits) else { return };
     let started = Instant::now();
     let error = instance.apply(&poisoned(10, &[5])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     let text = error.to_string();
-    assert!(text.contains("transform hostile on orders-3: limit search_time of 1s"), "{text}");
+    assert!(text.contains("transform hostile on orders-3: limit search_timeout of 1s"), "{text}");
     assert!(text.contains("not done at row 5 (offset 105) of 10"), "{text}");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert_works(&mut instance);
@@ -279,7 +279,7 @@ fn a_transform_that_is_simply_broken_opens_the_breaker() {
     let error = instance.apply(&poisoned(500, &all)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Breaker);
     let text = error.to_string();
-    assert!(text.contains("limit breaker_ratio of 0.5: 251 of the last 500 rows were rejected"), "{text}");
+    assert!(text.contains("limit max_reject_ratio of 0.5: 251 of the last 500 rows were rejected"), "{text}");
     assert!(text.contains("offset 350: TRANSFORM_TRAP"), "{text}");
     assert_works(&mut instance);
 }
@@ -297,12 +297,12 @@ fn a_trap_in_configure_is_a_configure_error() {
 
 #[test]
 fn a_loop_and_a_hoard_in_configure_are_configure_errors() {
-    let limits = limits().with_configure_time(Duration::from_millis(200));
+    let limits = limits().with_configure_timeout(Duration::from_millis(200));
     let Some(error) = configured("loop_in_configure", limits.clone(), json!({})) else { return };
     assert_eq!(error.kind(), ErrorKind::Configure);
-    assert!(error.to_string().contains("limit configure_time of 200ms"), "{error}");
+    assert!(error.to_string().contains("limit configure_timeout of 200ms"), "{error}");
     let error =
-        configured("hoard_in_configure", limits.with_configure_time(Duration::from_secs(5)), json!({}))
+        configured("hoard_in_configure", limits.with_configure_timeout(Duration::from_secs(5)), json!({}))
             .unwrap();
     assert_eq!(error.kind(), ErrorKind::Configure);
     assert!(error.to_string().contains("limit memory of 67108864 bytes"), "{error}");

@@ -31,7 +31,7 @@ fn load(folder: &str, limits: Limits) -> Option<Transform> {
 }
 
 fn python() -> Limits {
-    Limits::default().with_memory(128 << 20).with_call_time(Duration::from_secs(10))
+    Limits::default().with_memory(128 << 20).with_call_timeout(Duration::from_secs(10))
 }
 
 /// The same fixtures as the example in Rust.
@@ -122,6 +122,14 @@ fn of_all_kinds() -> RecordBatch {
         maps.append(row.is_some()).unwrap();
     }
     add("map", Arc::new(maps.finish()));
+    // More digits than a double has.
+    let price = || arrow_array::builder::Decimal128Builder::new().with_precision_and_scale(38, 4).unwrap();
+    let mut prices = ListBuilder::new(price());
+    prices.append_value([Some(99_999_999_999_999_999_999_999_999_999_999_999_999), None, Some(-1)]);
+    prices.append_null();
+    prices.append_value([None::<i128>; 0]);
+    prices.append_value([Some(12_345_678_901_234_567_890_123)]);
+    add("prices", Arc::new(prices.finish()));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
@@ -156,8 +164,8 @@ fn hostile() -> Option<&'static Transform> {
     let limits = Limits::default()
         .with_memory(16 << 20)
         .with_output_bytes(1 << 20)
-        .with_call_time(Duration::from_millis(200))
-        .with_breaker_ratio(1.0)
+        .with_call_timeout(Duration::from_millis(200))
+        .with_max_reject_ratio(1.0)
         .with_record_fuel(200_000_000);
     TRANSFORM.get_or_init(|| load("smt-runtime/tests/guests/simple-hostile", limits)).as_ref()
 }

@@ -60,11 +60,11 @@ fn what_is_no_component_is_refused() {
 
 #[test]
 fn limits_that_contradict_each_other_are_all_named() {
-    let limits = Limits::default().with_memory(1 << 40).with_record_fuel(0).with_breaker_ratio(f64::NAN);
+    let limits = Limits::default().with_memory(1 << 40).with_record_fuel(0).with_max_reject_ratio(f64::NAN);
     let error = runtime().load(b"", limits).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     let text = error.to_string();
-    for part in ["memory is 1099511627776 bytes", "record_fuel", "breaker_ratio is NaN"] {
+    for part in ["memory is 1099511627776 bytes", "record_fuel", "max_reject_ratio is NaN"] {
         assert!(text.contains(part), "{text}");
     }
 }

@@ -26,7 +26,8 @@ What a value is in Python:
     ``decimal(p,s)``                        ``decimal.Decimal``
     ``date``, ``timestamp_s|ms|us``         ``datetime.date``, ``datetime.datetime`` in UTC
     ``timestamp_ns``, times, others         ``int``, in the unit of the type
-    ``struct``, ``list<T>``, ``map<T>``     what ``json.loads`` gives; structs are read, not computed
+    ``struct``, ``list<T>``, ``map<T>``     what ``json.loads`` gives, decimals inside as ``str``; structs are
+                                            read, not computed
     ======================================  ==========================================================
 """
 

@@ -67,6 +67,13 @@ def _wrong(value: Any, data_type: str) -> TypeError:
     return TypeError(f"a {type(value).__name__} for {data_type}")
 
 
+def _digits(value: Any) -> str:
+    """A decimal inside a list or a map."""
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    raise TypeError(f"a {type(value).__name__} inside a list or a map")
+
+
 def _exactly(kinds: type | tuple[type, ...], data_type: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if not isinstance(value, kinds):
@@ -135,5 +142,5 @@ def writer(data_type: str) -> Callable[[Any], Any]:
 
         return number_text
     if kind.startswith(("list<", "map<")):
-        return lambda value: json.dumps(value, allow_nan=False)
+        return lambda value: json.dumps(value, allow_nan=False, default=_digits)
     raise TypeError(f"`{data_type}` is not a type that can be computed")

@@ -11,7 +11,8 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, RecordBatch, downcast_temporal_array};
 use arrow_buffer::NullBuffer;
 use arrow_json::writer::LineDelimited;
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef};
+use gristmill_codec::times_without_text;
 
 use super::{VALUE, schema_of};
 use crate::contract::simple::Values;
@@ -102,6 +103,21 @@ where
     Values::Integers((0..array.len()).map(|row| is_valid(row).then(|| values.value(row).into())).collect())
 }
 
+/// The type with texts in the place of decimals, whose digits a number of JSON would lose in most languages.
+fn with_texts(data_type: &DataType) -> DataType {
+    let inside = |field: &FieldRef| {
+        let data_type = with_texts(field.data_type());
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
+    };
+    match data_type {
+        DataType::Decimal128(..) | DataType::Decimal256(..) => DataType::Utf8,
+        DataType::Struct(members) => DataType::Struct(members.iter().map(inside).collect()),
+        DataType::List(item) => DataType::List(inside(item)),
+        DataType::Map(entries, sorted) => DataType::Map(inside(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
 /// Dates, times and timestamps.
 #[expect(clippy::useless_conversion, reason = "there are those of 32 bits")]
 fn times(array: &ArrayRef, is_valid: impl Fn(usize) -> bool) -> Values {
@@ -116,10 +132,15 @@ fn times(array: &ArrayRef, is_valid: impl Fn(usize) -> bool) -> Values {
     )
 }
 
-/// Each value as JSON; null where it is null.
+/// Each value as JSON, decimals as the texts of their digits; null where it is null.
 fn json(array: &ArrayRef) -> Result<Vec<Option<String>>, ArrowError> {
-    let field = arrow_schema::Field::new(VALUE, array.data_type().clone(), true);
-    let batch = RecordBatch::try_new(schema_of(&field), vec![Arc::clone(array)])?;
+    if !times_without_text(array).is_empty() {
+        return Err(ArrowError::JsonError("it holds a time that is beyond what JSON can say".into()));
+    }
+    let data_type = with_texts(array.data_type());
+    let array = arrow_cast::cast(array, &data_type)?;
+    let field = Field::new(VALUE, data_type, true);
+    let batch = RecordBatch::try_new(schema_of(&field), vec![array])?;
     let mut lines = Vec::new();
     let mut writer =
         arrow_json::WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut lines);

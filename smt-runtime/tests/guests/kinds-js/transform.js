@@ -24,6 +24,7 @@ const types = {
   timestamp_ns: "timestamp_ns",
   list: "list<string>",
   map: "map<int64>",
+  prices: "list<decimal(38,4)>",
 };
 
 export default transform(

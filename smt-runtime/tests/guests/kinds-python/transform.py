@@ -24,6 +24,7 @@ TYPES = {
     "timestamp_ns": "timestamp_ns",
     "list": "list<string>",
     "map": "map<int64>",
+    "prices": "list<decimal(38,4)>",
 }
 
 
