@@ -249,6 +249,16 @@ pub(crate) fn all_kinds() -> Fields {
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Int64, true),
     ]);
+    let tags = Field::new_list("tags", Field::new("item", DataType::Utf8, false), true);
+    let line = Fields::from(vec![
+        Field::new("sku", DataType::Utf8, false),
+        Field::new("count", DataType::Int64, true),
+        tags,
+    ]);
+    let named_lines = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Struct(line.clone()), true),
+    ]);
     let longs = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
     Fields::from(vec![
         Field::new("flag", DataType::Boolean, true),
@@ -283,6 +293,13 @@ pub(crate) fn all_kinds() -> Fields {
         Field::new(
             "counts",
             DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false),
+            true,
+        ),
+        Field::new_list("lines", Field::new("item", DataType::Struct(line.clone()), true), true),
+        Field::new("first_line", DataType::Struct(line.clone()), true),
+        Field::new(
+            "lines_by_name",
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(named_lines), false)), false),
             true,
         ),
     ])

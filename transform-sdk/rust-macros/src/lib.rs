@@ -5,6 +5,7 @@ mod arguments;
 mod config;
 mod record;
 mod row;
+mod structs;
 
 use proc_macro::TokenStream;
 
@@ -69,6 +70,7 @@ pub fn row(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `Date32`, `Date64`, `TimeSeconds` .. `TimeNanos` | the same |
 /// | `TimestampSeconds` .. `TimestampNanos` | timestamp of that unit, with or without a time zone |
 /// | `List<T>`, `Map<K, V>` | list, map, of any of these |
+/// | a struct with `#[derive(Value)]` | struct |
 /// | `Option<T>` | the same, where it may be null; without it a column that may be null is refused |
 #[proc_macro_derive(Row, attributes(row))]
 pub fn derive_row(item: TokenStream) -> TokenStream {
@@ -81,8 +83,26 @@ pub fn derive_row(item: TokenStream) -> TokenStream {
 /// place of the column of that name, or of `replace = ".."`, which may be a member of a struct.
 ///
 /// Fields are of the types of a `Row`, or `String`, `Cow<str>`, `Vec<u8>`, `Cow<[u8]>`, `[u8; N]`, `Elements<T>` for a
-/// list, and `Option` of any of these; not `Decimal`, `Decimal256`, `List`, `Map`.
+/// list, `Entries<K, V>` for a map, a struct with `#[derive(Compute)]`, and `Option` of any of these; not `Decimal`,
+/// `Decimal256`, `List`, `Map`.
 #[proc_macro_derive(Columns, attributes(column))]
 pub fn derive_columns(item: TokenStream) -> TokenStream {
     row::derive_columns(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Implements `gristmill_transform::Value`: a column that is a struct is read as this one, member by member, by name.
+///
+/// `#[value(name = "..")]` reads a member of another name; `#[value(optional)]` on an `Option` reads null where there is no
+/// such member. Fields are of the types of a `Row`; members that no field names are left aside.
+#[proc_macro_derive(Value, attributes(value))]
+pub fn derive_value(item: TokenStream) -> TokenStream {
+    structs::derive_value(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// Implements `gristmill_transform::Compute`: a column of this struct is computed, with a member for each field.
+///
+/// `#[compute(name = "..")]` gives a member another name. Fields are of the types of `Columns`.
+#[proc_macro_derive(Compute, attributes(compute))]
+pub fn derive_compute(item: TokenStream) -> TokenStream {
+    structs::derive_compute(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
 }

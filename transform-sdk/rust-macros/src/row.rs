@@ -135,7 +135,7 @@ fn types(function: &ItemFn) -> Result<(Type, Type)> {
 }
 
 /// The type with every lifetime replaced.
-fn relifed(ty: &Type, lifetime: &str) -> Type {
+pub(crate) fn relifed(ty: &Type, lifetime: &str) -> Type {
     let mut ty = ty.clone();
     relife(&mut ty, &Lifetime::new(lifetime, Span::call_site()));
     ty
@@ -169,7 +169,10 @@ fn relife(ty: &mut Type, with: &Lifetime) {
 }
 
 /// The fields of a struct, and its lifetime if it has one.
-fn parts<'a>(input: &'a DeriveInput, what: &str) -> Result<(Vec<&'a syn::Field>, Option<Lifetime>)> {
+pub(crate) fn parts<'a>(
+    input: &'a DeriveInput,
+    what: &str,
+) -> Result<(Vec<&'a syn::Field>, Option<Lifetime>)> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new_spanned(&input.ident, format!("{what} is derived on structs")));
     };
@@ -269,7 +272,7 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
     })
 }
 
-fn is_option(ty: &Type) -> bool {
+pub(crate) fn is_option(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|s| s.ident == "Option"))
 }
 

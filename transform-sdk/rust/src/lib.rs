@@ -116,13 +116,13 @@ mod wasm;
 
 pub use columns::{
     Batch, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128, Decimal256,
-    Elements, Field, List, Map, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds,
-    TimeUnit, TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+    Elements, Entries, Field, List, Map, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos,
+    TimeSeconds, TimeUnit, TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
 };
 pub use config::{Config, NoConfig};
 pub use edit::{Edit, Emit, Outcome, Output, Reject};
 pub use gristmill_records::{Header, Headers, Record};
-pub use gristmill_transform_macros::{Columns, Config, Row, record, row};
+pub use gristmill_transform_macros::{Columns, Compute, Config, Row, Value, record, row};
 pub use run::{Context, Manifest, Reads, Transform};
 pub use telemetry::{log, metrics, schema};
 
@@ -139,6 +139,11 @@ pub mod private {
         Cell, ColumnCell, apply, apply_columns, bindings, columns, configure, configure_columns, describe,
         describe_columns,
     };
+
+    /// The root of a struct's subtree.
+    pub fn struct_of(children: u32) -> Vec<crate::Field> {
+        vec![crate::Field { children, ..crate::Field::leaf(crate::DataType::Struct, false) }]
+    }
 
     /// The subtree of a computed column, with its name.
     pub fn named(name: &str, mut fields: Vec<crate::Field>) -> Vec<crate::Field> {

@@ -57,16 +57,19 @@ impl Bits {
     }
 }
 
+/// Which values are there.
+#[doc(hidden)]
 #[derive(Debug, Default)]
-struct Valid {
+pub struct Valid {
     bits: Bits,
     len: usize,
     nulls: usize,
 }
 
 impl Valid {
+    /// Of the next value.
     #[inline]
-    fn push(&mut self, valid: bool) {
+    pub fn push(&mut self, valid: bool) {
         if !valid && self.nulls == 0 {
             (0..self.len).for_each(|_| self.bits.push(true));
         }
@@ -77,7 +80,8 @@ impl Valid {
         self.len += 1;
     }
 
-    fn finish(&mut self, answer: &mut Answer) {
+    /// Begins a node of the answer, and is empty again.
+    pub fn finish(&mut self, answer: &mut Answer) {
         answer.layout.push(self.len as u32);
         answer.layout.push(self.nulls as u32);
         answer.buffer(&self.bits.bytes);
@@ -93,7 +97,8 @@ pub trait ColumnBuilder: Default {
     fn finish(&mut self, answer: &mut Answer);
 }
 
-/// A type that a field of computed columns may have. See [`Columns`](derive@crate::Columns) for those that there are.
+/// A type that a field of computed columns may have. See [`Columns`](derive@crate::Columns) for those that there are; derive
+/// it on a struct whose fields are of these types to compute a column that is a struct.
 pub trait Compute {
     #[doc(hidden)]
     type Builder: ColumnBuilder;
@@ -420,6 +425,66 @@ impl<T: Compute> Compute for Elements<T> {
         builder.valid.push(true);
         builder.count += self.0.len();
         self.0.into_iter().for_each(|element| element.append_to(&mut builder.elements));
+        builder.offsets.push(builder.count);
+    }
+
+    fn push_null(builder: &mut Self::Builder) {
+        builder.valid.push(false);
+        builder.offsets.push(builder.count);
+    }
+}
+
+/// The entries of a computed map, in the order in which they are to be read. A key must not come twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entries<K, V>(pub Vec<(K, V)>);
+
+/// Maps.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Maps<K, V> {
+    valid: Valid,
+    offsets: Offsets,
+    keys: K,
+    values: V,
+    count: usize,
+}
+
+impl<K: ColumnBuilder, V: ColumnBuilder> ColumnBuilder for Maps<K, V> {
+    fn finish(&mut self, answer: &mut Answer) {
+        self.valid.finish(answer);
+        self.offsets.finish(answer);
+        // The struct of the entries, of which none is null.
+        answer.layout.extend([self.count as u32, 0]);
+        answer.buffer(&[]);
+        self.keys.finish(answer);
+        self.values.finish(answer);
+        self.count = 0;
+    }
+}
+
+impl<K: Compute, V: Compute> Compute for Entries<K, V> {
+    type Builder = Maps<K::Builder, V::Builder>;
+
+    fn fields() -> Vec<Field> {
+        let mut fields = vec![
+            Field { children: 1, ..Field::leaf(DataType::Map, false) },
+            Field { name: "entries".into(), children: 2, ..Field::leaf(DataType::Struct, false) },
+        ];
+        fields.extend(K::fields());
+        fields[2].name = "key".into();
+        let value = fields.len();
+        fields.extend(V::fields());
+        fields[value].name = "value".into();
+        fields
+    }
+
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.valid.push(true);
+        builder.count += self.0.len();
+        for (key, value) in self.0 {
+            key.append_to(&mut builder.keys);
+            value.append_to(&mut builder.values);
+        }
         builder.offsets.push(builder.count);
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytemuck::{AnyBitPattern, cast_slice};
 
-use super::schema::{DataType, Field, Slot, TimeUnit};
+use super::schema::{DataType, Field, Slot, TimeUnit, layout_words, members};
 
 /// The columns of one call, as the contract lays them out. What the host hands over is trusted: it has checked it.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,38 @@ impl<'a> Nodes<'a> {
     }
 }
 
-/// A type that a field of a row may have. See [`Row`](derive@crate::Row) for those that there are.
+/// Whether a struct of that subtree has a member that can be read as `T`.
+#[doc(hidden)]
+pub fn accepts_member<'a, T: Value<'a>>(fields: &[Field], name: &str, optional: bool) -> bool {
+    match members(fields).find(|member| member[0].name == name) {
+        Some(member) => (T::NULLABLE || !member[0].nullable) && T::accepts(member),
+        None => optional,
+    }
+}
+
+/// A member of the struct whose members come next in `nodes`, opened.
+#[doc(hidden)]
+pub fn open_member<'a, T: Value<'a>>(fields: &[Field], nodes: &Nodes<'a>, name: &str) -> T::Cursor {
+    let mut words = 0;
+    for member in members(fields) {
+        if member[0].name == name {
+            let mut nodes = Nodes { layout: &nodes.layout[words..], buffers: nodes.buffers };
+            let validity = nodes.begin();
+            return T::open(member, validity, &mut nodes);
+        }
+        words += layout_words(member);
+    }
+    T::missing()
+}
+
+/// Goes past the members of the struct.
+#[doc(hidden)]
+pub fn skip_members(fields: &[Field], nodes: &mut Nodes<'_>) {
+    nodes.layout = &nodes.layout[members(fields).map(layout_words).sum::<usize>()..];
+}
+
+/// A type that a field of a row may have. See [`Row`](derive@crate::Row) for those that there are; derive it on a struct
+/// whose fields are of these types to read a column that is a struct, such as the elements of a list.
 pub trait Value<'a>: Sized {
     /// The column, opened.
     #[doc(hidden)]
@@ -422,12 +453,20 @@ impl<'a> Value<'a> for Decimal256 {
 }
 
 /// The elements of a list.
-#[derive(Clone, Copy)]
 pub struct List<'a, T: Value<'a>> {
     elements: T::Cursor,
     start: usize,
     len: usize,
 }
+
+// Whatever its elements are, it only says where they are.
+impl<'a, T: Value<'a>> Clone for List<'a, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<'a, T: Value<'a>> Copy for List<'a, T> {}
 
 impl<'a, T: Value<'a>> List<'a, T> {
     /// How many there are.
@@ -491,11 +530,18 @@ impl<'a, T: Value<'a>> Value<'a> for List<'a, T> {
 }
 
 /// The entries of a map, in the order in which they were written.
-#[derive(Clone, Copy)]
 pub struct Map<'a, K: Value<'a>, V: Value<'a>> {
     keys: List<'a, K>,
     values: List<'a, V>,
 }
+
+impl<'a, K: Value<'a>, V: Value<'a>> Clone for Map<'a, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<'a, K: Value<'a>, V: Value<'a>> Copy for Map<'a, K, V> {}
 
 impl<'a, K: Value<'a>, V: Value<'a>> Map<'a, K, V> {
     /// How many there are.

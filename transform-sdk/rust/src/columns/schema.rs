@@ -120,6 +120,16 @@ pub(crate) fn subtree_end(fields: &[Field], at: usize) -> usize {
     (0..children).fold(at + 1, |end, _| subtree_end(fields, end))
 }
 
+/// The subtrees of the members of the struct, or of the children of another type, that `fields` begin with.
+pub(crate) fn members(fields: &[Field]) -> impl Iterator<Item = &[Field]> {
+    let mut at = 1;
+    (0..fields.first().map_or(0, |f| f.children)).map(move |_| {
+        let start = at;
+        at = subtree_end(fields, start);
+        &fields[start..at]
+    })
+}
+
 /// Words of layout that the subtree takes.
 pub(crate) fn layout_words(subtree: &[Field]) -> usize {
     subtree.iter().map(|f| 2 + 2 * f.data_type.buffers()).sum()
@@ -265,6 +275,10 @@ pub(crate) fn bind(
 fn described(subtree: &[Field]) -> String {
     match (&subtree[0].data_type, subtree.get(1)) {
         (DataType::List, Some(_)) => format!("list<{}>", described(&subtree[1..])),
+        (DataType::Struct, Some(_)) => {
+            let member = |member: &[Field]| format!("{}: {}", member[0].name, described(member));
+            format!("struct<{}>", members(subtree).map(member).collect::<Vec<_>>().join(", "))
+        }
         (DataType::Map, Some(_)) if subtree.len() > 3 => format!("map<{}>", described(&subtree[3..])),
         (data_type, _) => data_type.to_string(),
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::host;
 use crate::columns::private::{Answer, Binding, BoundChange, Change};
-use crate::columns::{ColumnState, ColumnTransform, DataType, Field, subtree_end};
+use crate::columns::{ColumnState, ColumnTransform, DataType, Field, members, subtree_end};
 use crate::{Reject, log};
 
 /// A row that came out: the columns that were computed, by name.
@@ -237,21 +237,21 @@ fn path_of(fields: &[Field], number: usize) -> Vec<String> {
     path
 }
 
-fn children(fields: &[Field]) -> Vec<&[Field]> {
-    let mut at = 1;
-    (0..fields[0].children)
-        .map(|_| {
-            let start = at;
-            at = subtree_end(fields, start);
-            &fields[start..at]
-        })
-        .collect()
+fn encode(fields: &[Field], cells: &[Option<&Value>], words: &mut Answer) {
+    encode_within(fields, cells, &|_| true, words);
 }
 
-fn encode(fields: &[Field], cells: &[Option<&Value>], words: &mut Answer) {
+/// `is_asked` says which cells are there at all: the others are in a struct that is null.
+fn encode_within(
+    fields: &[Field],
+    cells: &[Option<&Value>],
+    is_asked: &dyn Fn(usize) -> bool,
+    words: &mut Answer,
+) {
     let field = &fields[0];
     let nulls = cells.iter().filter(|c| c.is_none()).count();
-    assert!(field.nullable || nulls == 0, "column {} is null and may not be", field.name);
+    let is_missing = cells.iter().enumerate().any(|(i, cell)| cell.is_none() && is_asked(i));
+    assert!(field.nullable || !is_missing, "column {} is null and may not be", field.name);
     let wrong = |cell: &Value| -> ! { panic!("column {}: {cell} is no {}", field.name, field.data_type) };
     words.layout.extend([cells.len() as u32, nulls as u32]);
     let bits = |set: &dyn Fn(&Option<&Value>) -> bool| {
@@ -295,11 +295,11 @@ fn encode(fields: &[Field], cells: &[Option<&Value>], words: &mut Answer) {
             encode(&fields[1..], &all.iter().map(Some).collect::<Vec<_>>(), words);
         }
         DataType::Struct => {
-            for child in children(fields) {
+            for child in members(fields) {
                 let member = |c: &Option<&'_ Value>| c.and_then(|c| c.get(&child[0].name).cloned());
                 let all: Vec<Option<Value>> = cells.iter().map(member).collect();
                 let all: Vec<_> = all.iter().map(|c| c.as_ref().filter(|c| !c.is_null())).collect();
-                encode(child, &all, words);
+                encode_within(child, &all, &|i| cells[i].is_some(), words);
             }
         }
         DataType::FixedSizeBinary(bytes) => {
@@ -405,7 +405,29 @@ fn decode(fields: &[Field], layout: &mut impl Iterator<Item = usize>, buffers: &
             let elements = decode(&fields[1..], layout, buffers);
             offsets.windows(2).map(|w| json!(elements[w[0]..w[1]])).collect()
         }
-        DataType::Struct | DataType::Map => unreachable!("rows compute none"),
+        DataType::Map => {
+            let offsets = offsets(layout);
+            let entries = decode(&fields[1..], layout, buffers);
+            let entry = |entry: &Value| {
+                let key = match &entry["key"] {
+                    Value::String(key) => key.clone(),
+                    other => other.to_string(),
+                };
+                (key, entry["value"].clone())
+            };
+            let map = |w: &[usize]| entries[w[0]..w[1]].iter().map(entry).collect::<Map<_, _>>();
+            offsets.windows(2).map(|w| Value::Object(map(w))).collect()
+        }
+        DataType::Struct => {
+            let mut cells = vec![Map::new(); rows];
+            for member in members(fields) {
+                let values = decode(member, layout, buffers);
+                for (cell, value) in cells.iter_mut().zip(values) {
+                    cell.insert(member[0].name.clone(), value);
+                }
+            }
+            cells.into_iter().map(Value::Object).collect()
+        }
         plain => {
             let data = bytes(layout);
             let width = match plain {

@@ -1,5 +1,7 @@
 //! What the macros write, and what a test sees of a transform.
 
+mod structs;
+
 use gristmill_transform::testing::{Harness, TestRecord, Verdict};
 use gristmill_transform::{
     Config, Context, Edit, Emit, Header, Outcome, Output, Record, Reject, Transform, log, metrics, schema,

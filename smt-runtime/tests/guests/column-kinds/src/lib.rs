@@ -1,10 +1,37 @@
 //! Reads a column of every type, and answers with what it has read.
 
 use gristmill_transform::{
-    Columns, Context, Date32, Date64, Decimal, Decimal128, Decimal256, Elements, List, Map, Reject, Row,
-    RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros, TimestampMillis,
-    TimestampNanos, TimestampSeconds,
+    Columns, Compute, Context, Date32, Date64, Decimal, Decimal128, Decimal256, Elements, Entries, List, Map,
+    Reject, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros,
+    TimestampMillis, TimestampNanos, TimestampSeconds, Value,
 };
+
+#[derive(Clone, Copy, Value)]
+pub struct Line<'a> {
+    /// Not the order of the members.
+    tags: Option<List<'a, &'a str>>,
+    count: Option<i64>,
+    #[value(name = "sku")]
+    name: &'a str,
+    #[value(optional)]
+    nowhere: Option<f64>,
+}
+
+#[derive(Compute)]
+pub struct ComputedLine<'a> {
+    #[compute(name = "sku")]
+    name: &'a str,
+    count: Option<i64>,
+    tags: Option<Elements<&'a str>>,
+}
+
+impl<'a> From<Line<'a>> for ComputedLine<'a> {
+    fn from(line: Line<'a>) -> Self {
+        assert_eq!(line.nowhere, None);
+        let tags = line.tags.map(|tags| Elements(tags.iter().collect()));
+        ComputedLine { name: line.name, count: line.count, tags }
+    }
+}
 
 #[derive(Row)]
 pub struct All<'a> {
@@ -43,6 +70,9 @@ pub struct All<'a> {
     texts: Option<List<'a, Option<&'a str>>>,
     lists: Option<List<'a, List<'a, i64>>>,
     counts: Option<Map<'a, &'a str, Option<i64>>>,
+    lines: Option<List<'a, Option<Line<'a>>>>,
+    first_line: Option<Line<'a>>,
+    lines_by_name: Option<Map<'a, &'a str, Option<Line<'a>>>>,
     #[row(optional)]
     nowhere: Option<i64>,
 }
@@ -107,6 +137,14 @@ pub struct Same<'a> {
     texts: Option<Elements<Option<&'a str>>>,
     #[column(replace)]
     lists: Option<Elements<Elements<i64>>>,
+    #[column(replace)]
+    counts: Option<Entries<&'a str, Option<i64>>>,
+    #[column(replace)]
+    lines: Option<Elements<Option<ComputedLine<'a>>>>,
+    #[column(replace)]
+    first_line: Option<ComputedLine<'a>>,
+    #[column(replace)]
+    lines_by_name: Option<Entries<&'a str, Option<ComputedLine<'a>>>>,
     #[column(add)]
     sum_of_counts: Option<i64>,
     #[column(add = "unscaled")]
@@ -157,6 +195,12 @@ pub fn column_kinds<'a>(
         inner_flag: all.inner_flag,
         texts: all.texts.map(|texts| Elements(texts.iter().collect())),
         lists: all.lists.map(|lists| Elements(lists.iter().map(|l| Elements(l.iter().collect())).collect())),
+        counts: all.counts.map(|counts| Entries(counts.iter().collect())),
+        lines: all.lines.map(|lines| Elements(lines.iter().map(|line| line.map(Into::into)).collect())),
+        first_line: all.first_line.map(Into::into),
+        lines_by_name: all
+            .lines_by_name
+            .map(|lines| Entries(lines.iter().map(|(name, line)| (name, line.map(Into::into))).collect())),
         sum_of_counts: all
             .counts
             .map(|counts| counts.iter().fold(0i64, |sum, (_, n)| sum.wrapping_add(n.unwrap_or(0)))),

@@ -1,0 +1,165 @@
+//! Structs as values of columns.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote};
+use syn::{DeriveInput, Error, Lifetime, LitStr, Result};
+
+use crate::row::{is_option, parts, relifed};
+
+/// Name of the member, and whether it may be missing.
+fn member(field: &syn::Field, attribute: &str) -> Result<(String, bool)> {
+    let ident = field.ident.as_ref().expect("named");
+    let (mut name, mut optional) = (ident.to_string().trim_start_matches("r#").to_owned(), false);
+    for found in field.attrs.iter().filter(|a| a.path().is_ident(attribute)) {
+        found.parse_nested_meta(|meta| {
+            if meta.path.is_ident("name") {
+                name = meta.value()?.parse::<LitStr>()?.value();
+                Ok(())
+            } else if attribute == "value" && meta.path.is_ident("optional") {
+                optional = true;
+                Ok(())
+            } else if attribute == "value" {
+                Err(meta.error("expected `name = \"..\"` or `optional`"))
+            } else {
+                Err(meta.error("expected `name = \"..\"`"))
+            }
+        })?;
+    }
+    if optional && !is_option(&field.ty) {
+        return Err(Error::new_spanned(&field.ty, "what may be missing is an Option: it is null then"));
+    }
+    Ok((name, optional))
+}
+
+pub(crate) fn derive_value(item: TokenStream) -> Result<TokenStream> {
+    let input: DeriveInput = syn::parse2(item)?;
+    let ident = &input.ident;
+    let (fields, lifetime) = parts(&input, "Value")?;
+    let lifetime = lifetime.unwrap_or_else(|| Lifetime::new("'column", Span::call_site()));
+    let own = match input.generics.params.is_empty() {
+        true => quote!(),
+        false => quote!(<#lifetime>),
+    };
+    let members: Vec<(String, bool)> = fields.iter().map(|f| member(f, "value")).collect::<Result<_>>()?;
+    let (names, optional): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+    let idents: Vec<_> = fields.iter().map(|f| f.ident.as_ref().expect("named")).collect();
+    let types: Vec<_> = fields.iter().map(|f| relifed(&f.ty, &lifetime.to_string())).collect();
+    let count = fields.len() as u32;
+    let cursor = format_ident!("{ident}Cursor");
+    Ok(quote! {
+        const _: () = {
+            use ::gristmill_transform::private;
+
+            pub struct #cursor<#lifetime> {
+                #(#idents: <#types as ::gristmill_transform::Value<#lifetime>>::Cursor,)*
+                nothing: ::core::marker::PhantomData<&#lifetime ()>,
+            }
+
+            impl ::core::clone::Clone for #cursor<'_> {
+                fn clone(&self) -> Self {
+                    *self
+                }
+            }
+
+            impl ::core::marker::Copy for #cursor<'_> {}
+
+            impl<#lifetime> ::gristmill_transform::Value<#lifetime> for #ident #own {
+                type Cursor = #cursor<#lifetime>;
+
+                fn describe() -> ::std::string::String {
+                    let members: ::std::vec::Vec<::std::string::String> = ::std::vec![
+                        #(::std::format!("{}: {}", #names, <#types as ::gristmill_transform::Value<#lifetime>>::describe())),*
+                    ];
+                    ::std::format!("struct<{}>", members.join(", "))
+                }
+
+                fn accepts(fields: &[::gristmill_transform::Field]) -> bool {
+                    fields.first().is_some_and(|field| field.data_type == ::gristmill_transform::DataType::Struct)
+                        #(&& private::accepts_member::<#types>(fields, #names, #optional))*
+                }
+
+                fn example() -> ::std::vec::Vec<::gristmill_transform::Field> {
+                    let mut fields = private::struct_of(#count);
+                    #(fields.extend(private::named(#names, <#types as ::gristmill_transform::Value<#lifetime>>::example()));)*
+                    fields
+                }
+
+                fn open(
+                    fields: &[::gristmill_transform::Field],
+                    _: private::Validity<#lifetime>,
+                    nodes: &mut private::Nodes<#lifetime>,
+                ) -> Self::Cursor {
+                    let cursor = #cursor {
+                        #(#idents: private::open_member::<#types>(fields, nodes, #names),)*
+                        nothing: ::core::marker::PhantomData,
+                    };
+                    private::skip_members(fields, nodes);
+                    cursor
+                }
+
+                #[inline]
+                fn get(cursor: &Self::Cursor, row: usize) -> Self {
+                    #ident {
+                        #(#idents: <#types as ::gristmill_transform::Value<#lifetime>>::get(&cursor.#idents, row),)*
+                    }
+                }
+            }
+        };
+    })
+}
+
+pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
+    let input: DeriveInput = syn::parse2(item)?;
+    let ident = &input.ident;
+    let (fields, _) = parts(&input, "Compute")?;
+    let members: Vec<(String, bool)> = fields.iter().map(|f| member(f, "compute")).collect::<Result<_>>()?;
+    let names: Vec<_> = members.into_iter().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        return Err(Error::new_spanned(ident, "a computed struct has a member"));
+    }
+    let idents: Vec<_> = fields.iter().map(|f| f.ident.as_ref().expect("named")).collect();
+    let types: Vec<_> = fields.iter().map(|f| relifed(&f.ty, "'static")).collect();
+    let own: Vec<_> = fields.iter().map(|f| &f.ty).collect();
+    let count = fields.len() as u32;
+    let builder = format_ident!("{ident}Builder");
+    let (impl_generics, type_generics, _) = input.generics.split_for_impl();
+    Ok(quote! {
+        const _: () = {
+            use ::gristmill_transform::private::{self, ColumnBuilder as _};
+
+            #[derive(Default)]
+            pub struct #builder {
+                valid: private::Valid,
+                #(#idents: <#types as ::gristmill_transform::Compute>::Builder,)*
+            }
+
+            impl private::ColumnBuilder for #builder {
+                fn finish(&mut self, answer: &mut private::Answer) {
+                    self.valid.finish(answer);
+                    #(self.#idents.finish(answer);)*
+                }
+            }
+
+            impl #impl_generics ::gristmill_transform::Compute for #ident #type_generics {
+                type Builder = #builder;
+
+                fn fields() -> ::std::vec::Vec<::gristmill_transform::Field> {
+                    let mut fields = private::struct_of(#count);
+                    #(fields.extend(private::named(#names, <#types as ::gristmill_transform::Compute>::fields()));)*
+                    fields
+                }
+
+                #[inline]
+                fn append_to(self, builder: &mut Self::Builder) {
+                    builder.valid.push(true);
+                    #(<#own as ::gristmill_transform::Compute>::append_to(self.#idents, &mut builder.#idents);)*
+                }
+
+                fn push_null(builder: &mut Self::Builder) {
+                    builder.valid.push(false);
+                    #(<#own as ::gristmill_transform::Compute>::push_null(&mut builder.#idents);)*
+                }
+            }
+        };
+    })
+}
