@@ -27,6 +27,39 @@ fn orders(limits: Limits) -> Option<Transform> {
     guest("column-orders", &WASM, limits)
 }
 
+/// The same, written on whole columns.
+fn whole() -> Option<ColumnInstance> {
+    static WASM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let transform = guest("whole-columns", &WASM, Limits::default())?;
+    let config = json!({"mask": "***", "emits": 2});
+    Some(transform.instantiate_columns(&stream(), &config, &schema()).unwrap_or_else(|e| panic!("{e}")))
+}
+
+#[test]
+fn a_function_on_whole_columns_does_what_one_on_rows_does() {
+    let (Some(mut whole), Some(mut rows)) =
+        (whole(), instance(Limits::default(), json!({"mask": "***", "emits": 2})))
+    else {
+        return;
+    };
+    let what = ["keep", "drop", "route", "reject", "emit", "reject after emit", "drop and emit", ""];
+    for what in [what.repeat(1), what.repeat(500), vec!["drop"; 3], vec![]] {
+        let input = batch(&what);
+        let (whole, rows) = (apply(&mut whole, &input), apply(&mut rows, &input));
+        assert_eq!(whole.batch(), rows.batch());
+        assert_eq!((whole.rows(), whole.rejects()), (rows.rows(), rows.rejects()));
+    }
+    // A row without a verdict, and one with two, is what breaks the call.
+    for (what, message) in [("forget", "only 0 of 1 rows have a verdict"), ("twice", "a verdict on row 1")] {
+        let mut all = vec!["keep"; 100];
+        all[42] = what;
+        let applied = apply(&mut whole, &batch(&all));
+        let [reject] = applied.rejects() else { panic!("{:?}", applied.rejects()) };
+        assert_eq!((reject.row, reject.code.as_str()), (42, "TRANSFORM_TRAP"));
+        assert!(reject.message.contains(message), "{reject:?}");
+    }
+}
+
 fn kinds() -> Option<Transform> {
     runtime().load(kinds_wasm()?, Limits::default()).map(Some).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -54,7 +54,29 @@ pub fn config(item: TokenStream) -> TokenStream {
 /// What is not named goes on as it is. Beside the function comes a module of the same name, as for `record`.
 #[proc_macro_attribute]
 pub fn row(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    row::expand(arguments.into(), item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+    row::expand(row::Takes::Row, arguments.into(), item.into())
+        .unwrap_or_else(|e| e.to_compile_error())
+        .into()
+}
+
+/// Makes a component's transform of a function on the whole columns of a call.
+///
+/// ```text
+/// #[gristmill_transform::columns(..)]            // as for `row`
+/// fn mask<'a>(
+///     orders: &Rows<'a, Order<'a>>,              // rows and columns of what `Order`, #[derive(Row)], reads
+///     ctx: &Context<Settings>,
+///     out: &mut RowsEdit<'_, Masked<'a>>,        // takes a verdict on each row, in their order
+/// )
+/// ```
+///
+/// For loops that a compiler makes vectors of, and for work that many rows share. What becomes of a row must not depend on
+/// the others: batches are cut anywhere. A row without a verdict, or a verdict too many, is a panic.
+#[proc_macro_attribute]
+pub fn columns(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    row::expand(row::Takes::Rows, arguments.into(), item.into())
+        .unwrap_or_else(|e| e.to_compile_error())
+        .into()
 }
 
 /// Implements `gristmill_transform::Row`: each field is read from the column of its name.

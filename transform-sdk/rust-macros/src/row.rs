@@ -7,14 +7,25 @@ use syn::{
 
 use crate::arguments::{Arguments, Parts};
 
-pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
+/// What the function takes.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Takes {
+    Row,
+    Rows,
+}
+
+pub(crate) fn expand(takes: Takes, arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let arguments: Arguments = syn::parse2(arguments)?;
     let function: ItemFn = syn::parse2(item)?;
     let ident = &function.sig.ident;
     if let Some(part) = arguments.reads.iter().flatten().next() {
         return Err(Error::new_spanned(part, "a transform of columns reads what its row has"));
     }
-    let (row, computed) = types(&function)?;
+    let (row, computed) = types(takes, &function)?;
+    let call = match takes {
+        Takes::Row => quote!(each_row),
+        Takes::Rows => quote!(all_rows),
+    };
     let Parts { name, version, description, config, outputs, module } = arguments.parts(&function)?;
     let (row_static, computed_static) = (relifed(&row, "'static"), relifed(&computed, "'static"));
     let (row, computed) = (relifed(&row, "'batch"), relifed(&computed, "'batch"));
@@ -64,7 +75,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                     builders: &mut Self::Builders,
                     edits: &mut private::EditWriter,
                 ) {
-                    private::each_row::<#row, #computed, Self::Config>(batch, context, builders, edits, #ident)
+                    private::#call::<#row, #computed, Self::Config>(batch, context, builders, edits, #ident)
                 }
 
                 fn finish(builders: &mut Self::Builders, answer: &mut private::Answer) {
@@ -101,11 +112,19 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     })
 }
 
-/// The row's type, from `&Row`, and that of what is computed, from `&mut RowEdit<..>`.
-fn types(function: &ItemFn) -> Result<(Type, Type)> {
+/// The row's type, from `&Row` or `&Rows<'a, Row>`, and that of what is computed, from `&mut RowEdit<..>` or `RowsEdit`.
+fn types(takes: Takes, function: &ItemFn) -> Result<(Type, Type)> {
     let wrong = || {
-        let text = "a transform of rows takes (row: &Row<'a>, ctx: &Context<..>, out: &mut RowEdit<Computed<'a>>) and \
-                    returns Result<RowOutcome<Computed<'a>>, Reject>";
+        let text = match takes {
+            Takes::Row => {
+                "a transform of rows takes (row: &Row<'a>, ctx: &Context<..>, out: &mut RowEdit<Computed<'a>>) and returns \
+                 Result<RowOutcome<Computed<'a>>, Reject>"
+            }
+            Takes::Rows => {
+                "a transform of columns takes (rows: &Rows<'a, Row<'a>>, ctx: &Context<..>, out: &mut RowsEdit<'_, \
+                 Computed<'a>>) and returns nothing"
+            }
+        };
         Error::new_spanned(&function.sig, text)
     };
     let inputs: Vec<&Type> = function
@@ -118,20 +137,27 @@ fn types(function: &ItemFn) -> Result<(Type, Type)> {
         })
         .collect();
     let [Type::Reference(row), _, Type::Reference(edit)] = inputs.as_slice() else { return Err(wrong()) };
-    let Type::Path(edit) = &*edit.elem else { return Err(wrong()) };
-    let last = edit.path.segments.last().ok_or_else(wrong)?;
-    let computed = match &last.arguments {
-        PathArguments::None => syn::parse_quote!(()),
+    let row = match takes {
+        Takes::Row => (*row.elem).clone(),
+        Takes::Rows => argument(&row.elem).flatten().ok_or_else(wrong)?,
+    };
+    let computed = argument(&edit.elem).ok_or_else(wrong)?;
+    Ok((row, computed.unwrap_or_else(|| syn::parse_quote!(()))))
+}
+
+/// The type that a generic type is given, if it is given one; nothing for what is no such type.
+fn argument(ty: &Type) -> Option<Option<Type>> {
+    let Type::Path(path) = ty else { return None };
+    match &path.path.segments.last()?.arguments {
+        PathArguments::None => Some(None),
         PathArguments::AngleBracketed(generics) => {
-            let types = generics.args.iter().find_map(|argument| match argument {
+            Some(generics.args.iter().find_map(|argument| match argument {
                 GenericArgument::Type(ty) => Some(ty.clone()),
                 _ => None,
-            });
-            types.ok_or_else(wrong)?
+            }))
         }
-        PathArguments::Parenthesized(_) => return Err(wrong()),
-    };
-    Ok(((*row.elem).clone(), computed))
+        PathArguments::Parenthesized(_) => None,
+    }
 }
 
 /// The type with every lifetime replaced.
@@ -237,34 +263,38 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
     let names: Vec<_> = fields.iter().map(|f| f.ident.as_ref().expect("named")).collect();
     let types: Vec<_> = fields.iter().map(|f| relifed(&f.ty, &lifetime.to_string())).collect();
     let numbers = 0..fields.len();
-    let cursors = format_ident!("{ident}Cursors");
+    let columns = format_ident!("{ident}Columns");
+    let abouts = fields.iter().map(|f| format!("What `{}` is read from.", f.ident.as_ref().expect("named")));
+    let about = format!("The columns of `{ident}`.");
     Ok(quote! {
         const _: () = {
             use ::gristmill_transform::private;
 
-            pub struct #cursors<#lifetime> {
-                #(#names: <#types as ::gristmill_transform::Value<#lifetime>>::Cursor,)*
+            #[doc = #about]
+            #[allow(private_interfaces)]
+            pub struct #columns<#lifetime> {
+                #(#[doc = #abouts] pub #names: ::gristmill_transform::Column<#lifetime, #types>,)*
                 nothing: ::core::marker::PhantomData<&#lifetime ()>,
             }
 
             impl<#lifetime> ::gristmill_transform::Row<#lifetime> for #ident #own {
-                type Cursors = #cursors<#lifetime>;
+                type Columns = #columns<#lifetime>;
 
                 fn needs() -> ::std::vec::Vec<private::Need> {
                     ::std::vec![#(#needs),*]
                 }
 
-                fn open(batch: &::gristmill_transform::Batch<#lifetime>) -> Self::Cursors {
-                    #cursors {
+                fn open(batch: &::gristmill_transform::Batch<#lifetime>) -> Self::Columns {
+                    #columns {
                         #(#names: batch.column::<#types>(#numbers),)*
                         nothing: ::core::marker::PhantomData,
                     }
                 }
 
                 #[inline]
-                fn get(cursors: &Self::Cursors, row: usize) -> Self {
+                fn get(columns: &Self::Columns, row: usize) -> Self {
                     #ident {
-                        #(#names: <#types as ::gristmill_transform::Value<#lifetime>>::get(&cursors.#names, row),)*
+                        #(#names: columns.#names.get(row),)*
                     }
                 }
             }

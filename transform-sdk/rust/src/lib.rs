@@ -86,6 +86,89 @@
 //! assert_eq!(answers[1].rejected().unwrap().code(), "NEGATIVE_TOTAL");
 //! ```
 //!
+//! A column that is a struct, also in a list or a map, is read as a struct that derives [`Value`](derive@Value), and computed
+//! as one that derives [`Compute`](derive@Compute):
+//!
+//! ```
+//! use gristmill_transform::{Columns, Compute, Context, Elements, List, Reject, Row, RowEdit, RowOutcome, Value};
+//!
+//! #[derive(Value)]
+//! struct Line<'a> {
+//!     sku: &'a str,
+//!     count: i64,
+//!     price_cents: i64,
+//! }
+//!
+//! #[derive(Row)]
+//! struct Order<'a> {
+//!     lines: List<'a, Line<'a>>,
+//! }
+//!
+//! #[derive(Compute)]
+//! struct Total<'a> {
+//!     sku: &'a str,
+//!     cents: i64,
+//! }
+//!
+//! #[derive(Columns)]
+//! struct Totals<'a> {
+//!     #[column(replace = "lines")]
+//!     totals: Elements<Total<'a>>,
+//! }
+//!
+//! /// Multiplies.
+//! #[gristmill_transform::row]
+//! fn totals<'a>(order: &Order<'a>, _: &Context, _: &mut RowEdit<Totals<'a>>) -> Result<RowOutcome<Totals<'a>>, Reject> {
+//!     let total = |line: Line<'a>| Total { sku: line.sku, cents: line.count * line.price_cents };
+//!     Ok(RowOutcome::Keep(Totals { totals: Elements(order.lines.iter().map(total).collect()) }))
+//! }
+//!
+//! use gristmill_transform::testing::RowHarness;
+//! use serde_json::json;
+//!
+//! let mut harness = RowHarness::<totals::Transform>::new(json!({})).unwrap();
+//! let answers = harness.apply(&[json!({"lines": [{"sku": "a", "count": 3, "price_cents": 250}]})]);
+//! assert_eq!(answers[0].kept().unwrap().computed["lines"], json!([{"sku": "a", "cents": 750}]));
+//! ```
+//!
+//! # Whole columns
+//!
+//! A function may also take all rows of a call, for loops that become vectors and for work that rows share. The row and what
+//! is computed are declared as before; each row gets a verdict, in their order.
+//!
+//! ```
+//! use gristmill_transform::{Columns, Context, Row, Rows, RowsEdit};
+//!
+//! #[derive(Row)]
+//! struct Reading {
+//!     celsius: Option<f64>,
+//! }
+//!
+//! #[derive(Columns)]
+//! struct Converted {
+//!     #[column(add)]
+//!     fahrenheit: Option<f64>,
+//! }
+//!
+//! /// Adds degrees Fahrenheit.
+//! #[gristmill_transform::columns]
+//! fn convert<'a>(readings: &Rows<'a, Reading>, _: &Context, out: &mut RowsEdit<'_, Converted>) {
+//!     let celsius = readings.columns().celsius;
+//!     let fahrenheit: Vec<f64> = celsius.values().unwrap_or_default().iter().map(|c| c * 1.8 + 32.0).collect();
+//!     for (row, value) in fahrenheit.into_iter().enumerate() {
+//!         out.keep(Converted { fahrenheit: celsius.is_valid(row).then_some(value) });
+//!     }
+//! }
+//!
+//! use gristmill_transform::testing::RowHarness;
+//! use serde_json::json;
+//!
+//! let mut harness = RowHarness::<convert::Transform>::new(json!({})).unwrap();
+//! let answers = harness.apply(&[json!({"celsius": 100.0}), json!({})]);
+//! assert_eq!(answers[0].kept().unwrap().computed["fahrenheit"], 212.0);
+//! assert_eq!(answers[1].kept().unwrap().computed["fahrenheit"], json!(null));
+//! ```
+//!
 //! # What a transform may count on
 //!
 //! - It sees records in offset order, each once. It should not remember anything from one record to the
@@ -115,14 +198,15 @@ pub mod testing;
 mod wasm;
 
 pub use columns::{
-    Batch, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128, Decimal256,
-    Elements, Entries, Field, List, Map, Row, RowEdit, RowOutcome, TimeMicros, TimeMillis, TimeNanos,
-    TimeSeconds, TimeUnit, TimestampMicros, TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+    Batch, Column, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128,
+    Decimal256, Elements, Entries, Field, List, Map, Row, RowEdit, RowOutcome, Rows, RowsEdit, TimeMicros,
+    TimeMillis, TimeNanos, TimeSeconds, TimeUnit, TimestampMicros, TimestampMillis, TimestampNanos,
+    TimestampSeconds, Value,
 };
 pub use config::{Config, NoConfig};
 pub use edit::{Edit, Emit, Outcome, Output, Reject};
 pub use gristmill_records::{Header, Headers, Record};
-pub use gristmill_transform_macros::{Columns, Compute, Config, Row, Value, record, row};
+pub use gristmill_transform_macros::{Columns, Compute, Config, Row, Value, columns, record, row};
 pub use run::{Context, Manifest, Reads, Transform};
 pub use telemetry::{log, metrics, schema};
 

@@ -23,15 +23,71 @@ impl<'a> Batch<'a> {
 
     /// The column of need number `need`.
     #[doc(hidden)]
-    pub fn column<T: Value<'a>>(&self, need: usize) -> T::Cursor {
-        match &self.slots[need] {
+    pub fn column<T: Value<'a>>(&self, need: usize) -> Column<'a, T> {
+        let cursor = match &self.slots[need] {
             Some(slot) => {
                 let mut nodes = Nodes { layout: &self.layout[slot.at..], buffers: self.buffers };
                 let validity = nodes.begin();
                 T::open(&slot.fields, validity, &mut nodes)
             }
             None => T::missing(),
-        }
+        };
+        Column { cursor, rows: self.rows }
+    }
+}
+
+/// A column of a batch.
+pub struct Column<'a, T: Value<'a>> {
+    cursor: T::Cursor,
+    rows: usize,
+}
+
+impl<'a, T: Value<'a>> Clone for Column<'a, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<'a, T: Value<'a>> Copy for Column<'a, T> {}
+
+impl<'a, T: Value<'a>> Column<'a, T> {
+    /// How many values it has: as many as the batch has rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The value of a row.
+    ///
+    /// # Panics
+    /// Beyond the last row.
+    #[inline]
+    pub fn get(&self, row: usize) -> T {
+        T::get(&self.cursor, row)
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = T> + use<'a, T> {
+        let cursor = self.cursor;
+        (0..self.rows).map(move |row| T::get(&cursor, row))
+    }
+}
+
+impl<'a, T: Value<'a>> Column<'a, Option<T>> {
+    /// Whether there is a value in the row.
+    #[inline]
+    pub fn is_valid(&self, row: usize) -> bool {
+        self.cursor.as_ref().is_some_and(|(validity, _)| validity.is_valid(row))
+    }
+}
+
+impl<'a, T: Value<'a> + fmt::Debug> fmt::Debug for Column<'a, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -197,6 +253,20 @@ macro_rules! plain {
             #[inline]
             fn get(cursor: &Self::Cursor, row: usize) -> Self {
                 cursor[row]
+            }
+        }
+
+        impl<'a> Column<'a, $ty> {
+            /// All of them.
+            pub fn values(&self) -> &'a [$ty] {
+                &self.cursor[..self.rows]
+            }
+        }
+
+        impl<'a> Column<'a, Option<$ty>> {
+            /// All of them, anything where [`is_valid`](Self::is_valid) says no; none if there is no such column.
+            pub fn values(&self) -> Option<&'a [$ty]> {
+                self.cursor.map(|(_, values)| &values[..self.rows])
             }
         }
     )*};

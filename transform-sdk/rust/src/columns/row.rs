@@ -9,18 +9,17 @@ use crate::{Config, Context, Manifest, Output, Reject};
 
 /// The columns that a row is read from. Derive it.
 pub trait Row<'a>: Sized {
-    /// The columns, opened.
-    #[doc(hidden)]
-    type Cursors;
+    /// The columns: a struct that has a [`Column`](crate::Column) for each field of the row, under its name.
+    type Columns;
 
     #[doc(hidden)]
     fn needs() -> Vec<Need>;
 
     #[doc(hidden)]
-    fn open(batch: &Batch<'a>) -> Self::Cursors;
+    fn open(batch: &Batch<'a>) -> Self::Columns;
 
     #[doc(hidden)]
-    fn get(cursors: &Self::Cursors, row: usize) -> Self;
+    fn get(columns: &Self::Columns, row: usize) -> Self;
 }
 
 /// The columns that a transform computes. Derive it; `()` are none.
@@ -81,8 +80,96 @@ impl<T> RowEdit<T> {
     }
 }
 
-/// A transform of columns. The [`row`](crate::row) macro implements it for a unit struct named `Transform`, in a module
-/// with the name of the function.
+/// The rows of a call, as typed columns.
+pub struct Rows<'a, R: Row<'a>> {
+    columns: R::Columns,
+    len: usize,
+}
+
+impl<'a, R: Row<'a>> Rows<'a, R> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A row.
+    ///
+    /// # Panics
+    /// Beyond the last.
+    #[inline]
+    pub fn get(&self, row: usize) -> R {
+        R::get(&self.columns, row)
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = R> {
+        (0..self.len).map(|row| self.get(row))
+    }
+
+    /// Their columns.
+    pub fn columns(&self) -> &R::Columns {
+        &self.columns
+    }
+}
+
+impl<'a, R: Row<'a>> std::fmt::Debug for Rows<'a, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// Takes down what becomes of the rows of a call: a verdict for each, in their order.
+#[derive(Debug)]
+pub struct RowsEdit<'e, T: Columns = ()> {
+    builders: &'e mut T::Builders,
+    edits: &'e mut EditWriter,
+    /// For the row whose verdict comes next.
+    emitted: Vec<(Output, T)>,
+    rows: usize,
+    next: usize,
+}
+
+impl<T: Columns> RowsEdit<'_, T> {
+    /// The next row goes on, with these columns computed.
+    pub fn keep(&mut self, columns: T) {
+        self.decide(Ok(RowOutcome::Keep(columns)), Output::MAIN);
+    }
+
+    /// The next row goes on to this output, with these columns computed.
+    pub fn route(&mut self, output: Output, columns: T) {
+        self.decide(Ok(RowOutcome::Keep(columns)), output);
+    }
+
+    /// The next row is left out. Rows that were emitted for it are not.
+    pub fn drop_row(&mut self) {
+        self.decide(Ok(RowOutcome::Drop), Output::MAIN);
+    }
+
+    /// The next row is rejected; rows that were emitted for it are void.
+    pub fn reject(&mut self, reject: Reject) {
+        self.decide(Err(reject), Output::MAIN);
+    }
+
+    /// Sends an extra row to an output, for the row whose verdict comes next. It comes after that row and has its columns,
+    /// but for those that are computed.
+    pub fn emit(&mut self, output: Output, columns: T) {
+        self.emitted.push((output, columns));
+    }
+
+    fn decide(&mut self, outcome: Result<RowOutcome<T>, Reject>, output: Output) {
+        assert!(self.next < self.rows, "a verdict on row {}, there are {} rows", self.next, self.rows);
+        self.next += 1;
+        take_down(self.builders, self.edits, outcome, output, &mut self.emitted);
+    }
+}
+
+/// A transform of columns. The macros [`row`](macro@crate::row) and [`columns`](macro@crate::columns) implement it for a unit
+/// struct named `Transform`, in a module with the name of the function.
 pub trait ColumnTransform: 'static {
     /// Its configuration.
     type Config: Config;
@@ -111,7 +198,7 @@ pub trait ColumnTransform: 'static {
     fn finish(builders: &mut Self::Builders, answer: &mut Answer);
 }
 
-/// The loop over the rows that the macro calls.
+/// The loop over the rows that the macro of rows calls.
 #[doc(hidden)]
 pub fn each_row<'a, R: Row<'a>, T: Columns, C>(
     batch: &Batch<'a>,
@@ -120,30 +207,58 @@ pub fn each_row<'a, R: Row<'a>, T: Columns, C>(
     edits: &mut EditWriter,
     function: impl Fn(&R, &'a Context<C>, &mut RowEdit<T>) -> Result<RowOutcome<T>, Reject>,
 ) {
-    let cursors = R::open(batch);
+    let columns = R::open(batch);
     let mut edit = RowEdit { output: Output::MAIN, emitted: Vec::new() };
     for row in 0..batch.rows() {
-        let outcome = function(&R::get(&cursors, row), context, &mut edit);
+        let outcome = function(&R::get(&columns, row), context, &mut edit);
         let output = std::mem::replace(&mut edit.output, Output::MAIN);
-        if let Err(reject) = &outcome {
-            edits.reject(reject.code(), reject.message());
-            edit.emitted.clear();
-            continue;
-        }
-        for (output, _) in &edit.emitted {
-            edits.emit(output.number(), None, None, [], None);
-        }
-        if let Ok(RowOutcome::Keep(columns)) = outcome {
-            if output != Output::MAIN {
-                edits.route(output.number());
-            }
-            columns.append_to(builders);
-            edits.keep();
-        } else {
-            edits.drop_row();
-        }
-        edit.emitted.drain(..).for_each(|(_, columns)| columns.append_to(builders));
+        take_down(builders, edits, outcome, output, &mut edit.emitted);
     }
+}
+
+/// The call that the macro of columns makes.
+#[doc(hidden)]
+pub fn all_rows<'a, R: Row<'a>, T: Columns, C>(
+    batch: &Batch<'a>,
+    context: &'a Context<C>,
+    builders: &mut T::Builders,
+    edits: &mut EditWriter,
+    function: impl Fn(&Rows<'a, R>, &'a Context<C>, &mut RowsEdit<'_, T>),
+) {
+    let rows = Rows { columns: R::open(batch), len: batch.rows() };
+    let mut edit = RowsEdit { builders, edits, emitted: Vec::new(), rows: rows.len, next: 0 };
+    function(&rows, context, &mut edit);
+    assert!(edit.next == edit.rows, "only {} of {} rows have a verdict", edit.next, edit.rows);
+    assert!(edit.emitted.is_empty(), "a row is emitted after the last verdict");
+}
+
+/// The verdict on the next row, and its columns.
+#[inline]
+fn take_down<T: Columns>(
+    builders: &mut T::Builders,
+    edits: &mut EditWriter,
+    outcome: Result<RowOutcome<T>, Reject>,
+    output: Output,
+    emitted: &mut Vec<(Output, T)>,
+) {
+    if let Err(reject) = &outcome {
+        edits.reject(reject.code(), reject.message());
+        emitted.clear();
+        return;
+    }
+    for (output, _) in &*emitted {
+        edits.emit(output.number(), None, None, [], None);
+    }
+    if let Ok(RowOutcome::Keep(columns)) = outcome {
+        if output != Output::MAIN {
+            edits.route(output.number());
+        }
+        columns.append_to(builders);
+        edits.keep();
+    } else {
+        edits.drop_row();
+    }
+    emitted.drain(..).for_each(|(_, columns)| columns.append_to(builders));
 }
 
 /// A transform that is bound to the columns of its stream.

@@ -176,7 +176,8 @@ fn strike(answer: &mut ColumnEdits, rows: u32) {
             };
             let at = buffers.len() as u32;
             let ends = offsets(rows);
-            buffers.extend(ends.chunks(2).map(|p| u64::from(p[0]) | u64::from(*p.get(1).unwrap_or(&0)) << 32));
+            buffers
+                .extend(ends.chunks(2).map(|p| u64::from(p[0]) | u64::from(*p.get(1).unwrap_or(&0)) << 32));
             (layout[4], layout[5]) = (at, (rows + 1) * 4);
             (layout[6], layout[7]) = (start, 512 << 10);
             (layout[20], layout[24], layout[25]) = (64 << 10, start, 512 << 10);
