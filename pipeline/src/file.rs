@@ -146,7 +146,8 @@ pub struct TransformStep {
     /// said so; the one at hand goes on.
     #[serde(default)]
     pub reload: bool,
-    /// The transform's configuration; `gristmill transform inspect` shows what it takes.
+    /// The transform's configuration; `gristmill transform inspect` shows what it takes. Texts may be `${env:NAME}` or
+    /// `${file:PATH}`.
     #[serde(default)]
     pub config: serde_json::Map<String, serde_json::Value>,
     /// What one instance may use.

@@ -203,7 +203,10 @@ impl Loader {
         let step = &self.checked.pipeline.transforms[i];
         let runtime = self.runtime.as_ref().expect("there is a transform");
         let transform = load(&self.checked, runtime, i, step)?;
-        let config = Arc::new(serde_json::Value::Object(step.config.clone()));
+        let config = serde_json::Value::Object(step.config.clone());
+        let config = crate::secret::resolve_in(&config, &self.checked.base)
+            .map_err(|e| Error::config(format!("transforms[{i}].config: {e}")))?;
+        let config = Arc::new(config);
         let plan = TransformPlan { transform, config, when: step.when.clone() };
         if plan.transform.kind() == Kind::Records {
             let stream = first_stream(&self.checked);

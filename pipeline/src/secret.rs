@@ -5,6 +5,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The largest secret file that is read, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
@@ -29,6 +30,25 @@ impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<redacted>")
     }
+}
+
+/// The configuration of a transform with its references replaced: texts that hold `${env:` or `${file:`. Any other `${` is the
+/// transform's own.
+///
+/// # Errors
+/// As for [`Reference::resolve`].
+pub(crate) fn resolve_in(value: &Value, base: &Path) -> Result<Value, String> {
+    Ok(match value {
+        Value::String(text) if text.contains("${env:") || text.contains("${file:") => {
+            Value::String(resolve(text, base)?)
+        }
+        Value::Array(items) => items.iter().map(|item| resolve_in(item, base)).collect::<Result<_, _>>()?,
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| Ok((name.clone(), resolve_in(value, base)?));
+            Value::Object(fields.iter().map(field).collect::<Result<_, String>>()?)
+        }
+        other => other.clone(),
+    })
 }
 
 /// Replaces every reference in `text`. A file's trailing line break does not belong to the secret.
@@ -77,6 +97,18 @@ mod tests {
         std::fs::write(dir.path().join("password"), "hunter2\n").unwrap();
         assert_eq!(resolve("${file:password}", dir.path()).unwrap(), "hunter2");
         assert_eq!(resolve("a ${file:password} b", dir.path()).unwrap(), "a hunter2 b");
+    }
+
+    #[test]
+    fn references_are_replaced_at_any_depth_of_a_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("salt"), "hunter2\n").unwrap();
+        let config = serde_json::json!({"n": 1, "in": [{"salt": "${file:salt}"}], "template": "${name}"});
+        let wanted = serde_json::json!({"n": 1, "in": [{"salt": "hunter2"}], "template": "${name}"});
+        assert_eq!(resolve_in(&config, dir.path()).unwrap(), wanted);
+        let config = serde_json::json!({"salt": "${env:GRISTMILL_NO_SUCH}"});
+        let error = resolve_in(&config, dir.path()).unwrap_err();
+        assert_eq!(error, "the environment variable GRISTMILL_NO_SUCH is not set");
     }
 
     #[test]

@@ -167,14 +167,17 @@ class Transform:
         return self.numbers[name]
 
     def go_on(self, values: Mapping[str, Any], computed: list[list[Any]]) -> None:
-        if len(values) != len(self.writers):
+        if values.keys() != self.writers.keys():
             unknown = sorted(values.keys() - self.writers.keys())
             if unknown:
-                raise ValueError(f"the transform does not compute {unknown[0]!r}: name it in `replaces` or `adds`")
+                raise ValueError(
+                    f"the transform does not compute {unknown[0]!r}: name it in `replaces` or `adds`; there are "
+                    + ", ".join(self.writers)
+                )
         row = []
         for path, (write, nullable) in self.writers.items():
             if path not in values:
-                raise ValueError(f"no value of {path!r}: None is null")
+                raise ValueError(f"no value of {path!r}: the answer has one for each computed column, None for a null")
             value = values[path]
             if value is None:
                 if not nullable:
@@ -205,7 +208,9 @@ def transform(
     """Makes a transform of a function of a row and a :class:`Context`.
 
     ``reads``, ``replaces`` and ``adds`` give the type of each column by its dotted path, as pipeline files write it:
-    ``"int64"``, ``"string not null"``. ``config`` is a dataclass, or a JSON Schema as a dict. ``outputs`` are those besides
+    ``"int64"``, ``"string not null"``. ``config`` is a dataclass, or a JSON Schema as a dict; ``metadata`` of a field goes into
+    its schema: ``field(metadata={"secret": True})`` keeps the value out of every log and message, ``{"minimum": 0}`` is
+    checked before the transform starts. ``outputs`` are those besides
     ``main``, with a description each. Columns that are not named go on as they are.
 
     The function answers a dict of the computed columns, :class:`Keep`, :data:`DROP`, or raises :class:`Reject`. Any other
@@ -234,8 +239,7 @@ _JSON = {str: "string", int: "integer", float: "number", bool: "boolean", list: 
 
 
 def config_schema(config: Any) -> dict[str, Any]:
-    """The JSON Schema of a configuration. ``metadata`` of a field of a dataclass goes into its schema: ``{"minimum": 0}``,
-    ``{"writeOnly": True}`` for a secret."""
+    """The JSON Schema of a configuration, of which ``transform`` says what it may be."""
     if config is None:
         return {"type": "object", "properties": {}, "additionalProperties": False}
     if isinstance(config, dict):
@@ -245,12 +249,28 @@ def config_schema(config: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(config)
     properties, required = {}, []
     for field in dataclasses.fields(config):
-        properties[field.name] = {**_schema_of(hints[field.name], field.name), **field.metadata}
+        properties[field.name] = {**_schema_of(hints[field.name], field.name), **_keywords(field)}
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append(field.name)
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     about = inspect.getdoc(config) or ""
     return schema if not about or about.startswith(f"{config.__name__}(") else {**schema, "description": about}
+
+
+_KEYWORDS = {
+    *("title", "description", "default", "examples", "enum", "writeOnly", "format", "pattern", "items", "properties"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
+    *("required", "additionalProperties"),
+}
+
+
+def _keywords(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    keywords = dict(field.metadata)
+    if keywords.pop("secret", False):
+        keywords["writeOnly"] = True
+    for unknown in sorted(keywords.keys() - _KEYWORDS):
+        raise TypeError(f"config field {field.name}: metadata {unknown!r} is neither `secret` nor one of {sorted(_KEYWORDS)}")
+    return keywords
 
 
 def _schema_of(hint: Any, name: str) -> dict[str, Any]:

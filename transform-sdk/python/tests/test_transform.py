@@ -16,7 +16,7 @@ class Settings:
     """About it."""
 
     most: int = field(metadata={"minimum": 0})
-    token: str | None = field(default=None, metadata={"writeOnly": True})
+    token: str | None = field(default=None, metadata={"secret": True})
 
 
 def made(function, **options):
@@ -57,7 +57,7 @@ class Verdicts(unittest.TestCase):
     def test_what_goes_wrong_rejects_that_row_alone_and_says_what(self):
         wrong = {
             0: (lambda: None, "or DROP to leave the row out"),
-            1: (lambda: {"z": 1}, "does not compute 'z'|no value of 'y'"),
+            1: (lambda: {"z": 1}, "does not compute 'z'.*; there are y"),
             2: (lambda: {"y": "1"}, "'y': a str for int64"),
             3: (lambda: {"y": True}, "'y': a bool for int64"),
             4: (lambda: {"y": 2**63}, "does not fit int64"),
@@ -104,6 +104,14 @@ class Declarations(unittest.TestCase):
         self.assertEqual(schema["properties"]["token"], {"type": ["string", "null"], "writeOnly": True})
         self.assertEqual((schema["additionalProperties"], schema["description"]), (False, "About it."))
         json.dumps(schema)
+
+    def test_metadata_that_means_nothing_is_refused(self):
+        @dataclass
+        class Wrong:
+            token: str = field(metadata={"secrte": True})
+
+        with self.assertRaisesRegex(TypeError, "config field token: metadata 'secrte' is neither `secret` nor"):
+            made(lambda row, ctx: DROP, config=Wrong)
 
     def test_mistakes_are_found_when_the_module_is_imported(self):
         with self.assertRaisesRegex(TypeError, "`int46` is not a type that can be computed"):
