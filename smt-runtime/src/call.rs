@@ -264,7 +264,8 @@ impl Input for Records<'_> {
             .map_err(|e| Failure::of(&e, worker.store.data(), terms.limits, call.time))?;
         let counts = check_edits(&Edits::new(&answer.operations, &answer.data), call.rows.len(), terms)?;
         let (operations, data) = (answer.operations, answer.data);
-        let bytes = bytes_of(&operations, &data);
+        // What is made of the records holds each reference anew.
+        let bytes = bytes_of(&operations, &data).max(counts.bytes);
         Ok((Segment { first_row: call.rows.start, operations, data, columns: Vec::new(), bytes }, counts))
     }
 }

@@ -1,12 +1,12 @@
 //! Config values that the manifest's schema marks `writeOnly`: found once, blotted out of every text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
 /// Places of the configuration under parts of the schema that are looked at. Schemas of people stay far below; the schema
 /// comes from the guest, and can branch without end.
-const MAX_VISITS: u32 = 100_000;
+const MAX_VISITS: usize = 1_000_000;
 const MAX_DEPTH: u32 = 256;
 /// Characters of a message.
 const MAX_SHOWN: usize = 2_000;
@@ -20,7 +20,10 @@ pub(crate) struct Redactor {
 impl Redactor {
     /// Refuses a schema of which it cannot see all that applies: what it overlooked would be in logs.
     pub(crate) fn new(schema: &Value, config: &Value) -> Result<Self, String> {
-        let mut search = Search { root: schema, found: BTreeSet::new(), visits: 0 };
+        if !has_marks(schema) {
+            return Ok(Redactor::default());
+        }
+        let mut search = Search { root: schema, found: BTreeSet::new(), seen: HashSet::new() };
         search.visit(schema, config, false, 0)?;
         let mut secrets: Vec<_> = search.found.into_iter().collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -46,20 +49,20 @@ impl Redactor {
 struct Search<'a> {
     root: &'a Value,
     found: BTreeSet<String>,
-    visits: u32,
+    /// Part of the schema, value, and whether it is secret: what was seen once says nothing new.
+    seen: HashSet<(*const Value, *const Value, bool)>,
 }
 
 impl Search<'_> {
     /// Where it is open whether a part of the schema applies, it does.
     fn visit(&mut self, schema: &Value, value: &Value, secret: bool, depth: u32) -> Result<(), String> {
         let Value::Object(keywords) = schema else { return Ok(()) };
-        self.visits += 1;
-        if depth > MAX_DEPTH || self.visits > MAX_VISITS {
-            return Err(
-                "its config-schema refers to itself or branches so often that what is secret in the \
-                        configuration cannot be found"
-                    .to_owned(),
-            );
+        if !self.seen.insert((schema, value, secret)) {
+            return Ok(());
+        }
+        if depth > MAX_DEPTH || self.seen.len() > MAX_VISITS {
+            return Err("its config-schema has so many branches that what is secret in the configuration cannot be found"
+                .to_owned());
         }
         let secret = secret || keywords.get("writeOnly") == Some(&Value::Bool(true));
         match value {
@@ -93,13 +96,53 @@ impl Search<'_> {
                 }
             }
         }
-        let target = |r: &str| r.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-        let referred = schema["$ref"].as_str().and_then(target);
+        let referred = match keywords.get("$ref").map(|r| r.as_str().unwrap_or_default()) {
+            None => None,
+            Some(reference) => {
+                match reference.strip_prefix('#').and_then(|p| self.root.pointer(&unescaped(p))) {
+                    Some(target) => Some(target),
+                    None => {
+                        let shown: String = reference.chars().take(100).collect();
+                        return Err(format!(
+                            "its config-schema refers to {shown:?}, which is not in it, and so what is secret in the \
+                         configuration cannot be found"
+                        ));
+                    }
+                }
+            }
+        };
         for sub in referred.into_iter().chain(in_place(schema)) {
             self.visit(sub, value, secret, depth + 1)?;
         }
         Ok(())
     }
+}
+
+/// Whether anything in the schema is marked as secret.
+fn has_marks(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => {
+            fields.get("writeOnly") == Some(&Value::Bool(true)) || fields.values().any(has_marks)
+        }
+        Value::Array(items) => items.iter().any(has_marks),
+        _ => false,
+    }
+}
+
+/// A URI fragment without its `%20`.
+fn unescaped(fragment: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), fragment.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = match rest {
+            [b'%', high, low, ..] => std::str::from_utf8(&[*high, *low])
+                .ok()
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &rest[3..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Beside `$ref`, the keywords whose schemas apply to the same value.
@@ -182,14 +225,35 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_branches_without_end_is_refused() {
+    fn a_schema_that_refers_to_itself_ends_and_hides_nothing() {
+        let secret = json!({"writeOnly": true});
         for schema in [
-            json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
-            json!({"$ref": "#"}),
-            json!({"anyOf": [{"oneOf": [{"$ref": "#"}, {"not": {"$ref": "#/anyOf/0"}}]}]}),
+            json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}, {"properties": {"t": secret}}]}),
+            json!({"$ref": "#", "properties": {"t": secret}}),
+            json!({"anyOf": [{"oneOf": [{"$ref": "#"}, {"not": {"$ref": "#/anyOf/0"}}]}, {"properties": {"t": secret}}]}),
+            json!({"properties": {"t": {"$ref": "#/$defs/My%20%C3%A4"}}, "$defs": {"My ä": secret}}),
         ] {
-            let refusal = Redactor::new(&schema, &json!({"t": "hunter2"})).unwrap_err();
-            assert!(refusal.contains("config-schema refers to itself"), "{refusal}");
+            let redactor = Redactor::new(&schema, &json!({"t": "hunter2"})).unwrap();
+            assert_eq!(redactor.redact("hunter2".into()), "***", "{schema}");
         }
+        // Ten kinds of a node, each with nodes in it, five deep.
+        let kinds: Vec<_> =
+            (0..10).map(|_| json!({"properties": {"args": {"items": {"$ref": "#"}}, "t": secret}})).collect();
+        let mut config = json!({"t": "hunter2"});
+        for _ in 0..5 {
+            config = json!({"args": [config.clone(), config]});
+        }
+        let redactor = Redactor::new(&json!({"oneOf": kinds}), &config).unwrap();
+        assert_eq!(redactor.redact("hunter2".into()), "***");
+    }
+
+    #[test]
+    fn a_reference_that_leads_nowhere_is_refused_where_there_are_marks() {
+        let schema =
+            json!({"properties": {"t": {"$ref": "https://example.org/s"}, "u": {"writeOnly": true}}});
+        let refusal = Redactor::new(&schema, &json!({"t": "x"})).unwrap_err();
+        assert!(refusal.contains("\"https://example.org/s\", which is not in it"), "{refusal}");
+        let schema = json!({"properties": {"t": {"$ref": "https://example.org/s"}}});
+        Redactor::new(&schema, &json!({"t": "x"})).unwrap();
     }
 }

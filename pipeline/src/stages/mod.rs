@@ -314,6 +314,9 @@ impl Stages {
         refused(&mut processed, &mut letters, &aside.refused);
         for (number, output) in self.outputs.iter().enumerate() {
             let Some(Rows { mut rows, of: mut kept }) = part(&rows, number)? else { continue };
+            if self.kafka_columns {
+                rows = with_kafka_columns(&rows, batch.partition(), &kept)?;
+            }
             let mut refuse = |rows: RecordBatch,
                               kept: &mut Vec<Leaving<'_>>,
                               code,
@@ -334,9 +337,6 @@ impl Stages {
             }
             if kept.is_empty() {
                 continue;
-            }
-            if self.kafka_columns {
-                rows = with_kafka_columns(&rows, batch.partition(), &kept)?;
             }
             let coords = kept
                 .iter()

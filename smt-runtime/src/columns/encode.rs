@@ -132,30 +132,26 @@ pub(super) fn bytes_of<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> u
     columns.into_iter().map(bytes).sum()
 }
 
-/// Bytes of one row's value, offsets and nulls left aside.
-pub(super) fn bytes_at(array: &dyn Array, row: usize) -> u64 {
-    let of = |child: &dyn Array, range: Range<i32>| match range.is_empty() {
-        true => 0,
-        false => {
-            let part = child.slice(range.start as usize, range.len()).to_data();
-            part.get_slice_memory_size().unwrap_or(usize::MAX) as u64
-        }
-    };
-    let between = |offsets: &OffsetBuffer<i32>| offsets[row]..offsets[row + 1];
+/// Bytes of the values of these rows, offsets and nulls left aside.
+pub(super) fn bytes_in(array: &dyn Array, rows: Range<usize>) -> u64 {
+    let between = |offsets: &OffsetBuffer<i32>| offsets[rows.start] as usize..offsets[rows.end] as usize;
+    let fixed = |width: usize| (width * rows.len()) as u64;
     match array.data_type() {
-        DataType::Boolean => 1,
-        DataType::Utf8 => array.as_string::<i32>().value_length(row) as u64,
-        DataType::Binary => array.as_binary::<i32>().value_length(row) as u64,
+        DataType::Boolean => fixed(1),
+        DataType::Utf8 => between(array.as_string::<i32>().offsets()).len() as u64,
+        DataType::Binary => between(array.as_binary::<i32>().offsets()).len() as u64,
         DataType::List(_) => {
             let list = array.as_list::<i32>();
-            of(list.values(), between(list.offsets()))
+            bytes_in(list.values(), between(list.offsets()))
         }
         DataType::Map(..) => {
             let map = array.as_map();
-            of(map.entries(), between(map.offsets()))
+            bytes_in(map.entries(), between(map.offsets()))
         }
-        DataType::Struct(_) => array.as_struct().columns().iter().map(|member| bytes_at(member, row)).sum(),
-        DataType::FixedSizeBinary(width) => *width as u64,
-        plain => plain.primitive_width().unwrap_or_default() as u64,
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().map(|member| bytes_in(member, rows.clone())).sum()
+        }
+        DataType::FixedSizeBinary(width) => fixed(*width as usize),
+        plain => fixed(plain.primitive_width().unwrap_or_default()),
     }
 }

@@ -170,7 +170,7 @@ impl Input for Columns<'_> {
         let computed = &self.bound.computed;
         let most = terms.limits.output_bytes();
         let repeats = |row: usize| -> u64 {
-            self.bound.passes().map(|i| encode::bytes_at(self.batch.column(i), row)).sum()
+            self.bound.passes().map(|i| encode::bytes_in(self.batch.column(i), row..row + 1)).sum()
         };
         match &worker.bindings {
             Bindings::Records(_) => Err(Failure::other_kind()),

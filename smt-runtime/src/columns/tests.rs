@@ -393,3 +393,21 @@ fn unseed(bytes: &[u8]) -> (usize, Vec<u32>, Vec<u64>) {
     }
     (rows, layout, buffers)
 }
+
+#[test]
+fn the_bytes_of_a_row_are_its_own_however_deep_they_are() {
+    use arrow_array::builder::{ListBuilder, StringBuilder};
+
+    let mut lists = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+    for row in [vec![vec!["a", "bc"], vec![]], vec![], vec![vec!["d".repeat(1000).as_str()], vec!["ef"]]] {
+        for inner in row {
+            inner.iter().for_each(|text| lists.values().values().append_value(text));
+            lists.values().append(true);
+        }
+        lists.append(true);
+    }
+    let lists = lists.finish();
+    let bytes = |rows| encode::bytes_in(&lists, rows);
+    assert_eq!([bytes(0..1), bytes(1..2), bytes(2..3), bytes(0..3)], [3, 0, 1002, 1005]);
+    assert_eq!(encode::bytes_in(&lists.slice(2, 1), 0..1), 1002);
+}

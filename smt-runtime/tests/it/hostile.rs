@@ -191,6 +191,15 @@ fn the_answers_to_a_batch_are_bounded_together() {
 }
 
 #[test]
+fn what_records_refer_to_counts_for_the_batch_too() {
+    let limits = limits().with_output_bytes(64 << 20).with_batch_output_bytes(40 << 20);
+    let Some(mut instance) = attacker("amplify_bytes", limits) else { return };
+    let error = instance.apply(&poisoned(10, &[5])).unwrap_err();
+    assert!(error.to_string().contains("limit batch_output_bytes of 41943040"), "{error}");
+    assert_works(&mut instance);
+}
+
+#[test]
 fn the_log_of_a_batch_is_bounded_over_its_calls() {
     let Some(mut instance) = attacker("large_answers", limits()) else { return };
     let applied = instance.apply(&large_batch()).unwrap();

@@ -274,7 +274,7 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
             #[allow(private_interfaces)]
             pub struct #columns<#lifetime> {
                 #(#[doc = #abouts] pub #names: ::gristmill_transform::Column<#lifetime, #types>,)*
-                nothing: ::core::marker::PhantomData<&#lifetime ()>,
+                __nothing: ::core::marker::PhantomData<&#lifetime ()>,
             }
 
             impl<#lifetime> ::gristmill_transform::Row<#lifetime> for #ident #own {
@@ -287,7 +287,7 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
                 fn open(batch: &::gristmill_transform::Batch<#lifetime>) -> Self::Columns {
                     #columns {
                         #(#names: batch.column::<#types>(#numbers),)*
-                        nothing: ::core::marker::PhantomData,
+                        __nothing: ::core::marker::PhantomData,
                     }
                 }
 

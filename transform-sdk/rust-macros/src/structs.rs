@@ -52,7 +52,7 @@ pub(crate) fn derive_value(item: TokenStream) -> Result<TokenStream> {
 
             pub struct #cursor<#lifetime> {
                 #(#idents: <#types as ::gristmill_transform::Value<#lifetime>>::Cursor,)*
-                nothing: ::core::marker::PhantomData<&#lifetime ()>,
+                __nothing: ::core::marker::PhantomData<&#lifetime ()>,
             }
 
             impl ::core::clone::Clone for #cursor<'_> {
@@ -91,7 +91,7 @@ pub(crate) fn derive_value(item: TokenStream) -> Result<TokenStream> {
                 ) -> Self::Cursor {
                     let cursor = #cursor {
                         #(#idents: private::open_member::<#types>(fields, nodes, #names),)*
-                        nothing: ::core::marker::PhantomData,
+                        __nothing: ::core::marker::PhantomData,
                     };
                     private::skip_members(fields, nodes);
                     cursor
@@ -129,13 +129,13 @@ pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
 
             #[derive(Default)]
             pub struct #builder {
-                valid: private::Valid,
+                __valid: private::Valid,
                 #(#idents: <#types as ::gristmill_transform::Compute>::Builder,)*
             }
 
             impl private::ColumnBuilder for #builder {
                 fn finish(&mut self, answer: &mut private::Answer) {
-                    self.valid.finish(answer);
+                    self.__valid.finish(answer);
                     #(self.#idents.finish(answer);)*
                 }
             }
@@ -151,12 +151,12 @@ pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
 
                 #[inline]
                 fn append_to(self, builder: &mut Self::Builder) {
-                    builder.valid.push(true);
+                    builder.__valid.push(true);
                     #(<#own as ::gristmill_transform::Compute>::append_to(self.#idents, &mut builder.#idents);)*
                 }
 
                 fn push_null(builder: &mut Self::Builder) {
-                    builder.valid.push(false);
+                    builder.__valid.push(false);
                     #(<#own as ::gristmill_transform::Compute>::push_null(&mut builder.#idents);)*
                 }
             }

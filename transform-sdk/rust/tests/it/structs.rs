@@ -123,3 +123,17 @@ fn a_struct_is_described_by_its_members() {
     );
     assert_eq!(described[1], "struct<city: string>");
 }
+
+/// Names that generated code might have for itself.
+#[derive(Value, Compute)]
+struct Named {
+    valid: bool,
+    nothing: i64,
+}
+
+#[test]
+fn members_have_any_name() {
+    assert_eq!(<Named as Value<'_>>::describe(), "struct<valid: bool, nothing: int64>");
+    let names: Vec<_> = <Named as Compute>::fields().into_iter().map(|field| field.name).collect();
+    assert_eq!(names, ["", "valid", "nothing"]);
+}
