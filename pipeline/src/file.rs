@@ -166,6 +166,9 @@ pub struct TransformLimits {
     /// default.
     #[serde(default)]
     pub call_timeout: Option<TimeSpan>,
+    /// Wall time of the call that gives an instance its configuration; 5 s by default.
+    #[serde(default)]
+    pub configure_timeout: Option<TimeSpan>,
     /// Wall time that one batch may spend on the search for records that break the transform; 30 s by default.
     #[serde(default)]
     pub search_timeout: Option<TimeSpan>,
@@ -193,11 +196,16 @@ pub struct TransformLimits {
     /// Different metric names; 100 by default.
     #[serde(default)]
     pub metric_series: Option<u32>,
-    /// The share of rejected records, over the last thousands, at which the pipeline stops, since the
+    /// The share of rejected records, over the last `breaker_rows`, at which the pipeline stops, since the
     /// transform itself must be broken; 0.5 by default. 1 never stops.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_reject_ratio: Option<f64>,
+    /// How many records `max_reject_ratio` looks back at; 1,000 by default. Before so many were given to the transform it stops
+    /// only where the rejected ones would be too many among them.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub breaker_rows: Option<u32>,
 }
 
 impl TransformLimits {
@@ -206,6 +214,7 @@ impl TransformLimits {
         let TransformLimits {
             memory,
             call_timeout,
+            configure_timeout,
             search_timeout,
             record_fuel,
             output_bytes,
@@ -215,12 +224,14 @@ impl TransformLimits {
             log_bytes,
             metric_series,
             max_reject_ratio,
+            breaker_rows,
         } = self;
         let mut limits = Limits::default();
         let bytes = |size: &Option<ByteSize>| size.map(|size| size.0);
         let time = |span: &Option<TimeSpan>| span.map(TimeSpan::duration);
         set(&mut limits, bytes(memory), Limits::with_memory);
         set(&mut limits, time(call_timeout), Limits::with_call_timeout);
+        set(&mut limits, time(configure_timeout), Limits::with_configure_timeout);
         set(&mut limits, time(search_timeout), Limits::with_search_timeout);
         set(&mut limits, *record_fuel, Limits::with_record_fuel);
         set(&mut limits, bytes(output_bytes), Limits::with_output_bytes);
@@ -231,6 +242,7 @@ impl TransformLimits {
         set(&mut limits, log_bytes, Limits::with_log_bytes);
         set(&mut limits, *metric_series, Limits::with_metric_series);
         set(&mut limits, *max_reject_ratio, Limits::with_max_reject_ratio);
+        set(&mut limits, *breaker_rows, Limits::with_breaker_rows);
         limits
     }
 }

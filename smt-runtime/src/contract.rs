@@ -123,6 +123,16 @@ impl Program {
         }
     }
 
+    /// The names of what it imports.
+    pub(crate) fn imports(&self) -> Vec<String> {
+        let component = match self {
+            Program::Records(pre) => pre.instance_pre().component(),
+            Program::Columns(pre) => pre.instance_pre().component(),
+            Program::Simple(pre) => pre.instance_pre().component(),
+        };
+        component.component_type().imports(self.engine()).map(|(name, _)| name.to_owned()).collect()
+    }
+
     pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Bindings> {
         match self {
             Program::Records(pre) => pre.instantiate(store).map(Bindings::Records),

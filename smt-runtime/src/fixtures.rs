@@ -117,8 +117,8 @@ pub enum FixtureOutcome {
     Passed,
     /// Not as expected: what differs, to be shown as it is.
     Failed(String),
-    /// The file was written anew.
-    Updated,
+    /// The file was written anew. These rows failed in the runtime, which is then what is expected: row, code, message.
+    Updated(Vec<String>),
 }
 
 impl FixtureResult {
@@ -133,7 +133,15 @@ impl fmt::Display for FixtureResult {
         let path = self.path.display();
         match &self.outcome {
             FixtureOutcome::Passed => write!(f, "ok       {path}"),
-            FixtureOutcome::Updated => write!(f, "updated  {path}"),
+            FixtureOutcome::Updated(faults) => {
+                write!(f, "updated  {path}")?;
+                faults.iter().try_for_each(|fault| {
+                    write!(
+                        f,
+                        "\n  it expects a fault of the transform now: {fault}; mend it, then --update again"
+                    )
+                })
+            }
             FixtureOutcome::Failed(why) => write!(f, "FAILED   {path}\n{why}"),
         }
     }
@@ -199,16 +207,30 @@ fn run_file(transform: &Transform, path: &Path, options: &FixtureOptions) -> Res
         file["expected"] = whole.expected(&fixture);
         let text = serde_json::to_string_pretty(&file).map_err(|e| format!("  {e}"))?;
         std::fs::write(path, text + "\n").map_err(|e| format!("  {e}"))?;
-        return Ok(FixtureOutcome::Updated);
+        return Ok(FixtureOutcome::Updated(faults(&whole.rejects)));
     }
     let Some(expected) = &fixture.expected else {
-        return Err("  there is no `expected`: run with update to write it".into());
+        return Err(NOTHING_EXPECTED.into());
     };
     let wanted = expected.outcome(&fixture)?;
     match diff(&wanted.lines(&fixture, Some(expected)), &whole.lines(&fixture, Some(expected))) {
         Some(diff) => Err(format!("  - expected, + came out\n{diff}")),
         None => Ok(FixtureOutcome::Passed),
     }
+}
+
+/// Those that the runtime gives, and the SDKs of scripts for what a function throws.
+const RUNTIME_CODES: &str = "TRANSFORM_";
+const NOTHING_EXPECTED: &str =
+    "  there is no `expected`: `gristmill transform test --update` writes what comes out";
+
+/// Rejects that no function asked for, in words.
+fn faults(rejects: &[(usize, String, Option<String>)]) -> Vec<String> {
+    let by_runtime = rejects.iter().filter(|(_, code, _)| code.starts_with(RUNTIME_CODES));
+    let said = |(row, code, message): &(usize, String, Option<String>)| {
+        format!("row {row}: {code}: {}", message.as_deref().unwrap_or_default())
+    };
+    by_runtime.map(said).collect()
 }
 
 /// Random sizes of batches that add up to `rows`.

@@ -46,6 +46,7 @@ mod guest_build;
 mod instance;
 mod limits;
 mod manifest;
+mod native;
 mod runner;
 mod runtime;
 mod schema;
@@ -61,6 +62,7 @@ pub use guest_build::{BuiltGuest, GuestOptions, GuestToolchain, build_guest, bui
 pub use instance::Instance;
 pub use limits::Limits;
 pub use manifest::{ColumnNeed, Manifest, Output, Reads};
+pub use native::{NativeInstance, NativeRows, NativeTransform};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use support::{Support, support};
 pub use telemetry::{Histogram, Level, LogLine, Metrics};

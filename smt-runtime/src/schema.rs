@@ -9,12 +9,18 @@ pub(crate) const MAX_DEPTH: u32 = 32;
 /// Follows `$ref`s into the same document, a bounded number of them.
 pub(crate) fn resolve<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
     for _ in 0..MAX_DEPTH {
-        match schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')).and_then(|p| root.pointer(p)) {
+        match schema["$ref"].as_str().and_then(|reference| referred(root, reference)) {
             Some(target) => schema = target,
             None => break,
         }
     }
     schema
+}
+
+/// What a `$ref` into the same document is to: a JSON pointer as a URI's fragment (RFC 6901, section 6).
+pub(crate) fn referred<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
+    let fragment = percent_encoding::percent_decode_str(reference.strip_prefix('#')?);
+    root.pointer(&fragment.decode_utf8_lossy())
 }
 
 /// Everything in `config` that does not fit, as sentences. They name places and expectations, never values.
@@ -132,6 +138,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_reference_is_followed_by_its_name_as_a_uri_writes_it() {
+        let schema = json!({"$ref": "#/$defs/My%20%C3%A4", "$defs": {"My ä": {"type": "string"}}});
+        assert_eq!(check(&schema, &json!(1)), ["config is a number, wanted string"]);
+    }
 
     #[test]
     fn every_mistake_is_named_at_once_without_its_value() {

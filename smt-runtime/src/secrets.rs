@@ -1,8 +1,11 @@
 //! Config values that the manifest's schema marks `writeOnly`: found once, blotted out of every text.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use serde_json::Value;
+
+use crate::schema;
 
 /// Places of the configuration under parts of the schema that are looked at. Schemas of people stay far below; the schema
 /// comes from the guest, and can branch without end.
@@ -10,6 +13,8 @@ const MAX_VISITS: usize = 1_000_000;
 const MAX_DEPTH: u32 = 256;
 /// Characters of a message.
 const MAX_SHOWN: usize = 2_000;
+/// A schema that says nothing of a value.
+static ANYTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(Default::default()));
 
 #[derive(Debug, Default)]
 pub(crate) struct Redactor {
@@ -61,8 +66,8 @@ impl Search<'_> {
             return Ok(());
         }
         if depth > MAX_DEPTH || self.seen.len() > MAX_VISITS {
-            return Err("its config-schema has so many branches that what is secret in the configuration cannot be found"
-                .to_owned());
+            let text = "its config-schema has so many branches that what is secret in the configuration cannot be found";
+            return Err(text.to_owned());
         }
         let secret = secret || keywords.get("writeOnly") == Some(&Value::Bool(true));
         match value {
@@ -81,7 +86,7 @@ impl Search<'_> {
                         self.visit(sub, item, secret, depth + 1)?;
                     }
                     if secret {
-                        self.visit(&Value::Object(Default::default()), item, secret, depth + 1)?;
+                        self.visit(&ANYTHING, item, secret, depth + 1)?;
                     }
                 }
             }
@@ -91,7 +96,7 @@ impl Search<'_> {
                         self.visit(sub, field, secret, depth + 1)?;
                     }
                     if secret {
-                        self.visit(&Value::Object(Default::default()), field, secret, depth + 1)?;
+                        self.visit(&ANYTHING, field, secret, depth + 1)?;
                     }
                 }
             }
@@ -99,16 +104,14 @@ impl Search<'_> {
         let referred = match keywords.get("$ref").map(|r| r.as_str().unwrap_or_default()) {
             None => None,
             Some(reference) => {
-                match reference.strip_prefix('#').and_then(|p| self.root.pointer(&unescaped(p))) {
-                    Some(target) => Some(target),
-                    None => {
-                        let shown: String = reference.chars().take(100).collect();
-                        return Err(format!(
-                            "its config-schema refers to {shown:?}, which is not in it, and so what is secret in the \
-                         configuration cannot be found"
-                        ));
-                    }
-                }
+                let missing = || {
+                    let shown: String = reference.chars().take(100).collect();
+                    format!(
+                        "its config-schema refers to {shown:?}, which is not in it, and so what is secret in the configuration \
+                         cannot be found"
+                    )
+                };
+                Some(schema::referred(self.root, reference).ok_or_else(missing)?)
             }
         };
         for sub in referred.into_iter().chain(in_place(schema)) {
@@ -127,22 +130,6 @@ fn has_marks(schema: &Value) -> bool {
         Value::Array(items) => items.iter().any(has_marks),
         _ => false,
     }
-}
-
-/// A URI fragment without its `%20`.
-fn unescaped(fragment: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), fragment.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = match rest {
-            [b'%', high, low, ..] => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &rest[3..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Beside `$ref`, the keywords whose schemas apply to the same value.

@@ -123,6 +123,11 @@ impl Transform {
         &self.inner.digest
     }
 
+    /// What the component imports, such as `gristmill:transform/log@0.1.0`: all that it can reach.
+    pub fn imports(&self) -> Vec<String> {
+        self.inner.batch.imports()
+    }
+
     /// The limits it was loaded with.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits

@@ -33,6 +33,8 @@ pub(crate) struct Args {
 struct Changes {
     rows: u64,
     changed: u64,
+    /// Never reached either.
+    not_decoded: u64,
     /// From one fate to another: `kept -> rejected NEGATIVE_AMOUNT`.
     fates: BTreeMap<String, u64>,
     outputs: BTreeMap<String, u64>,
@@ -63,10 +65,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     let mut after = Running::start(&new, &input, &new_config)?;
     let mut changes = Changes::default();
     while let Some(chunk) = input.next()? {
-        let ((old_fates, old_stats), (new_fates, new_stats)) = (before.apply(&chunk)?, after.apply(&chunk)?);
-        changes.seconds[0] += old_stats.guest_time.as_secs_f64();
-        changes.seconds[1] += new_stats.guest_time.as_secs_f64();
-        for (row, (was, is)) in old_fates.iter().zip(&new_fates).enumerate() {
+        let (old_outcome, new_outcome) = (before.apply(&chunk)?, after.apply(&chunk)?);
+        changes.seconds[0] += old_outcome.stats.guest_time.as_secs_f64();
+        changes.seconds[1] += new_outcome.stats.guest_time.as_secs_f64();
+        for (row, (was, is)) in old_outcome.fates.iter().zip(&new_outcome.fates).enumerate() {
             if changes.add(was, is) && changes.examples.len() < args.show {
                 let mut example = place(&chunk, row, args.input.is_from_topic());
                 let none = Map::new();
@@ -100,6 +102,7 @@ impl Changes {
     /// Whether it is one.
     fn add(&mut self, was: &Fate, is: &Fate) -> bool {
         self.rows += 1;
+        self.not_decoded += u64::from(matches!(was, Fate::Undecodable { .. }));
         if was == is {
             return false;
         }
@@ -155,12 +158,16 @@ impl Changes {
                 (name.clone(), json!({"added": added, "removed": removed, "changed": changed}))
             })
             .collect();
-        json!({"rows": self.rows, "changed": self.changed, "fates": self.fates, "outputs": self.outputs, "fields": fields,
+        json!({"rows": self.rows, "changed": self.changed, "not_decoded": self.not_decoded, "fates": self.fates, "outputs": self.outputs, "fields": fields,
             "cost_us": {"old": self.costs()[0], "new": self.costs()[1]}, "examples": self.examples})
     }
 
     fn print(&self) {
-        println!("{} rows, of which {} change", self.rows, self.changed);
+        print!("{} rows, of which {} change", self.rows, self.changed);
+        match self.not_decoded {
+            0 => println!(),
+            rows => println!("; {rows} were not decoded"),
+        }
         for (what, count) in &self.fates {
             println!("  {count:8}  {what}");
         }

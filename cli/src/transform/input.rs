@@ -197,6 +197,11 @@ impl Input {
 
 /// JSON that is given as such or lies in a file.
 pub(crate) fn json_of(text: &str, option: &str) -> Result<Value, Exit> {
+    if text.trim_start().starts_with(['[', '"', '\'']) {
+        return Err(Exit::mistake(format!(
+            "{option} is a JSON object, such as '{{\"a\": 1}}', or the path of a file"
+        )));
+    }
     let (text, place) = match text.trim_start().starts_with('{') {
         true => (text.to_owned(), option.to_owned()),
         false => {

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use crate::exit::Exit;
 
 pub(crate) fn run(wasm: &Path, as_json: bool) -> Result<(), Exit> {
+    let wasm = &super::component(wasm)?;
     let transform = super::load(wasm)?;
     let manifest = transform.manifest();
     let bytes = std::fs::metadata(wasm).map_err(|e| Exit::failed(format!("{}: {e}", wasm.display())))?.len();
     if as_json {
         let mut value = serde_json::to_value(manifest).map_err(Exit::failed)?;
+        value["contract"] = gristmill_smt::support().contract.into();
+        value["imports"] = transform.imports().into();
         value["works_on"] = transform.kind().to_string().into();
         value["sha256"] = transform.digest().into();
         value["bytes"] = bytes.into();
@@ -21,6 +24,8 @@ pub(crate) fn run(wasm: &Path, as_json: bool) -> Result<(), Exit> {
     }
     println!("{} {}: {}", manifest.name, manifest.version, manifest.description);
     println!("works on {}", transform.kind());
+    println!("contract {}", gristmill_smt::support().contract);
+    println!("imports  {}", imports(&transform.imports()));
     println!("reads    {}", reads(manifest));
     let outputs = manifest.outputs.iter().map(|output| format!("{} ({})", output.name, output.description));
     let outputs: Vec<String> = std::iter::once("main".to_owned()).chain(outputs).collect();
@@ -34,6 +39,21 @@ pub(crate) fn run(wasm: &Path, as_json: bool) -> Result<(), Exit> {
     }
     fields.iter().for_each(|line| println!("  {line}"));
     Ok(())
+}
+
+/// Without package and version, which are the contract's.
+fn imports(names: &[String]) -> String {
+    let short = |name: &String| {
+        let name = name.split('@').next().unwrap_or_default();
+        name.rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    // Types alone give it nothing to call.
+    let names: Vec<String> = names
+        .iter()
+        .map(short)
+        .filter(|name| !["types", "columns", "simple"].contains(&name.as_str()))
+        .collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 fn reads(manifest: &Manifest) -> String {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod diff;
+mod identity;
 mod input;
 mod inspect;
 mod new;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     New(new::Args),
     /// Put values through a transform and show what becomes of each, as one JSON object a line.
     ///
+    /// What it logs and counts is on standard error.
+    ///
     ///   gristmill transform run mask.wasm --from-topic orders.yaml --limit 20 --before
     ///   gristmill transform run mask.wasm --config '{"most": 100}' \
     ///       --fields '{"amount": "int64 not null"}' < values.jsonl
@@ -42,7 +45,13 @@ pub(crate) enum Command {
     ///   gristmill transform diff mask.wasm mask-2.wasm --from-topic orders.yaml --last 1h
     #[command(verbatim_doc_comment)]
     Diff(diff::Args),
-    /// Measure what a transform costs a row: time, or with --cost counted instructions.
+    /// Measure what a transform costs a row, beside one that keeps every row, and the crate compiled for this machine.
+    ///
+    /// Time is that of the whole hop: what is read goes into the sandbox, the answer is checked and the output put together.
+    ///
+    ///   gristmill transform bench mask-orders --native --from-topic orders.yaml --limit 10000
+    ///   gristmill transform bench mask.wasm --cost --fields fields.json < values.jsonl
+    #[command(verbatim_doc_comment)]
     Bench(bench::Args),
     /// Test a transform's folder, as `test` does, now and whenever something in it changes.
     Watch {
@@ -80,9 +89,9 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Show what a component says of itself: what it works on and reads, its outputs and its configuration.
+    /// Show what a component says of itself: what it works on, can reach and reads, its outputs and its configuration.
     Inspect {
-        /// The component.
+        /// The component, or the folder of a transform, which is compiled first.
         wasm: PathBuf,
         /// As one JSON object, with the configuration's JSON Schema.
         #[arg(long)]
@@ -140,11 +149,19 @@ fn build(dir: &Path, output: Option<&Path>, options: &GuestOptions) -> Result<()
 }
 
 fn load(component: &Path) -> Result<Transform, Exit> {
+    loaded(|runtime| runtime.load_file(component, Limits::default()))
+}
+
+fn load_bytes(component: &[u8]) -> Result<Transform, Exit> {
+    loaded(|runtime| runtime.load(component, Limits::default()))
+}
+
+fn loaded(load: impl FnOnce(Runtime) -> Result<Transform, gristmill_smt::Error>) -> Result<Transform, Exit> {
     let mut config = RuntimeConfig::new();
     if let Some(folder) = RuntimeConfig::default_cache_dir() {
         config = config.with_cache_dir(folder);
     }
-    Runtime::new(config).and_then(|r| r.load_file(component, Limits::default())).map_err(|e| match e.kind() {
+    Runtime::new(config).and_then(load).map_err(|e| match e.kind() {
         gristmill_smt::ErrorKind::Load => Exit::mistake(e),
         _ => Exit::failed(e),
     })

@@ -36,6 +36,14 @@ enum Lang {
 }
 
 impl Lang {
+    fn registry(self) -> &'static str {
+        match self {
+            Lang::Rust => "crates.io",
+            Lang::Python => "PyPI",
+            Lang::Js => "npm",
+        }
+    }
+
     /// The file of the SDK's folder that names it, and what it says there.
     fn sdk(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -85,6 +93,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     };
     for (path, text) in files {
         write(&dir.join(path), &fill(&text))?;
+    }
+    if args.sdk.is_none() {
+        let (_, _, folder) = args.lang.sdk();
+        eprintln!(
+            "note: it takes gristmill-transform {VERSION} from {}; with a checkout of Gristmill, say --sdk transform-sdk/{folder}",
+            args.lang.registry()
+        );
     }
     let shown = dir.display();
     let native = match args.lang {

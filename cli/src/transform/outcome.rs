@@ -1,7 +1,12 @@
 //! What becomes of each row, of either kind of transform, in a form to be shown and compared.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use arrow_array::RecordBatch;
-use gristmill_smt::{ColumnInstance, Instance, Reject, Stats, Stream, Transform};
+use gristmill_smt::{
+    ColumnInstance, Histogram, Instance, LogLine, Metrics, Reject, Stats, Stream, Transform,
+};
 use serde_json::{Map, Value, json};
 
 use super::input::{Chunk, Columns, Input};
@@ -34,6 +39,103 @@ pub(crate) struct Row {
     pub(crate) fields: Map<String, Value>,
 }
 
+/// What became of rows, counted.
+#[derive(Debug, Default, serde::Serialize)]
+pub(crate) struct Counts {
+    rows: u64,
+    kept: u64,
+    emitted: u64,
+    dropped: u64,
+    /// By code.
+    rejected: BTreeMap<String, u64>,
+    /// By code.
+    not_decoded: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, fate: &Fate) {
+        self.rows += 1;
+        match fate {
+            Fate::Rows(rows) => {
+                let own = rows.iter().filter(|row| row.sub == 0).count() as u64;
+                self.kept += own;
+                self.dropped += u64::from(own == 0);
+                self.emitted += rows.len() as u64 - own;
+            }
+            Fate::Dropped => self.dropped += 1,
+            Fate::Rejected { code, .. } => *self.rejected.entry(code.clone()).or_default() += 1,
+            Fate::Undecodable { code, .. } => *self.not_decoded.entry(code.clone()).or_default() += 1,
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by_code = |codes: &BTreeMap<String, u64>| {
+            let codes: Vec<String> = codes.iter().map(|(code, count)| format!("{count} {code}")).collect();
+            if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) }
+        };
+        let Counts { rows, kept, emitted, dropped, rejected, not_decoded } = self;
+        write!(f, "{rows} in: {kept} kept, {emitted} emitted, {dropped} dropped, ")?;
+        write!(f, "{} rejected{}", rejected.values().sum::<u64>(), by_code(rejected))?;
+        if !not_decoded.is_empty() {
+            write!(f, ", {} not decoded{}", not_decoded.values().sum::<u64>(), by_code(not_decoded))?;
+        }
+        Ok(())
+    }
+}
+
+/// The topic that a transform is told of where it is tried.
+pub(crate) const TOPIC: &str = "run";
+
+/// What came of a chunk.
+pub(crate) struct Outcome {
+    /// By row.
+    pub(crate) fates: Vec<Fate>,
+    pub(crate) stats: Stats,
+    pub(crate) said: Said,
+}
+
+/// What a transform said besides.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// Log lines, and limits that were reached.
+    pub(crate) lines: Vec<String>,
+    metrics: Metrics,
+}
+
+impl Said {
+    fn new(logs: &[LogLine], metrics: &Metrics, warnings: &[gristmill_smt::Error]) -> Self {
+        let log =
+            |line: &LogLine| format!("{}: {}", format!("{:?}", line.level).to_lowercase(), line.message);
+        let lines = logs.iter().map(log).chain(warnings.iter().map(|warning| format!("note: {warning}")));
+        Said { lines: lines.collect(), metrics: metrics.clone() }
+    }
+
+    /// Takes what was counted and observed; lines are not kept.
+    pub(crate) fn add(&mut self, other: &Said) {
+        for (name, by) in &other.metrics.counters {
+            *self.metrics.counters.entry(name.clone()).or_default() += by;
+        }
+        for (name, histogram) in &other.metrics.histograms {
+            self.metrics.histograms.entry(name.clone()).or_default().merge(histogram);
+        }
+    }
+}
+
+/// A line for each counter and histogram.
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.metrics.counters {
+            writeln!(f, "counter {name}: {count}")?;
+        }
+        for (name, Histogram { count, sum, .. }) in &self.metrics.histograms {
+            writeln!(f, "histogram {name}: {count} observations, {} on average", sum / *count as f64)?;
+        }
+        Ok(())
+    }
+}
+
 /// A transform at work.
 pub(crate) enum Running {
     Records(Transform, Box<Instance>),
@@ -42,7 +144,7 @@ pub(crate) enum Running {
 
 impl Running {
     pub(crate) fn start(transform: &Transform, input: &Input, config: &Value) -> Result<Self, Exit> {
-        let stream = Stream { topic: "run".into(), partition: 0 };
+        let stream = Stream { topic: TOPIC.into(), partition: 0 };
         let transform = transform.clone();
         match input.schema() {
             None => {
@@ -56,10 +158,18 @@ impl Running {
         }
     }
 
+    /// The numbers of the fields that it reads.
+    pub(crate) fn reads(&self) -> Vec<u32> {
+        match self {
+            Running::Records(..) => Vec::new(),
+            Running::Columns(_, instance) => instance.reads().into_iter().map(|(number, _)| number).collect(),
+        }
+    }
+
     /// What becomes of each row of the chunk.
-    pub(crate) fn apply(&mut self, chunk: &Chunk) -> Result<(Vec<Fate>, Stats), Exit> {
+    pub(crate) fn apply(&mut self, chunk: &Chunk) -> Result<Outcome, Exit> {
         let mut fates = vec![Fate::Dropped; chunk.raw.len()];
-        let stats = match self {
+        let (stats, said) = match self {
             Running::Records(transform, instance) => {
                 let applied = instance.apply(&chunk.raw).map_err(Exit::failed)?;
                 for record in applied.records() {
@@ -80,7 +190,7 @@ impl Running {
                     add(&mut fates[record.row], transform, record.sub, record.output, fields);
                 }
                 applied.rejects().iter().for_each(|reject| fates[reject.row] = rejected(reject));
-                applied.stats()
+                (applied.stats(), Said::new(applied.logs(), applied.metrics(), applied.warnings()))
             }
             Running::Columns(transform, instance) => {
                 let none = || Exit::failed("the rows were not decoded");
@@ -95,10 +205,10 @@ impl Running {
                 for (row, code, message) in undecodable {
                     fates[*row] = Fate::Undecodable { code: code.clone(), message: message.clone() };
                 }
-                applied.stats()
+                (applied.stats(), Said::new(applied.logs(), applied.metrics(), applied.warnings()))
             }
         };
-        Ok((fates, stats))
+        Ok(Outcome { fates, stats, said })
     }
 
     /// Gives it the chunk and looks at nothing but the cost.

@@ -7,7 +7,7 @@ use gristmill_smt::Kind;
 use serde_json::{Map, Value, json};
 
 use super::input::{self, Chunk};
-use super::outcome::{Fate, Running, bytes, objects};
+use super::outcome::{Counts, Fate, Outcome, Running, Said, bytes, objects};
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
@@ -21,26 +21,16 @@ pub(crate) struct Args {
     input: input::InputArgs,
 }
 
-#[derive(Default)]
-struct Counts {
-    rows: usize,
-    kept: usize,
-    emitted: usize,
-    dropped: usize,
-    rejected: usize,
-    undecodable: usize,
-    calls: u64,
-    seconds: f64,
-}
-
 pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     let transform = super::load(&super::component(&args.what)?)?;
     let mut input = args.input.open(&transform)?;
     let mut running = Running::start(&transform, &input, &input.config)?;
-    let mut counts = Counts::default();
+    let (mut counts, mut said, mut calls, mut seconds) = (Counts::default(), Said::default(), 0, 0.0);
     let mut out = std::io::stdout().lock();
     while let Some(chunk) = input.next()? {
-        let (fates, stats) = running.apply(&chunk)?;
+        let Outcome { fates, stats, said: now } = running.apply(&chunk)?;
+        now.lines.iter().for_each(|line| eprintln!("{line}"));
+        said.add(&now);
         let before = if args.before { before(&chunk)? } else { Vec::new() };
         for (row, fate) in fates.iter().enumerate() {
             let place = place(&chunk, row, args.input.is_from_topic());
@@ -53,34 +43,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
             }
             counts.add(fate);
         }
-        counts.calls += stats.calls;
-        counts.seconds += stats.guest_time.as_secs_f64();
+        calls += stats.calls;
+        seconds += stats.guest_time.as_secs_f64();
     }
-    let Counts { rows, kept, emitted, dropped, rejected, undecodable, calls, seconds } = counts;
-    let mut text =
-        format!("{rows} in: {kept} kept, {emitted} emitted, {dropped} dropped, {rejected} rejected");
-    if undecodable > 0 {
-        text += &format!(", {undecodable} not decoded");
-    }
-    eprintln!("{text}; {calls} calls, {:.2} ms in the sandbox", seconds * 1e3);
+    eprint!("{said}");
+    eprintln!("{counts}; {calls} calls, {:.2} ms in the sandbox", seconds * 1e3);
     Ok(())
-}
-
-impl Counts {
-    fn add(&mut self, fate: &Fate) {
-        self.rows += 1;
-        match fate {
-            Fate::Rows(rows) => {
-                let own = rows.iter().filter(|row| row.sub == 0).count();
-                self.kept += own;
-                self.dropped += usize::from(own == 0);
-                self.emitted += rows.len() - own;
-            }
-            Fate::Dropped => self.dropped += 1,
-            Fate::Rejected { .. } => self.rejected += 1,
-            Fate::Undecodable { .. } => self.undecodable += 1,
-        }
-    }
 }
 
 /// Which row it is: by its number, or by its place in Kafka.
@@ -106,7 +74,7 @@ pub(crate) fn shown(place: &Map<String, Value>, fate: &Fate, kind: Kind) -> Vec<
     match fate {
         Fate::Dropped => vec![with(json!({"dropped": true}))],
         Fate::Rejected { code, message } => vec![with(json!({"rejected": code, "message": message}))],
-        Fate::Undecodable { code, message } => vec![with(json!({"not decoded": code, "message": message}))],
+        Fate::Undecodable { code, message } => vec![with(json!({"not_decoded": code, "message": message}))],
         Fate::Rows(rows) => {
             let is_dropped = rows.iter().all(|row| row.sub > 0);
             let mut lines: Vec<Value> =

@@ -264,6 +264,16 @@ impl Bound {
         self.reads.iter().map(read).collect()
     }
 
+    /// Number and dotted name of each field that is read.
+    pub(super) fn fields_read(&self) -> Vec<(u32, String)> {
+        let (_, places) = flatten(self.input.fields()).unwrap_or_default();
+        let numbered = |path: &Vec<usize>| {
+            let number = places.iter().position(|place| place.path == *path)?;
+            Some((number as u32, places[number].name.clone()))
+        };
+        self.reads.iter().filter_map(numbered).collect()
+    }
+
     /// What rows become that pass the transform by.
     pub(super) fn pass_by(&self, batch: &RecordBatch) -> Result<RecordBatch, arrow_schema::ArrowError> {
         let rows = batch.num_rows();

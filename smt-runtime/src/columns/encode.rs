@@ -12,9 +12,9 @@ const ALIGN_WORDS: usize = 8;
 
 /// Layout and buffers of a call; kept from call to call for its memory.
 #[derive(Debug, Default)]
-pub(super) struct Words {
-    pub(super) layout: Vec<u32>,
-    pub(super) buffers: Vec<u64>,
+pub(crate) struct Words {
+    pub(crate) layout: Vec<u32>,
+    pub(crate) buffers: Vec<u64>,
 }
 
 impl Words {

@@ -22,6 +22,7 @@ use gristmill_records::{Edit, EditCounts, Edits};
 
 pub use applied::{AppliedColumns, OutputRow};
 pub(crate) use binding::{Answer, Bound, Offered};
+pub(crate) use encode::Words;
 
 use crate::applied::Segment;
 use crate::call::{Call, Failure, Input, Terms, Worker, bytes_of, check_edits};
@@ -29,7 +30,6 @@ use crate::contract::simple::Values;
 use crate::contract::{Bindings, ColumnBatch, SimpleBatch};
 use crate::runner::Runner;
 use crate::{Error, Reads, Transform};
-use encode::Words;
 
 /// A transform of columns at work on one stream. Not for two threads at a time; `apply` does not wait for
 /// anything but the guest.
@@ -53,6 +53,22 @@ impl ColumnInstance {
     /// The schema of what comes out, known before the first row.
     pub fn output_schema(&self) -> &SchemaRef {
         &self.bound.output
+    }
+
+    /// The fields that it reads: the contract's number of each, and its dotted name.
+    pub fn reads(&self) -> Vec<(u32, String)> {
+        self.bound.fields_read()
+    }
+
+    /// What the transform would be given of a batch, to give it to its native build.
+    pub(crate) fn words_of(&self, batch: &RecordBatch) -> Words {
+        let mut words = Words::default();
+        words.fill(&self.bound.read(batch), &(0..batch.num_rows()));
+        words
+    }
+
+    pub(crate) fn input_schema(&self) -> &SchemaRef {
+        &self.bound.input
     }
 
     /// Throws the WebAssembly instance away, and what the breaker has counted; the next batch gets a fresh

@@ -104,9 +104,7 @@ impl GuestOptions {
 pub fn build_guest_with(dir: impl AsRef<Path>, options: &GuestOptions) -> Result<BuiltGuest, Error> {
     let dir = dir.as_ref();
     let place = |e: Error| e.within(dir.display());
-    let cache = user_cache().ok_or_else(|| {
-        place(Error::host("there is no cache folder: neither XDG_CACHE_HOME nor HOME is an absolute path"))
-    })?;
+    let cache = cache_folder().map_err(place)?;
     let is_there = |file: &str| dir.join(file).is_file();
     let built = if is_there("Cargo.toml") {
         rust::build(dir, &cache, options)
@@ -123,6 +121,21 @@ pub fn build_guest_with(dir: impl AsRef<Path>, options: &GuestOptions) -> Result
     let component = keep(&cache, &built)
         .map_err(|e| place(Error::host(format!("the component was not kept in {}: {e}", cache.display()))))?;
     Ok(BuiltGuest { component, toolchain: built.toolchain })
+}
+
+/// The crate in `dir`, compiled for this machine, as a library for [`NativeTransform`](crate::NativeTransform).
+pub(crate) fn build_native(dir: &Path) -> Result<PathBuf, Error> {
+    let place = |e: Error| e.within(dir.display());
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(place(Error::load("there is no Cargo.toml: only crates are compiled for this machine")));
+    }
+    rust::build_native(dir, &cache_folder().map_err(place)?).map_err(place)
+}
+
+fn cache_folder() -> Result<PathBuf, Error> {
+    user_cache().ok_or_else(|| {
+        Error::host("there is no cache folder: neither XDG_CACHE_HOME nor HOME is an absolute path")
+    })
 }
 
 /// A name that says the content: the next build of a transform with this name does not touch it.

@@ -48,26 +48,48 @@ pub(super) fn build(dir: &Path, cache: &Path, options: &GuestOptions) -> Result<
         .arg("--manifest-path")
         .arg(&package.manifest)
         .env("CARGO_TARGET_DIR", cache.join("guests"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&package.root))
-        // The same for all guests: another profile would mean another standard library.
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&package.root));
+    if let GuestToolchain::Debian { .. } = toolchain {
+        cargo.args(["-Z", "build-std=std,panic_abort"]);
+    }
+    let messages = compile(&mut cargo, options)?;
+    let built = artifact(&messages, &package.target, ".wasm")
+        .ok_or_else(|| Error::load("cargo built no WebAssembly of the crate"))?;
+    let bytes =
+        fs::read(&built).map_err(|e| Error::host(format!("{} was not read: {e}", built.display())))?;
+    Ok(Built { name: package.target, bytes, toolchain })
+}
+
+/// Compiles the crate for this machine, with the C functions of the SDK's `native.rs`.
+pub(super) fn build_native(dir: &Path, cache: &Path) -> Result<PathBuf, Error> {
+    let package = package(dir)?;
+    let mut cargo = cargo(&GuestToolchain::Installed);
+    cargo
+        .args(["rustc", "--release", "--lib", "--crate-type", "cdylib"])
+        .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
+        .arg(&package.manifest)
+        // Of its own: what the macros write there is not what they write elsewhere.
+        .env("CARGO_TARGET_DIR", cache.join("native"))
+        .env("GRISTMILL_NATIVE_EXPORT", "1");
+    let built = compile(&mut cargo, &GuestOptions::default())?;
+    artifact(&built, &package.target, std::env::consts::DLL_SUFFIX)
+        .ok_or_else(|| Error::load("cargo built no library of the crate"))
+}
+
+/// Compiles with one profile, since another would mean another standard library of guests; what cargo says of it.
+fn compile(cargo: &mut Command, options: &GuestOptions) -> Result<String, Error> {
+    cargo
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_STRIP", if options.debug_info { "none" } else { "true" })
         .env("CARGO_PROFILE_RELEASE_DEBUG", if options.debug_info { "line-tables-only" } else { "0" })
         .stderr(Stdio::inherit());
-    if let GuestToolchain::Debian { .. } = toolchain {
-        cargo.args(["-Z", "build-std=std,panic_abort"]);
-    }
     let out = cargo.output().map_err(|e| Error::host(format!("cargo did not start: {e}")))?;
-    if !out.status.success() {
-        return Err(Error::load("the guest does not compile; the compiler's messages are above"));
+    match out.status.success() {
+        true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+        false => Err(Error::load("the guest does not compile; the compiler's messages are above")),
     }
-    let built = artifact(&String::from_utf8_lossy(&out.stdout), &package.target)
-        .ok_or_else(|| Error::load("cargo built no WebAssembly of the crate"))?;
-    let bytes =
-        fs::read(&built).map_err(|e| Error::host(format!("{} was not read: {e}", built.display())))?;
-    Ok(Built { name: package.target, bytes, toolchain })
 }
 
 struct Package {
@@ -156,12 +178,12 @@ fn rustflags(root: &Path) -> String {
     flags.join("\x1f")
 }
 
-fn artifact(messages: &str, target: &str) -> Option<PathBuf> {
+fn artifact(messages: &str, target: &str, suffix: &str) -> Option<PathBuf> {
     let mut found = None;
     for message in messages.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()) {
         if message["reason"] == "compiler-artifact" && message["target"]["name"] == target {
             let mut files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            found = files.rfind(|f| f.ends_with(".wasm")).map(PathBuf::from).or(found);
+            found = files.rfind(|f| f.ends_with(suffix)).map(PathBuf::from).or(found);
         }
     }
     found

@@ -239,7 +239,10 @@ fn what_is_missing_or_of_another_type_is_said_with_the_nearest_name() {
         refused(fields)
     };
     let text = with(|f| f[3] = Field::new("internal_notes", DataType::Utf8, true));
-    assert!(text.contains("there is no column internal_note; the nearest is internal_notes"), "{text}");
+    assert!(
+        text.contains("there is no column internal_note to remove; the nearest is internal_notes"),
+        "{text}"
+    );
     let text = with(|f| f[0] = Field::new("id", DataType::Utf8, false));
     assert!(text.contains("column id is string, the transform reads it as int64"), "{text}");
     let text = with(|f| f[0] = Field::new("id", DataType::Int64, true));

@@ -225,13 +225,28 @@ fn a_fixture_that_does_not_match_shows_what_differs() {
         "{text}"
     );
 
-    assert_eq!(run(FixtureOptions::default().with_update(true)).outcome, FixtureOutcome::Updated);
+    assert_eq!(run(FixtureOptions::default().with_update(true)).outcome, FixtureOutcome::Updated(Vec::new()));
     assert_eq!(run(FixtureOptions::default()).outcome, FixtureOutcome::Passed);
     fs::write(&path, "{\"inputs\": []}").unwrap();
     let FixtureOutcome::Failed(text) = run(FixtureOptions::default()).outcome else {
         panic!("it is no fixture")
     };
     assert!(text.contains("this is not a fixture: unknown field `inputs`"), "{text}");
+}
+
+/// A trap that is written as what is expected is said.
+#[test]
+fn an_update_that_expects_a_fault_of_the_transform_says_so() {
+    let Some(transform) = crate::support::load(Limits::default()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let input = [json!({"value": "a"}), json!({"value": "poison"})];
+    let fixture = json!({"config": {"attack": "trap"}, "input": input});
+    fs::write(folder.path().join("a.json"), fixture.to_string()).unwrap();
+    let options = FixtureOptions::default().with_update(true);
+    let result = run_fixtures(&transform, folder.path(), &options).unwrap().remove(0);
+    let FixtureOutcome::Updated(faults) = &result.outcome else { panic!("{result}") };
+    assert!(faults.len() == 1 && faults[0].starts_with("row 1: TRANSFORM_TRAP: "), "{faults:?}");
+    assert!(result.to_string().contains("it expects a fault of the transform now: row 1: "), "{result}");
 }
 
 /// The fixture's records are numbered by a guest that counts across batches.

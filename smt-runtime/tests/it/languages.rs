@@ -234,8 +234,8 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
         ("reads-as-another-type", "column text is string, the transform reads it as int64"),
         ("reads-as-not-null", "column text may be null, the transform reads it as string not null"),
         ("reads-twice", "it reads the field text twice"),
-        ("removes-nothing-there", "there is no column nobody; there are text"),
-        ("removes-nothing-often", "there is no column nobody0; there are text; "),
+        ("removes-nothing-there", "there is no column nobody to remove; there are text"),
+        ("removes-nothing-often", "there is no column nobody0 to remove; there are text; "),
         ("removes-too-much", "it names 20005 columns, 10000 are allowed"),
         ("removes-all", "it removes all columns"),
         ("renames-to-nothing", "a name in the output is not 1 to 255 bytes"),
@@ -243,7 +243,7 @@ fn a_binding_that_makes_no_sense_is_refused_with_what_is_wrong() {
         ("adds-no-type", "the computed column narrow: `int46` is not a type; did you mean `int16`?"),
         ("adds-a-struct", "the computed column narrow: `struct` is not a type"),
         ("adds-a-name-twice", "the output would have two fields text"),
-        ("replaces-nothing-there", "there is no column texd; the nearest is text"),
+        ("replaces-nothing-there", "there is no column texd to replace; the nearest is text"),
         ("replaces-and-removes", "it changes the field text twice"),
     ] {
         let config = json!({"attack": attack});

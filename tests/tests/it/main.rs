@@ -13,3 +13,4 @@ mod sdk_failures;
 mod sdk_rebalance;
 mod service;
 mod workbench;
+mod writer_schemas;

@@ -8,6 +8,7 @@ mod row;
 mod structs;
 
 use proc_macro::TokenStream;
+use quote::quote;
 
 /// Makes a component's transform of a function from a record to an outcome.
 ///
@@ -30,7 +31,16 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
     record::expand(arguments.into(), item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
 }
 
-/// Implements `gristmill_transform::Config` by the fields of a struct or the names of an enum.
+/// Implements `gristmill_transform::Config` by the fields of a struct or the names of an enum: its JSON Schema, with the doc
+/// comments as descriptions and the names that serde gives, which the host checks a pipeline's `config` against.
+///
+/// | on a field | |
+/// |---|---|
+/// | `#[config(secret)]` | blotted out of log lines, errors and messages of dead letters |
+/// | `#[config(minimum = 0, maximum = 9)]` | bounds of a number |
+/// | `#[serde(default)]` | it may be left out |
+///
+/// On the struct, `#[config(check = "Settings::check")]` names a `fn(&Settings) -> Result<(), String>` that has the last word.
 #[proc_macro_derive(Config, attributes(config, serde))]
 pub fn config(item: TokenStream) -> TokenStream {
     config::expand(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
@@ -71,7 +81,8 @@ pub fn row(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 ///
 /// For loops that a compiler makes vectors of, and for work that many rows share. What becomes of a row must not depend on
-/// the others: batches are cut anywhere. A row without a verdict, or a verdict too many, is a panic.
+/// the others: batches are cut anywhere. A row without a verdict, or a verdict too many, is a panic. Fields of the row that
+/// are read as columns alone are dead code to the compiler: `#[expect(dead_code)]` on the row says that it is meant.
 #[proc_macro_attribute]
 pub fn columns(arguments: TokenStream, item: TokenStream) -> TokenStream {
     row::expand(row::Takes::Rows, arguments.into(), item.into())
@@ -127,4 +138,15 @@ pub fn derive_value(item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Compute, attributes(compute))]
 pub fn derive_compute(item: TokenStream) -> TokenStream {
     structs::derive_compute(item.into()).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+/// The transform's code for this machine, as `gristmill transform bench --native` asks for it.
+fn native(exports: &proc_macro2::TokenStream) -> Option<proc_macro2::TokenStream> {
+    std::env::var_os("GRISTMILL_NATIVE_EXPORT")?;
+    Some(quote! {
+        #[cfg(not(target_arch = "wasm32"))]
+        #[unsafe(no_mangle)]
+        pub static GRISTMILL_NATIVE: ::gristmill_transform::private::NativeExports =
+            ::gristmill_transform::private::NativeExports::#exports;
+    })
 }

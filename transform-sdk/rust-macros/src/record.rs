@@ -23,6 +23,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         None => part == "values",
     };
     let [keys, values, headers, timestamps, offsets] = READS.map(read);
+    let native = crate::native(&quote!(of_records::<#ident::Transform>()));
     Ok(quote! {
         #function
 
@@ -54,6 +55,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                     #ident(record, context, out)
                 }
             }
+
+            #native
 
             #[cfg(target_arch = "wasm32")]
             const _: () = {

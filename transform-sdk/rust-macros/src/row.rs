@@ -30,6 +30,7 @@ pub(crate) fn expand(takes: Takes, arguments: TokenStream, item: TokenStream) ->
     let (row_static, computed_static) = (relifed(&row, "'static"), relifed(&computed, "'static"));
     let (row, computed) = (relifed(&row, "'batch"), relifed(&computed, "'batch"));
     let removes = &arguments.remove;
+    let native = crate::native(&quote!(of_columns::<#ident::Transform>()));
     let (from, to): (Vec<_>, Vec<_>) = arguments.rename.iter().cloned().unzip();
     Ok(quote! {
         #function
@@ -82,6 +83,8 @@ pub(crate) fn expand(takes: Takes, arguments: TokenStream, item: TokenStream) ->
                     <#computed_static as ::gristmill_transform::Columns>::finish(builders, answer)
                 }
             }
+
+            #native
 
             #[cfg(target_arch = "wasm32")]
             const _: () = {
@@ -230,24 +233,7 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
     };
     let mut needs = Vec::new();
     for field in &fields {
-        let name = field.ident.as_ref().expect("named");
-        let (mut path, mut optional) = (name.to_string().trim_start_matches("r#").to_owned(), false);
-        for attribute in field.attrs.iter().filter(|a| a.path().is_ident("row")) {
-            attribute.parse_nested_meta(|meta| {
-                if meta.path.is_ident("path") {
-                    path = meta.value()?.parse::<LitStr>()?.value();
-                    Ok(())
-                } else if meta.path.is_ident("optional") {
-                    optional = true;
-                    Ok(())
-                } else {
-                    Err(meta.error("expected `path = \"..\"` or `optional`"))
-                }
-            })?;
-        }
-        if optional && !is_option(&field.ty) {
-            return Err(Error::new_spanned(&field.ty, "what may be missing is an Option: it is null then"));
-        }
+        let (path, optional) = named(field, "row", "path", true)?;
         let ty = relifed(&field.ty, "'static");
         needs.push(quote! {
             private::Need {
@@ -294,7 +280,7 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
                 #[inline]
                 fn get(columns: &Self::Columns, row: usize) -> Self {
                     #ident {
-                        #(#names: columns.#names.get(row),)*
+                        #(#names: columns.#names.value(row),)*
                     }
                 }
             }
@@ -302,7 +288,36 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
     })
 }
 
-pub(crate) fn is_option(ty: &Type) -> bool {
+/// What a field is read from or written to, by default its name, and whether that may be missing.
+pub(crate) fn named(
+    field: &syn::Field,
+    attribute: &str,
+    key: &str,
+    may_be_missing: bool,
+) -> Result<(String, bool)> {
+    let ident = field.ident.as_ref().expect("named");
+    let (mut name, mut optional) = (ident.to_string().trim_start_matches("r#").to_owned(), false);
+    for found in field.attrs.iter().filter(|a| a.path().is_ident(attribute)) {
+        found.parse_nested_meta(|meta| {
+            if meta.path.is_ident(key) {
+                name = meta.value()?.parse::<LitStr>()?.value();
+                return Ok(());
+            }
+            if may_be_missing && meta.path.is_ident("optional") {
+                optional = true;
+                return Ok(());
+            }
+            let or_optional = if may_be_missing { " or `optional`" } else { "" };
+            Err(meta.error(format!("expected `{key} = \"..\"`{or_optional}")))
+        })?;
+    }
+    if optional && !is_option(&field.ty) {
+        return Err(Error::new_spanned(&field.ty, "what may be missing is an Option: it is null then"));
+    }
+    Ok((name, optional))
+}
+
+fn is_option(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|s| s.ident == "Option"))
 }
 

@@ -2,34 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{DeriveInput, Error, Lifetime, LitStr, Result};
+use syn::{DeriveInput, Error, Lifetime, Result};
 
-use crate::row::{is_option, parts, relifed};
-
-/// Name of the member, and whether it may be missing.
-fn member(field: &syn::Field, attribute: &str) -> Result<(String, bool)> {
-    let ident = field.ident.as_ref().expect("named");
-    let (mut name, mut optional) = (ident.to_string().trim_start_matches("r#").to_owned(), false);
-    for found in field.attrs.iter().filter(|a| a.path().is_ident(attribute)) {
-        found.parse_nested_meta(|meta| {
-            if meta.path.is_ident("name") {
-                name = meta.value()?.parse::<LitStr>()?.value();
-                Ok(())
-            } else if attribute == "value" && meta.path.is_ident("optional") {
-                optional = true;
-                Ok(())
-            } else if attribute == "value" {
-                Err(meta.error("expected `name = \"..\"` or `optional`"))
-            } else {
-                Err(meta.error("expected `name = \"..\"`"))
-            }
-        })?;
-    }
-    if optional && !is_option(&field.ty) {
-        return Err(Error::new_spanned(&field.ty, "what may be missing is an Option: it is null then"));
-    }
-    Ok((name, optional))
-}
+use crate::row::{named, parts, relifed};
 
 pub(crate) fn derive_value(item: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(item)?;
@@ -40,7 +15,8 @@ pub(crate) fn derive_value(item: TokenStream) -> Result<TokenStream> {
         true => quote!(),
         false => quote!(<#lifetime>),
     };
-    let members: Vec<(String, bool)> = fields.iter().map(|f| member(f, "value")).collect::<Result<_>>()?;
+    let members: Vec<(String, bool)> =
+        fields.iter().map(|f| named(f, "value", "name", true)).collect::<Result<_>>()?;
     let (names, optional): (Vec<_>, Vec<_>) = members.into_iter().unzip();
     let idents: Vec<_> = fields.iter().map(|f| f.ident.as_ref().expect("named")).collect();
     let types: Vec<_> = fields.iter().map(|f| relifed(&f.ty, &lifetime.to_string())).collect();
@@ -112,7 +88,8 @@ pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(item)?;
     let ident = &input.ident;
     let (fields, _) = parts(&input, "Compute")?;
-    let members: Vec<(String, bool)> = fields.iter().map(|f| member(f, "compute")).collect::<Result<_>>()?;
+    let members: Vec<(String, bool)> =
+        fields.iter().map(|f| named(f, "compute", "name", false)).collect::<Result<_>>()?;
     let names: Vec<_> = members.into_iter().map(|(name, _)| name).collect();
     if names.is_empty() {
         return Err(Error::new_spanned(ident, "a computed struct has a member"));

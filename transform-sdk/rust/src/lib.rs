@@ -188,6 +188,8 @@ mod allocator;
 mod columns;
 mod config;
 mod edit;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 mod run;
 #[cfg(any(target_arch = "wasm32", test))]
 mod size_class;
@@ -217,6 +219,8 @@ pub mod private {
     pub use serde_json;
 
     pub use crate::columns::private::*;
+    #[cfg(not(target_arch = "wasm32"))]
+    pub use crate::native::NativeExports;
     pub use crate::run::{Declared, Native};
     #[cfg(target_arch = "wasm32")]
     pub use crate::wasm::{

@@ -8,7 +8,7 @@ use arrow_array::types::{
     ArrowPrimitiveType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, RecordBatch, downcast_temporal_array};
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt64Array, downcast_temporal_array};
 use arrow_buffer::NullBuffer;
 use arrow_json::writer::LineDelimited;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
@@ -75,7 +75,9 @@ pub(in super::super) fn given(
             Values::Blobs(all.map(|row| is_valid(row).then(|| values.value(row).to_vec())).collect())
         }
         DataType::Struct(_) | DataType::List(_) | DataType::Map(..) => {
-            let mut texts = json(&array)?;
+            // A slice of a list has all its values still.
+            let rows = UInt64Array::from_iter_values(0..array.len() as u64);
+            let mut texts = json(&arrow_select::take::take(&array, &rows, None)?)?;
             texts
                 .iter_mut()
                 .enumerate()

@@ -50,7 +50,7 @@ impl Offered {
         let mut wrong = Mistakes::default();
         let (mut reads, mut slots) = (Vec::new(), Vec::new());
         for read in &simple.reads {
-            match self.find(&read.path) {
+            match self.find(&read.path, "") {
                 Err(_) if read.optional => slots.push(None),
                 Err(missing) => wrong.push(missing)?,
                 Ok(number) => {
@@ -64,13 +64,13 @@ impl Offered {
         }
         let (mut changes, mut computed) = (Vec::new(), Vec::new());
         for path in &simple.removes {
-            match self.find(path) {
+            match self.find(path, " to remove") {
                 Ok(number) => changes.push(columns::Change::Remove(number)),
                 Err(missing) => wrong.push(missing)?,
             }
         }
         for simple::SimpleRename { path, name } in &simple.renames {
-            match self.find(path) {
+            match self.find(path, " to rename") {
                 Ok(field) => {
                     changes.push(columns::Change::Rename(columns::Rename { field, name: name.clone() }));
                 }
@@ -78,7 +78,7 @@ impl Offered {
             }
         }
         for column in &simple.replaces {
-            match self.find(&column.path) {
+            match self.find(&column.path, " to replace") {
                 Ok(number) => {
                     changes.push(columns::Change::Replace(number));
                     match typed(column, &self.fields[number as usize].name) {
@@ -86,6 +86,8 @@ impl Offered {
                         Err(e) => wrong.push(e)?,
                     }
                 }
+                // Said of what is read already.
+                Err(_) if simple.reads.iter().any(|read| !read.optional && read.path == column.path) => {}
                 Err(missing) => wrong.push(missing)?,
             }
         }
@@ -102,8 +104,8 @@ impl Offered {
         }
     }
 
-    /// The number of a field; that there is none, and the nearest name.
-    fn find(&self, path: &str) -> Result<u32, String> {
+    /// The number of a field; that there is none `wanted` for something, and the nearest name.
+    fn find(&self, path: &str, wanted: &str) -> Result<u32, String> {
         let outside = || self.places.iter().enumerate().filter(|(_, place)| !place.inside);
         if let Some((number, _)) = outside().find(|(_, place)| place.name == path) {
             return Ok(number as u32);
@@ -113,11 +115,11 @@ impl Offered {
         let nearest = outside().map(|(_, place)| (distance(&place.name), place.name.as_str())).min();
         Err(match nearest {
             Some((steps, nearest)) if steps <= 2 + shown.len() / 4 => {
-                format!("there is no column {shown}; the nearest is {nearest}")
+                format!("there is no column {shown}{wanted}; the nearest is {nearest}")
             }
             _ => {
                 let names: Vec<&str> = outside().map(|(_, place)| place.name.as_str()).take(20).collect();
-                format!("there is no column {shown}; there are {}", names.join(", "))
+                format!("there is no column {shown}{wanted}; there are {}", names.join(", "))
             }
         })
     }

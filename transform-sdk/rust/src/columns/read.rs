@@ -67,6 +67,15 @@ impl<'a, T: Value<'a>> Column<'a, T> {
     /// Beyond the last row.
     #[inline]
     pub fn get(&self, row: usize) -> T {
+        // A bitmap goes on after its last row, up to a whole byte.
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        self.value(row)
+    }
+
+    /// As `get`, of a row that there is.
+    #[doc(hidden)]
+    #[inline]
+    pub fn value(&self, row: usize) -> T {
         T::get(&self.cursor, row)
     }
 
@@ -79,8 +88,12 @@ impl<'a, T: Value<'a>> Column<'a, T> {
 
 impl<'a, T: Value<'a>> Column<'a, Option<T>> {
     /// Whether there is a value in the row.
+    ///
+    /// # Panics
+    /// Beyond the last row.
     #[inline]
     pub fn is_valid(&self, row: usize) -> bool {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
         self.cursor.as_ref().is_some_and(|(validity, _)| validity.is_valid(row))
     }
 }

@@ -103,12 +103,13 @@ impl<'a, R: Row<'a>> Rows<'a, R> {
     /// Beyond the last.
     #[inline]
     pub fn get(&self, row: usize) -> R {
+        assert!(row < self.len, "row {row} of {}", self.len);
         R::get(&self.columns, row)
     }
 
     /// One after the other.
     pub fn iter(&self) -> impl Iterator<Item = R> {
-        (0..self.len).map(|row| self.get(row))
+        (0..self.len).map(|row| R::get(&self.columns, row))
     }
 
     /// Their columns.

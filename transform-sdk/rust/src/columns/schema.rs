@@ -4,6 +4,7 @@ use std::fmt;
 
 /// The unit of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(serde::Deserialize))]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TimeUnit {
     Second,
@@ -14,6 +15,7 @@ pub enum TimeUnit {
 
 /// The type of a column: [Arrow's](https://arrow.apache.org/docs/format/Columnar.html).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(serde::Deserialize))]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the names are Arrow's")]
 pub enum DataType {
@@ -97,6 +99,7 @@ impl DataType {
 
 /// A field; in a list of fields the subtrees of its children follow it, depth first.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(serde::Deserialize))]
 pub struct Field {
     /// Its name.
     pub name: String,
@@ -214,7 +217,7 @@ pub(crate) fn bind(
     for need in needs {
         let Some((at, nullable)) = find(fields, need.path) else {
             if !need.optional {
-                wrong.push(missing(fields, need.path));
+                wrong.push(missing(fields, need.path, ""));
             }
             slots.push(None);
             continue;
@@ -245,18 +248,21 @@ pub(crate) fn bind(
         slots.push(Some(Slot { at: start, fields: subtree.to_vec() }));
     }
     for change in changes {
-        let mut place = |path: &'static str| match find(fields, path) {
+        let mut place = |path: &'static str, wanted: &str| match find(fields, path) {
             Some((at, _)) => at as u32,
             None => {
-                wrong.push(missing(fields, path));
+                // Else it was said of what is read already.
+                if !needs.iter().any(|need| !need.optional && need.path == path) {
+                    wrong.push(missing(fields, path, wanted));
+                }
                 0
             }
         };
         binding.changes.push(match change {
-            Change::Remove(path) => BoundChange::Remove(place(path)),
-            Change::Rename(path, name) => BoundChange::Rename(place(path), name),
+            Change::Remove(path) => BoundChange::Remove(place(path, " to remove")),
+            Change::Rename(path, name) => BoundChange::Rename(place(path, " to rename"), name),
             Change::Replace(path, mut subtree) => {
-                let at = place(path);
+                let at = place(path, " to replace");
                 if let (Some(root), Some(field)) = (subtree.first_mut(), fields.get(at as usize)) {
                     root.name.clone_from(&field.name);
                 }
@@ -306,17 +312,18 @@ fn find_in(fields: &[Field], mut at: usize, end: usize, path: &str) -> Option<(u
     None
 }
 
-fn missing(fields: &[Field], path: &str) -> String {
+/// That there is no such column, `wanted` for something, and the nearest.
+fn missing(fields: &[Field], path: &str, wanted: &str) -> String {
     let mut paths = Vec::new();
     collect(fields, 0, fields.len(), "", &mut paths);
     let nearest = paths.iter().map(|p| (distance(p, path), p)).min();
     match nearest {
         Some((steps, nearest)) if steps <= 2 + path.len() / 4 => {
-            format!("there is no column {path}; the nearest is {nearest}")
+            format!("there is no column {path}{wanted}; the nearest is {nearest}")
         }
         _ => {
             paths.truncate(20);
-            format!("there is no column {path}; there are {}", paths.join(", "))
+            format!("there is no column {path}{wanted}; there are {}", paths.join(", "))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod structs;
 
-use gristmill_transform::testing::{Harness, TestRecord, Verdict};
+use gristmill_transform::testing::{Harness, RowHarness, TestRecord, Verdict};
 use gristmill_transform::{
     Config, Context, Edit, Emit, Header, Outcome, Output, Record, Reject, Transform, log, metrics, schema,
 };
@@ -192,4 +192,35 @@ fn what_is_not_declared_to_be_read_is_hidden() {
     let answers = harness.apply(&[TestRecord::value("v").header("a", "b"), TestRecord::tombstone()]);
     assert_eq!(answers[0].kept().unwrap().value_text(), "v");
     assert!(answers[1].is_dropped());
+}
+
+/// Whose rows are read one too far where the first flag is missing.
+mod beyond {
+    use gristmill_transform::{Context, Row, Rows, RowsEdit};
+
+    #[derive(Row)]
+    pub(crate) struct Flag {
+        is_set: Option<bool>,
+    }
+
+    /// Keeps what is set.
+    #[gristmill_transform::columns]
+    pub(crate) fn beyond<'a>(rows: &Rows<'a, Flag>, _: &Context, out: &mut RowsEdit<'_>) {
+        let more = usize::from(rows.get(0).is_set.is_none());
+        for row in 0..rows.len() + more {
+            match rows.get(row).is_set {
+                Some(true) => out.keep(()),
+                _ => out.drop_row(),
+            }
+        }
+    }
+}
+
+/// The bits behind the last row are there, and mean nothing.
+#[test]
+#[should_panic(expected = "row 1 of 1")]
+fn a_row_behind_the_last_one_is_a_panic() {
+    let mut harness = RowHarness::<beyond::beyond::Transform>::new(json!({})).unwrap();
+    assert!(harness.apply(&[json!({"is_set": true})])[0].kept().is_some());
+    harness.apply(&[json!({})]);
 }
