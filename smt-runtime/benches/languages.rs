@@ -2,16 +2,21 @@
 //!
 //! Axes: the example `typed-orders` in Rust, JavaScript and Python: size of the component; time to compile it and to take it
 //! from the cache; time to make an instance and configure it; memory of that instance after batches of 500; CPU time a row
-//! in batches of 500, over rows of 20 columns of which four are read and three computed. Production limits, but for the
-//! memory of CPython, which is named.
+//! in batches of 500, over rows of 20 columns of which four are read and three computed. Production limits.
+//!
+//! Beside them a peer to embed, [Extism](https://extism.org) with its Rust PDK, on the same rows as JSON, which is its way: a
+//! row a call, and 500 rows a call (`benches/extism`, a process of its own).
 //!
 //! Not measured: decoding, sinks, several threads at a time.
+//!
+//! Not compared: what rows cost to become columns or JSON.
 //!
 //! Prints the table of `docs/transforms.md`; the last line is one JSON object, with the noise of an A/A run. A language whose
 //! tool is not there is left out, and said so.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,9 +24,9 @@ use arrow_array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray, TimestampMillisecondArray,
 };
 use arrow_schema::{Field, Fields, Schema};
-use gristmill_smt::{Limits, Runtime, RuntimeConfig, Stream, build_guest};
+use gristmill_smt::{GuestToolchain, Limits, Runtime, RuntimeConfig, Stream, build_guest};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const ROWS: usize = 500;
 const SAMPLES: usize = 15;
@@ -75,6 +80,48 @@ fn orders() -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(schema)), arrays).expect("the columns are of one length")
 }
 
+/// What the peer says of itself; `Err` says what is missing.
+fn extism(orders: &RecordBatch) -> Result<Value, String> {
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let mut lines = Vec::new();
+    let mut writer = arrow_json::LineDelimitedWriter::new(&mut lines);
+    writer.write(orders).and_then(|()| writer.finish()).map_err(|e| e.to_string())?;
+    let file = folder.path().join("orders.jsonl");
+    std::fs::write(&file, lines).map_err(|e| e.to_string())?;
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/extism/Cargo.toml");
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(arguments).args(["--quiet", "--release", "--manifest-path"]).arg(&manifest);
+        cargo.stderr(Stdio::inherit());
+        cargo
+    };
+    let run = |cargo: &mut Command| {
+        let out = cargo.output().map_err(|e| e.to_string())?;
+        match out.status.success() {
+            true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+            false => Err(format!("{cargo:?} fails")),
+        }
+    };
+    let target = "wasm32-unknown-unknown";
+    let mut plugin =
+        cargo(&["build", "--package", "peer-plugin", "--target", target, "--message-format", "json"]);
+    if let GuestToolchain::Debian { rustc } = GuestToolchain::find().map_err(|e| e.to_string())? {
+        plugin.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+    }
+    let built = run(&mut plugin)?;
+    let wasm = built
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            Some(message["filenames"][0].as_str().filter(|f| f.ends_with(".wasm"))?.to_owned())
+        })
+        .next_back()
+        .ok_or("cargo built no plug-in")?;
+    let mut host = cargo(&["run", "--package", "peer-extism"]);
+    let said = run(host.arg("--").arg(wasm).arg(file))?;
+    serde_json::from_str(&said).map_err(|e| format!("{e}: {said}"))
+}
+
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
     if std::env::args().any(|a| a == "--test") {
@@ -93,11 +140,9 @@ fn main() {
     println!("| | component | compile | load | an instance | its memory | a row | over Rust |");
     println!("|---|---|---|---|---|---|---|---|");
     let mut rust = 0.0;
-    for (language, folder, memory) in [
-        ("Rust", "typed-orders", 64),
-        ("JavaScript", "typed-orders-js", 64),
-        ("Python", "typed-orders-python", 64),
-    ] {
+    for (language, folder) in
+        [("Rust", "typed-orders"), ("JavaScript", "typed-orders-js"), ("Python", "typed-orders-python")]
+    {
         let built = match build_guest(examples.join(folder)) {
             Ok(built) => built,
             Err(e) => {
@@ -106,7 +151,7 @@ fn main() {
             }
         };
         let bytes = std::fs::metadata(&built.component).expect("it was just built").len();
-        let limits = Limits::default().with_memory(memory << 20);
+        let limits = Limits::default();
         let load = || {
             let started = Instant::now();
             let transform = runtime.load_file(&built.component, limits.clone());
@@ -163,6 +208,24 @@ fn main() {
             json!({"bytes": bytes, "compile_ms": compile.as_millis() as u64, "load_ms": from_cache.as_millis() as u64,
                 "instance_us": (fresh / 1e3).round(), "memory_bytes": memory, "row_ns": row.round()}),
         );
+    }
+    match extism(&orders) {
+        Ok(said) => {
+            let kept = expected.as_ref().map(|rows| rows.num_rows() as u64);
+            assert_eq!(said["kept"].as_u64(), kept, "it does the same");
+            let us = |name: &str| said[name].as_f64().unwrap_or_default() / 1e3;
+            for (name, row) in [("one_ns", "a row a call"), ("many_ns", "500 rows a call")] {
+                println!(
+                    "| Extism, Rust, JSON, {row} | {:.2} MB | {} ms | | | | {:.2} us | {:.1} |",
+                    said["bytes"].as_f64().unwrap_or_default() / 1e6,
+                    said["compile_ms"],
+                    us(name),
+                    us(name) * 1e3 / rust,
+                );
+            }
+            cells.insert("Extism".into(), said);
+        }
+        Err(why) => println!("Extism is left out: {why}"),
     }
     println!("{}", json!({"languages": cells, "noise": (noise * 1e4).round() / 1e4}));
 }
