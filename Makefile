@@ -73,7 +73,7 @@ bench-hop: ## What a transform costs a record, against the same code natively
 bench-transform: ## What a transform of typed columns costs a row, against native code and Kafka Connect's classes
 	cargo bench -p gristmill-smt --bench columns
 
-bench-languages: $(SCRIPTS) ## What the same transform costs in Rust, JavaScript and Python
+bench-languages: $(SCRIPTS) ## What the same transform costs in Rust, JavaScript and Python, and in a peer
 	PATH="$(SCRIPTS_PATH):$$PATH" cargo bench -p gristmill-smt --bench languages
 
 # One selection of packages for both, as above: the benchmark runs the command that lies beside it.
