@@ -43,6 +43,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.file)?;
+    if checked.pipeline.sink.bigquery.is_some() {
+        return Err(Exit::mistake(
+            "audit compares the books with files, and the rows of this pipeline are in BigQuery: `gristmill ledger verify` checks \
+             the books alone",
+        ));
+    }
     let runtime = crate::tokio_runtime()?;
     // Opening a bucket starts tasks that renew tokens.
     let _inside = runtime.enter();
@@ -98,7 +104,7 @@ fn command(checked: &Checked, finding: &AuditFinding) -> Option<String> {
         // Never for a file that may be the only copy of a row.
         (_, None) if !finding.redundant => None,
         (_, None) => {
-            let files = &checked.pipeline.sink.files;
+            let files = checked.pipeline.sink.files.as_ref()?;
             Some(match (&files.folder, &files.gcs) {
                 (Some(folder), _) => {
                     format!("rm {}", quoted(&checked.path(folder).join(&finding.object)))

@@ -7,7 +7,7 @@ use gristmill_sinks::{DirectoryMistake, DirectoryTemplate};
 use serde_json::Value;
 
 use crate::document::{Document, Problems, escape, nearest};
-use crate::file::{Format, Gcs, GcsCredentials, GroupProtocol, PipelineFile};
+use crate::file::{Format, Gcs, GcsCredentials, GroupProtocol, PipelineFile, State};
 use crate::secret::Reference;
 
 /// A checked pipeline file.
@@ -162,12 +162,12 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             report(&format!("/source/kafka/topics/{i}"), format!("`{topic}` {text}"));
         }
     }
-    for (pointer, zero) in [
-        ("/sink/files/rotate/age", p.sink.files.rotate.age.0 == 0),
-        ("/sink/files/rotate/bytes", p.sink.files.rotate.bytes.0 == 0),
-    ] {
+    for (pointer, zero) in
+        [("rotate/age", p.sink.rotate().age.0 == 0), ("rotate/bytes", p.sink.rotate().bytes.0 == 0)]
+    {
         if zero {
-            report(pointer, "must be above 0".into());
+            let sink = if p.sink.files.is_some() { "files" } else { "bigquery" };
+            report(&format!("/sink/{sink}/{pointer}"), "must be above 0".into());
         }
     }
     for (i, step) in p.transforms.iter().enumerate() {
@@ -187,17 +187,30 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             report(&format!("/transforms/{i}/reload"), text.into());
         }
     }
-    match (&p.sink.files.folder, &p.sink.files.gcs) {
-        (None, None) => {
-            report("/sink/files", "name where the files go: a `folder`, or `gcs` with a `bucket`".into())
-        }
+    match (&p.sink.files, &p.sink.bigquery) {
+        (None, None) => report("/sink", "name where the rows go: `files` or `bigquery`".into()),
         (Some(_), Some(_)) => {
-            report("/sink/files/gcs", "`folder` and `gcs` exclude each other; keep one".into())
+            report("/sink/bigquery", "`files` and `bigquery` exclude each other; keep one".into());
         }
-        _ => {}
-    }
-    if let Some(gcs) = &p.sink.files.gcs {
-        bucket(checked, "/sink/files/gcs", gcs, report);
+        (Some(files), None) => {
+            place(checked, "/sink/files", "the files go", &files.folder, files.gcs.as_ref(), report);
+        }
+        (None, Some(bigquery)) => {
+            let State { folder, gcs } = &bigquery.state;
+            place(checked, "/sink/bigquery/state", "the ledger lies", folder, gcs.as_ref(), report);
+            if let Some(file) = &bigquery.credentials_file {
+                must_exist(checked, "/sink/bigquery/credentials_file", file, report);
+            }
+            let endpoint = bigquery.endpoint.as_deref().unwrap_or("https://");
+            if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                let text = format!("`{endpoint}` must begin with http:// or https://");
+                report("/sink/bigquery/endpoint", text);
+            }
+            if bigquery.table.contains(|c: char| "`.:/ ".contains(c)) {
+                let text = "is the table's name alone, such as `{topic}`; `project` and `dataset` have fields of their own";
+                report("/sink/bigquery/table", text.into());
+            }
+        }
     }
     if let Some(dead) = &p.dead_letters {
         if let Some(gcs) = &dead.gcs {
@@ -213,8 +226,7 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 format!("`{first}` and `{second}` exclude each other; keep one"),
             ),
             [place] => {
-                let rows = (p.sink.files.folder.is_some() || p.sink.files.gcs.is_some())
-                    .then(|| p.sink.files.place());
+                let rows = p.sink.named_place();
                 if let (Some(letters), Some(rows)) = (dead.place(), rows)
                     && letters.is_inside(checked, &rows)
                 {
@@ -287,7 +299,7 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             format!("`{}` is not an address and port, such as `127.0.0.1:9600`", http.listen),
         );
     }
-    if let Some(template) = &p.sink.files.directories {
+    if let Some(template) = p.sink.files.as_ref().and_then(|files| files.directories.as_ref()) {
         let pointer = "/sink/files/directories";
         // Avro's columns are known only at the start, and transforms may change columns: see `prepare`.
         let columns = match decode.format {
@@ -304,6 +316,27 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 }
             }
         }
+    }
+}
+
+/// A place is a folder or a bucket.
+fn place(
+    checked: &Checked,
+    pointer: &str,
+    what: &str,
+    folder: &Option<PathBuf>,
+    gcs: Option<&Gcs>,
+    report: &mut dyn FnMut(&str, String),
+) {
+    match (folder, gcs) {
+        (None, None) => report(pointer, format!("name where {what}: a `folder`, or `gcs` with a `bucket`")),
+        (Some(_), Some(_)) => {
+            report(&format!("{pointer}/gcs"), "`folder` and `gcs` exclude each other; keep one".into());
+        }
+        _ => {}
+    }
+    if let Some(gcs) = gcs {
+        bucket(checked, &format!("{pointer}/gcs"), gcs, report);
     }
 }
 

@@ -293,7 +293,52 @@ pub enum Format {
 #[serde(deny_unknown_fields)]
 pub struct Sink {
     /// Files in a folder or in Google Cloud Storage.
-    pub files: Files,
+    #[serde(default)]
+    pub files: Option<Files>,
+    /// Tables of BigQuery.
+    #[serde(default)]
+    pub bigquery: Option<BigQuery>,
+}
+
+/// Tables of BigQuery, written exactly once: the rows of each ledger entry are appended to a PENDING stream of the Storage
+/// Write API, and committed once the entry is sealed. Tables are there already; `gristmill run` says the statement that makes
+/// one that is not.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BigQuery {
+    /// The project of the dataset.
+    #[schemars(length(min = 1))]
+    pub project: String,
+    /// The dataset.
+    #[schemars(length(min = 1))]
+    pub dataset: String,
+    /// The table's name, with `{topic}` and `{output}` in it; `{topic}` by default. Characters that no table's name has become
+    /// `_`, and an output other than `main` that the name does not hold is put behind it: `orders_high_value`.
+    #[serde(default = "defaults::table")]
+    pub table: String,
+    /// Where the ledger lies, which says what is in the tables.
+    pub state: State,
+    /// When the rows of a partition become visible.
+    #[serde(default)]
+    pub rotate: Rotate,
+    /// A file with credentials, relative to this one; Application Default Credentials without it.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+    /// Another address than Google's: an emulator, such as `http://127.0.0.1:9060`. It is asked without credentials.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+}
+
+/// A place for a ledger: a `folder` or a place in a bucket (`gcs`). One pipeline each.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// A folder, relative to this file. Whoever runs the pipeline next has to have it.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
+    /// A bucket of Google Cloud Storage.
+    #[serde(default)]
+    pub gcs: Option<Gcs>,
 }
 
 /// Files, written exactly once by the ledger's protocol: in a `folder` or in a bucket (`gcs`). Staged files and the
@@ -464,6 +509,9 @@ mod defaults {
     }
     pub(super) fn shutdown() -> TimeSpan {
         TimeSpan(30_000)
+    }
+    pub(super) fn table() -> String {
+        "{topic}".to_owned()
     }
     pub(super) fn rotate_bytes() -> ByteSize {
         ByteSize(128 << 20)

@@ -8,7 +8,7 @@ use gristmill_sinks::{FolderStore, GcsConfig, GcsCredentials, GcsStore, Store};
 
 use crate::check::Checked;
 use crate::error::Error;
-use crate::file::{DeadLetters, Files, Gcs};
+use crate::file::{DeadLetters, Gcs, Rotate, Sink};
 
 /// A half-written file of that age, whose writer is gone, is nobody's.
 const STALE: Duration = Duration::from_secs(60);
@@ -20,14 +20,26 @@ pub(crate) enum Place<'a> {
     Gcs(&'a Gcs),
 }
 
-impl Files {
-    /// Where the rows go; a checked file names one place.
+impl Sink {
+    /// Where the ledger lies, and with it the files, if rows go into files; none in a file that is not checked.
+    pub(crate) fn named_place(&self) -> Option<Place<'_>> {
+        let (folder, gcs) = match (&self.files, &self.bigquery) {
+            (Some(files), _) => (&files.folder, &files.gcs),
+            (None, Some(bigquery)) => (&bigquery.state.folder, &bigquery.state.gcs),
+            (None, None) => return None,
+        };
+        folder.as_deref().map(Place::Folder).or(gcs.as_ref().map(Place::Gcs))
+    }
+
+    /// As `named_place`, of a checked file.
     pub(crate) fn place(&self) -> Place<'_> {
-        match (&self.folder, &self.gcs) {
-            (Some(folder), _) => Place::Folder(folder),
-            (None, Some(gcs)) => Place::Gcs(gcs),
-            (None, None) => unreachable!("checked"),
-        }
+        self.named_place().unwrap_or_else(|| unreachable!("checked"))
+    }
+
+    /// When entries are closed.
+    pub(crate) fn rotate(&self) -> Rotate {
+        let files = self.files.as_ref().map(|files| &files.rotate);
+        files.or(self.bigquery.as_ref().map(|bigquery| &bigquery.rotate)).cloned().unwrap_or_default()
     }
 }
 
@@ -175,7 +187,7 @@ pub async fn check_buckets(checked: &Checked) -> Result<Vec<(bool, String)>, Err
     let file = &checked.pipeline;
     let letters = file.dead_letters.as_ref().and_then(DeadLetters::place);
     let mut lines = Vec::new();
-    for place in [Some(file.sink.files.place()), letters].into_iter().flatten() {
+    for place in [Some(file.sink.place()), letters].into_iter().flatten() {
         let Some(gcs) = place.look(checked)?.gcs else { continue };
         for report in gcs.report(&place.state_prefix()).await.map_err(Error::sink)? {
             let bucket = &report.bucket;

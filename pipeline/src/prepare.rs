@@ -11,15 +11,15 @@ use gristmill::{
     SchemaRegistry, SchemaType, TopicIds,
 };
 use gristmill_sinks::{
-    DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, GcsStore, ParquetOptions, Rotation,
-    SinkConfig,
+    BigQueryConfig, BigQueryStore, DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, GcsStore,
+    ParquetOptions, Rotation, SinkConfig,
 };
 use gristmill_smt::{Kind, Runtime, RuntimeConfig, Stream, Transform};
 
 use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
-use crate::file::{FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
+use crate::file::{BigQuery, FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
 use crate::place::Place;
 use crate::predicate::Of;
 use crate::quantity::ByteSize;
@@ -91,7 +91,7 @@ pub(crate) async fn prepare_replay(checked: &Checked, request: &ReplayRequest) -
 
 /// The place of a file's rows, if there is something, without a trace in it.
 fn what_is_there(checked: &Checked) -> Result<Option<SinkConfig>, Error> {
-    let Place::Folder(folder) = checked.pipeline.sink.files.place() else {
+    let Place::Folder(folder) = checked.pipeline.sink.place() else {
         return ledger_of(checked).map(Some);
     };
     let folder = checked.path(folder);
@@ -122,12 +122,14 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
         tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
     let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
-    let times_as_text = matches!(checked.pipeline.sink.files.format, FileFormat::Jsonl);
+    let files = checked.pipeline.sink.files.as_ref();
+    let times_as_text = files.is_some_and(|files| matches!(files.format, FileFormat::Jsonl));
     Ok((StagePlan { transforms, decoder, schema, kafka_columns, directories, times_as_text }, registry))
 }
 
 fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
-    let Some(template) = &checked.pipeline.sink.files.directories else { return Ok(None) };
+    let files = checked.pipeline.sink.files.as_ref();
+    let Some(template) = files.and_then(|files| files.directories.as_ref()) else { return Ok(None) };
     let template = DirectoryTemplate::parse(template).map_err(Error::sink)?;
     let mistakes = directory_mistakes(&template, schema);
     if mistakes.is_empty() {
@@ -411,22 +413,25 @@ fn half(memory: ByteSize) -> usize {
 
 async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig, Option<GcsStore>), Error> {
     let file = &checked.pipeline;
-    let files = &file.sink.files;
-    let place = files.place();
+    let place = file.sink.place();
     let opened = place.open(checked)?;
     opened.probe().await?;
-    let mut config = SinkConfig::builder(opened.store)
-        .prefix(place.prefix())
-        .memory(half(file.memory))
-        .format(match files.format {
-            FileFormat::Parquet => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
-            FileFormat::Jsonl => gristmill_sinks::Format::JsonLines,
-        })
-        .rotation(Rotation {
-            bytes: files.rotate.bytes.0,
-            rows: files.rotate.rows,
-            age: files.rotate.age.duration(),
-        });
+    let config = match &file.sink.bigquery {
+        None => SinkConfig::builder(opened.store),
+        Some(bigquery) => {
+            let tables = tables(checked, bigquery, plan).await?;
+            SinkConfig::builder(Arc::new(tables)).state(opened.store)
+        }
+    };
+    let format = match file.sink.files.as_ref().map(|files| files.format) {
+        None => gristmill_sinks::Format::BigQuery,
+        Some(FileFormat::Parquet) => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
+        Some(FileFormat::Jsonl) => gristmill_sinks::Format::JsonLines,
+    };
+    let rotate = file.sink.rotate();
+    let rotation = Rotation { bytes: rotate.bytes.0, rows: rotate.rows, age: rotate.age.duration() };
+    let mut config =
+        config.prefix(place.prefix()).memory(half(file.memory)).format(format).rotation(rotation);
     if let Some(template) = plan.and_then(|plan| plan.directories.as_ref()) {
         config = config.directories(template.clone());
     }
@@ -449,12 +454,37 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
     Ok((config.build().map_err(Error::sink)?, opened.gcs))
 }
 
+/// The tables of BigQuery. With a plan, each has to be there with the columns of its rows: the first record would find out too
+/// late.
+async fn tables(
+    checked: &Checked,
+    bigquery: &BigQuery,
+    plan: Option<&StagePlan>,
+) -> Result<BigQueryStore, Error> {
+    let BigQuery { project, dataset, table, endpoint, credentials_file, .. } = bigquery.clone();
+    let credentials_file = credentials_file.map(|file| checked.path(&file));
+    let config = BigQueryConfig { project, dataset, table, endpoint, credentials_file };
+    let failed = |e: gristmill_sinks::Error| match e.kind() {
+        gristmill_sinks::ErrorKind::InvalidConfig => Error::config(e.to_string()),
+        _ => Error::sink(e),
+    };
+    let store = BigQueryStore::new(config).map_err(failed)?;
+    let Some(plan) = plan else { return Ok(store) };
+    let schema = plan.sink_schema();
+    for topic in &checked.pipeline.source.kafka.topics {
+        for output in plan.outputs() {
+            store.check_table(topic, &output, &schema).await.map_err(failed)?;
+        }
+    }
+    Ok(store)
+}
+
 /// Where a pipeline's ledger lies, to look at it. Nothing is created.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] if the sink's folder is not there.
 pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
-    let place = checked.pipeline.sink.files.place();
+    let place = checked.pipeline.sink.place();
     let opened = place.look(checked)?;
     SinkConfig::builder(opened.store).prefix(place.prefix()).build().map_err(Error::sink)
 }

@@ -12,6 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
+use crate::bigquery::rows::RowsEncoder;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The format of the files.
@@ -22,6 +23,8 @@ pub enum Format {
     Parquet(ParquetOptions),
     /// One JSON object a line; a null field is left out. Extension `jsonl`.
     JsonLines,
+    /// Messages of Arrow's IPC format for [`BigQueryStore`](crate::BigQueryStore), which alone takes it.
+    BigQuery,
 }
 
 impl Format {
@@ -30,6 +33,7 @@ impl Format {
         match self {
             Format::Parquet(_) => "parquet",
             Format::JsonLines => "jsonl",
+            Format::BigQuery => "rows",
         }
     }
 }
@@ -67,12 +71,14 @@ impl Default for ParquetOptions {
 pub(crate) enum Encoder {
     Parquet { writer: Box<ArrowWriter<Vec<u8>>>, schema: SchemaRef },
     JsonLines(LineDelimitedWriter<Vec<u8>>),
+    BigQuery(Box<RowsEncoder>),
 }
 
 impl Encoder {
     pub(crate) fn new(format: &Format, schema: SchemaRef) -> Result<Self> {
         match format {
             Format::JsonLines => Ok(Encoder::JsonLines(LineDelimitedWriter::new(Vec::new()))),
+            Format::BigQuery => Ok(Encoder::BigQuery(Box::new(RowsEncoder::new(&schema)?))),
             Format::Parquet(options) => {
                 let level = ZstdLevel::try_new(options.zstd_level).map_err(encode)?;
                 let properties = WriterProperties::builder()
@@ -99,6 +105,7 @@ impl Encoder {
                 writer.write(rows.as_ref()).map_err(encode)
             }
             Encoder::JsonLines(writer) => writer.write(rows).map_err(encode),
+            Encoder::BigQuery(encoder) => encoder.write(rows),
         }
     }
 
@@ -107,6 +114,7 @@ impl Encoder {
         match self {
             Encoder::Parquet { writer, .. } => writer.memory_size() + writer.inner().len(),
             Encoder::JsonLines(writer) => writer.get_ref().len(),
+            Encoder::BigQuery(encoder) => encoder.buffered(),
         }
     }
 
@@ -115,6 +123,7 @@ impl Encoder {
         match self {
             Encoder::Parquet { writer, .. } => (writer.bytes_written() + writer.in_progress_size()) as u64,
             Encoder::JsonLines(writer) => taken + writer.get_ref().len() as u64,
+            Encoder::BigQuery(encoder) => encoder.size(),
         }
     }
 
@@ -122,7 +131,7 @@ impl Encoder {
     pub(crate) fn flush(&mut self) -> Result<()> {
         match self {
             Encoder::Parquet { writer, .. } => writer.flush().map_err(encode),
-            Encoder::JsonLines(_) => Ok(()),
+            Encoder::JsonLines(_) | Encoder::BigQuery(_) => Ok(()),
         }
     }
 
@@ -131,6 +140,7 @@ impl Encoder {
         let out = match self {
             Encoder::Parquet { writer, .. } => writer.inner_mut(),
             Encoder::JsonLines(writer) => writer.get_mut(),
+            Encoder::BigQuery(encoder) => return encoder.take(least),
         };
         (!out.is_empty() && out.len() >= least).then(|| std::mem::take(out).into())
     }
@@ -148,6 +158,7 @@ impl Encoder {
                 writer.finish().map_err(encode)?;
                 Ok(writer.into_inner().into())
             }
+            Encoder::BigQuery(encoder) => Ok(encoder.finish()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Exactly-once delivery of a Kafka partition to files: the ledger, object stores, file formats.
+//! Exactly-once delivery of a Kafka partition to files or to tables of BigQuery: the ledger, object stores, file formats.
 //!
 //! # The guarantee
 //!
@@ -78,6 +78,7 @@
 //! `arrow_array::RecordBatch` is part of this API, so its major version is part of ours.
 #![deny(missing_docs)]
 
+mod bigquery;
 mod config;
 #[cfg(feature = "conformance")]
 #[doc(hidden)]
@@ -87,6 +88,8 @@ mod directory;
 mod directory_column;
 mod error;
 mod failpoint;
+#[cfg(feature = "fake-bigquery")]
+pub mod fake_bigquery;
 #[cfg(feature = "fake-gcs")]
 pub mod fake_gcs;
 mod folder;
@@ -99,6 +102,7 @@ mod open_entry;
 mod partition_sink;
 mod store;
 
+pub use bigquery::{BigQueryConfig, BigQueryStore, TableColumn, table_columns};
 pub use config::{DEFAULT_STATE_PREFIX, Rotation, SinkConfig, SinkConfigBuilder, SinkLimits};
 pub use dead_letter::{
     Blob, DeadLetter, DeadLetterContext, DeadLetterSink, FileDeadLetters, Payload, RejectedPayload, Stage,
@@ -111,6 +115,8 @@ pub use directory::{
 pub use directory_column::DirectoryMistake;
 pub use error::{Error, ErrorKind, Result};
 pub use failpoint::{FAILPOINT_VARIABLE, Failpoint, Failpoints};
+#[cfg(feature = "fake-bigquery")]
+pub use fake_bigquery::FakeBigQuery;
 #[cfg(feature = "fake-gcs")]
 pub use fake_gcs::FakeGcs;
 pub use folder::FolderStore;
@@ -133,8 +139,8 @@ pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
 pub use open_entry::{RejectedRecord, RowCoord};
 pub use partition_sink::{Checkpoint, PartitionSink, Published};
 pub use store::{
-    BoxFuture, Create, Generation, Listed, MAX_NAME_BYTES, Move, Object, Staged, StagedWrite, Stat, Store,
-    validate_name,
+    BoxFuture, Create, Generation, Listed, MAX_NAME_BYTES, Move, Object, RowsOf, Staged, StagedWrite, Stat,
+    Store, validate_name,
 };
 
 /// The protocol of the ledger as a pure state machine.

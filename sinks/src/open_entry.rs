@@ -16,7 +16,7 @@ use crate::format::Encoder;
 use crate::ledger::entry::{Counts, FileEntry};
 use crate::memory::{MemoryBudget, MemoryShare};
 use crate::names::{PartitionId, Paths, final_name};
-use crate::store::StagedWrite;
+use crate::store::{RowsOf, StagedWrite};
 
 /// How many encoded bytes are gathered before they go to the store.
 const PART_BYTES: usize = 1 << 20;
@@ -347,7 +347,8 @@ impl OpenEntry {
                 let seq = self.next_seq;
                 let encoder = Encoder::new(&to.settings.format, schema.clone())?;
                 let staged = to.paths.staged(self.first, self.attempt, seq);
-                let upload = to.settings.resources.objects.stage(&staged).await?;
+                let rows = RowsOf { topic: &to.id.topic, output, schema };
+                let upload = to.settings.resources.objects.stage_rows(&staged, rows).await?;
                 self.next_seq += 1;
                 self.files.push(OpenFile {
                     output: output.to_owned(),

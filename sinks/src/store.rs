@@ -80,6 +80,17 @@ pub struct Staged {
     pub crc32c: u32,
 }
 
+/// What is to be staged.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsOf<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The output.
+    pub output: &'a str,
+    /// The rows' columns.
+    pub schema: &'a arrow_schema::Schema,
+}
+
 /// An upload in progress. Nothing is visible under its name before [`StagedWrite::finish`].
 ///
 /// Dropping it discards the upload without waiting for the store.
@@ -142,6 +153,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Begins an upload that will be visible under `name` once it is finished. `name` is used once only.
     fn stage<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Box<dyn StagedWrite>>>;
+
+    /// As [`Store::stage`], for rows of an output: a store of tables needs to know which. Then the name of what was staged
+    /// may be another one.
+    fn stage_rows<'a>(
+        &'a self,
+        name: &'a str,
+        rows: RowsOf<'a>,
+    ) -> BoxFuture<'a, Result<Box<dyn StagedWrite>>> {
+        let _ = rows;
+        self.stage(name)
+    }
 
     /// Moves the staged object of that generation to its final name unless that is taken.
     ///

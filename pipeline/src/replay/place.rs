@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ReplayName;
 use crate::check::Checked;
 use crate::error::Error;
-use crate::file::{Files, Gcs, Start};
+use crate::file::{Gcs, Sink, Start};
 use crate::place::Place;
 
 impl Checked {
@@ -18,6 +18,7 @@ impl Checked {
     /// | pipeline id | `orders` | `orders-replay-NAME` |
     /// | group | `g` | `g-replay-NAME` |
     /// | files and ledger, folder or prefix | `lake/rows` | `lake/NAME` |
+    /// | tables of BigQuery | `orders` | `orders_NAME` |
     /// | dead letters, folder or prefix | `dead` | `dead-NAME` |
     /// | dead letters, topic | `t` | `t`: the letters name the replay as `connector.name` |
     ///
@@ -31,7 +32,7 @@ impl Checked {
         p.name = format!("{}-replay-{name}", p.name);
         p.source.kafka.start = Start::Earliest;
         p.http = None;
-        files_beside(&mut p.sink.files, name)?;
+        sink_beside(&mut p.sink, name)?;
         if let Some(dead) = &mut p.dead_letters {
             if let Some(folder) = &mut dead.folder {
                 *folder = beside(folder, "dead_letters.folder", |own| format!("{own}-{name}"))?;
@@ -45,13 +46,22 @@ impl Checked {
     }
 }
 
-/// A new kind of place for files gets its branch here.
-fn files_beside(files: &mut Files, name: &ReplayName) -> Result<(), Error> {
-    if let Some(folder) = &mut files.folder {
-        *folder = beside(folder, "sink.files.folder", |_| name.to_string())?;
+/// A new kind of sink gets its branch here.
+fn sink_beside(sink: &mut Sink, name: &ReplayName) -> Result<(), Error> {
+    let (field, folder, gcs) = match (&mut sink.files, &mut sink.bigquery) {
+        (Some(files), _) => ("sink.files", &mut files.folder, &mut files.gcs),
+        (None, Some(bigquery)) => {
+            // A table's name has no `-`.
+            bigquery.table = format!("{}_{}", bigquery.table, name.to_string().replace('-', "_"));
+            ("sink.bigquery.state", &mut bigquery.state.folder, &mut bigquery.state.gcs)
+        }
+        (None, None) => return Ok(()),
+    };
+    if let Some(folder) = folder {
+        *folder = beside(folder, &format!("{field}.folder"), |_| name.to_string())?;
     }
-    if let Some(gcs) = &mut files.gcs {
-        prefix_beside(gcs, "sink.files.gcs", |_| name.to_string())?;
+    if let Some(gcs) = gcs {
+        prefix_beside(gcs, &format!("{field}.gcs"), |_| name.to_string())?;
     }
     Ok(())
 }
@@ -84,8 +94,7 @@ fn apart(live: &Checked, aside: &Checked, name: &ReplayName) -> Result<(), Error
     let places = |checked: &Checked| {
         let p = &checked.pipeline;
         let dead = p.dead_letters.as_ref().and_then(|dead| dead.place());
-        let named =
-            [("the sink's place", Some(p.sink.files.place())), ("the place of the dead letters", dead)];
+        let named = [("the sink's place", p.sink.named_place()), ("the place of the dead letters", dead)];
         let path = |place: Place<'_>| match place {
             Place::Folder(folder) => real(&checked.path(folder)),
             // A path like any other, which no folder can have.
@@ -142,7 +151,7 @@ mod tests {
         let replay = live.replay(&name("again")).unwrap().pipeline;
         assert_eq!(replay.name, "orders-replay-again");
         assert_eq!(replay.source.kafka.group.as_deref(), Some("gristmill-orders-replay-again"));
-        assert_eq!(replay.sink.files.folder.as_deref(), Some(Path::new("lake/again")));
+        assert_eq!(replay.sink.files.as_ref().unwrap().folder.as_deref(), Some(Path::new("lake/again")));
         assert_eq!(replay.dead_letters.unwrap().folder.as_deref(), Some(Path::new("dead-again")));
         assert!(replay.http.is_none(), "the address is the live pipeline's");
     }
@@ -161,7 +170,7 @@ mod tests {
         };
         let live = check("a/rows/");
         let replay = live.replay(&name("again")).unwrap().pipeline;
-        assert_eq!(replay.sink.files.gcs.unwrap().prefix.as_deref(), Some("a/again"));
+        assert_eq!(replay.sink.files.unwrap().gcs.unwrap().prefix.as_deref(), Some("a/again"));
         assert_eq!(replay.dead_letters.unwrap().gcs.unwrap().prefix.as_deref(), Some("a/dead-again"));
         assert!(live.replay(&name("dead")).unwrap_err().to_string().contains("gs://lake/a/dead"));
         assert!(check("").replay(&name("again")).unwrap_err().to_string().contains("give it one"));

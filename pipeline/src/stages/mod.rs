@@ -121,6 +121,11 @@ impl StagePlan {
         names
     }
 
+    /// The columns of the rows as the sink gets them.
+    pub(crate) fn sink_schema(&self) -> SchemaRef {
+        if self.kafka_columns { kafka_schema(&self.schema) } else { self.schema.clone() }
+    }
+
     /// The SHA-256 of the components, for the ledger.
     pub(crate) fn digest(&self) -> Option<String> {
         let digests: Vec<&str> = self.transforms.iter().map(|plan| plan.transform.digest()).collect();

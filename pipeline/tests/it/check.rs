@@ -45,9 +45,12 @@ fn a_right_file_is_read_with_its_defaults() {
     let checked = check(&folder.file(RIGHT)).unwrap();
     let p = &checked.pipeline;
     assert_eq!(p.decode.format, Format::Json);
-    assert_eq!(p.sink.files.rotate.bytes, ByteSize(1 << 20));
-    assert_eq!(p.sink.files.rotate.rows, 1_000_000);
-    assert_eq!(checked.path(p.sink.files.folder.as_ref().unwrap()), folder.0.path().join("rows"));
+    assert_eq!(p.sink.files.as_ref().unwrap().rotate.bytes, ByteSize(1 << 20));
+    assert_eq!(p.sink.files.as_ref().unwrap().rotate.rows, 1_000_000);
+    assert_eq!(
+        checked.path(p.sink.files.as_ref().unwrap().folder.as_ref().unwrap()),
+        folder.0.path().join("rows")
+    );
     let schema = p.decode.fields.as_ref().unwrap().arrow_schema().unwrap();
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["order_id", "customer"], "columns stand in the order of the file");
@@ -244,4 +247,43 @@ fn secrets_do_not_show_in_debug_output() {
     let text = format!("{RIGHT}schema_registry: {{url: 'http://r', username: me, password: hunter2}}\n");
     let checked = check(&Folder::new().file(&text)).unwrap();
     assert!(!format!("{checked:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_bigquery_sink_names_its_tables_and_its_state_and_nothing_else() {
+    let folder = Folder::new();
+    let head = "name: orders\nsource:\n  kafka: {bootstrap_servers: 'localhost:9092', topics: [orders]}\ndecode: {format: bytes}\n";
+    let sink = |text: &str| format!("{head}sink:\n{text}");
+    let right = sink("  bigquery: {project: shop, dataset: lake, state: {folder: state}}\n");
+    let checked = check(&folder.file(&right)).unwrap();
+    let bigquery = checked.pipeline.sink.bigquery.as_ref().unwrap();
+    assert_eq!((bigquery.table.as_str(), bigquery.rotate.rows), ("{topic}", 1_000_000));
+    let aside = checked.replay(&"again".parse().unwrap()).unwrap().pipeline.sink.bigquery.unwrap();
+    assert_eq!((aside.table.as_str(), aside.state.folder.unwrap()), ("{topic}_again", "again".into()));
+    for (text, mistake) in [
+        ("  {}\n", "sink: name where the rows go: `files` or `bigquery`"),
+        (
+            "  files: {folder: rows}\n  bigquery: {project: shop, dataset: lake, state: {folder: state}}\n",
+            "sink.bigquery: `files` and `bigquery` exclude each other; keep one",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, state: {}}\n",
+            "sink.bigquery.state: name where the ledger lies: a `folder`, or `gcs` with a `bucket`",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, table: shop.lake.orders, state: {folder: state}}\n",
+            "sink.bigquery.table: is the table's name alone, such as `{topic}`",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, endpoint: 'localhost:9060', state: {folder: state}}\n",
+            "sink.bigquery.endpoint: `localhost:9060` must begin with http:// or https://",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, rotate: {age: 0s}, state: {folder: state}}\n",
+            "sink.bigquery.rotate.age: must be above 0",
+        ),
+    ] {
+        let mistakes = folder.mistakes(&sink(text));
+        assert!(mistakes.contains(mistake), "{mistake} is not in {mistakes}");
+    }
 }

@@ -158,7 +158,7 @@ impl ContainerRole {
             Ok(token) => Ok(held.insert(token).header.clone()),
             Err(error) => match held.as_mut().filter(|token| Instant::now() < token.until) {
                 Some(token) => {
-                    tracing::warn!(%error, "the token for Cloud Storage is not renewed yet");
+                    tracing::warn!(%error, "the token for Google Cloud is not renewed yet");
                     token.fresh_until = Instant::now() + RENEW_PAUSE;
                     Ok(token.header.clone())
                 }
@@ -286,7 +286,7 @@ fn token(answer: &Value, name: &str, lifetime: Duration) -> Result<Token> {
     let lifetime = lifetime.min(Duration::from_secs(86_400));
     let Some(text) = text.filter(|_| !lifetime.is_zero()) else {
         let text =
-            "no token for Cloud Storage: what the token service answered makes no sense; is the clock right?";
+            "no token for Google Cloud: what the token service answered makes no sense; is the clock right?";
         return Err(Error::new(ErrorKind::Unavailable, text));
     };
     let now = Instant::now();

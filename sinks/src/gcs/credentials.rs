@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// A token service that does not answer is asked by new means after that; the old ones may wait for ever.
 const REMAKE_AFTER: Duration = Duration::from_secs(600);
 
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     of: GcsCredentials,
     check_every: Duration,
     /// How long a token may take.
@@ -37,7 +37,7 @@ struct Held {
 
 /// Rises whenever the credentials are made anew: tells a token that was refused from one that came after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Epoch(u64);
+pub(crate) struct Epoch(u64);
 
 struct Current {
     source: Source,
@@ -70,13 +70,13 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     pub(super) fn new(settings: &Settings) -> Result<Self> {
+        let (of, check_every) = (settings.credentials.clone(), settings.credentials_check_every);
+        Credentials::of(of, check_every, settings.request_timeout)
+    }
+
+    pub(crate) fn of(of: GcsCredentials, check_every: Duration, patience: Duration) -> Result<Self> {
         install_signer();
-        let credentials = Credentials {
-            of: settings.credentials.clone(),
-            check_every: settings.credentials_check_every,
-            patience: settings.request_timeout,
-            held: Mutex::default(),
-        };
+        let credentials = Credentials { of, check_every, patience, held: Mutex::default() };
         if let GcsCredentials::File(_) = &credentials.of {
             credentials.source()?;
         }
@@ -87,7 +87,7 @@ impl Credentials {
     ///
     /// # Errors
     /// `Unavailable` if the token service cannot be reached now, `PermissionDenied` if it refuses.
-    pub(super) async fn headers(&self) -> Result<(HeaderMap, Epoch)> {
+    pub(crate) async fn headers(&self) -> Result<(HeaderMap, Epoch)> {
         let (source, epoch) = self.source()?;
         let asked = async {
             match source {
@@ -102,7 +102,7 @@ impl Credentials {
             Ok(headers) => Ok((headers?, epoch)),
             Err(_) => {
                 self.remake(epoch);
-                let text = "no token for Cloud Storage: the token service did not answer in time";
+                let text = "no token for Google Cloud: the token service did not answer in time";
                 Err(Error::new(ErrorKind::Unavailable, text))
             }
         }
@@ -120,7 +120,7 @@ impl Credentials {
             }
             Some(Err(panicked)) => {
                 self.renew(epoch);
-                let text = "no token for Cloud Storage: what the token service answered makes no sense; is the \
+                let text = "no token for Google Cloud: what the token service answered makes no sense; is the \
                             clock right?";
                 Err(Error::new(ErrorKind::Unavailable, text).with_source(panicked))
             }
@@ -134,7 +134,7 @@ impl Credentials {
                         "; check `credentials_file` and the roles of whom it names",
                     ),
                 };
-                Err(Error::new(kind, format!("no token for Cloud Storage{hint}")).with_source(e))
+                Err(Error::new(kind, format!("no token for Google Cloud{hint}")).with_source(e))
             }
         }
     }
@@ -199,13 +199,13 @@ impl Credentials {
                 (Err(error), None) => return Err(error),
                 // A file that is being written, or gone: what was good before is good until it is refused for good.
                 (Err(error), Some(file)) => {
-                    tracing::warn!(%error, "the changed credentials of Cloud Storage are not used");
+                    tracing::warn!(%error, "the changed credentials of Google Cloud are not used");
                     c.is_spent.then(|| file.again()).transpose()?
                 }
             };
             if let Some(new) = new {
                 if has_changed {
-                    tracing::info!("the credentials of Cloud Storage are read again");
+                    tracing::info!("the credentials of Google Cloud are read again");
                 }
                 *c = new;
                 epoch.0 += 1;

@@ -5,7 +5,7 @@ mod aws_container;
 mod aws_signature;
 mod bucket;
 mod config;
-mod credentials;
+pub(crate) mod credentials;
 mod object;
 mod publish;
 mod transport;

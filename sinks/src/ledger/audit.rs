@@ -422,6 +422,9 @@ async fn verify_files(
         report.files += 1;
         report.rows += file.rows;
         report.bytes += file.bytes;
+        if file.is_stream() {
+            continue;
+        }
         let name = file.final_name.clone();
         let mut found = objects.stat(&name).await?;
         let is_staged = found.is_none() && objects.stat(&file.staged).await?.is_some();

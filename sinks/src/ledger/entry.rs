@@ -32,6 +32,13 @@ pub struct FileEntry {
     pub bytes: u64,
 }
 
+impl FileEntry {
+    /// Whether it is a stream of BigQuery: no store can be asked for it.
+    pub fn is_stream(&self) -> bool {
+        self.staged.starts_with("projects/") && self.staged.contains("/streams/")
+    }
+}
+
 /// Where the rejects of an entry are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -67,7 +67,7 @@ impl MissingFiles {
 /// Those of the object store.
 pub async fn waiting_files(config: &SinkConfig, entry: &Entry) -> Result<Vec<FileEntry>> {
     let mut waiting = Vec::new();
-    for file in &entry.files {
+    for file in entry.files.iter().filter(|file| !file.is_stream()) {
         if config.0.resources.objects.stat(&file.staged).await?.is_some() {
             waiting.push(file.clone());
         }
@@ -83,7 +83,7 @@ pub async fn waiting_files(config: &SinkConfig, entry: &Entry) -> Result<Vec<Fil
 pub async fn missing_files(config: &SinkConfig, entry: &Entry) -> Result<MissingFiles> {
     let objects = &config.0.resources.objects;
     let mut missing = Vec::new();
-    for (i, file) in entry.files.iter().enumerate() {
+    for (i, file) in entry.files.iter().enumerate().filter(|(_, file)| !file.is_stream()) {
         // In this order: whoever publishes it meanwhile moves it from the one to the other.
         if objects.stat(&file.staged).await?.is_none() && objects.stat(&file.final_name).await?.is_none() {
             missing.push(i);

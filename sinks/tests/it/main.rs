@@ -2,6 +2,7 @@
 
 mod audit;
 mod aws_container;
+mod bigquery;
 mod budget;
 mod credentials;
 mod directories;

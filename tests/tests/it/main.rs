@@ -2,6 +2,7 @@
 
 mod audit;
 mod bad_days;
+mod bigquery;
 mod exits;
 mod faults;
 mod readers;

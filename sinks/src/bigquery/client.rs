@@ -1,0 +1,204 @@
+//! BigQuery's Storage Write API: who is asked, as whom, and how patiently.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
+    AppendRowsRequest, AppendRowsResponse, BatchCommitWriteStreamsRequest, BatchCommitWriteStreamsResponse,
+    CreateWriteStreamRequest, FinalizeWriteStreamRequest, GetWriteStreamRequest, TableSchema, WriteStream,
+    WriteStreamView, big_query_write_client::BigQueryWriteClient, write_stream,
+};
+use tokio::sync::mpsc;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use super::status;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gcs::credentials::Credentials;
+
+const GOOGLE: &str = "https://bigquerystorage.googleapis.com";
+/// Of a call that is no stream.
+const CALL: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(10);
+/// A reply may name all rows of a request.
+const MAX_REPLY: usize = 64 << 20;
+
+#[derive(Clone)]
+pub(super) struct Client {
+    channel: Channel,
+    credentials: Arc<Credentials>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("credentials", &self.credentials).finish_non_exhaustive()
+    }
+}
+
+/// How often something is tried again that fails in passing: over about half a minute, which outlasts the refill of a quota
+/// by the second.
+pub(super) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    const MOST: u32 = 10;
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    pub(super) fn new() -> Self {
+        Patience { failures: 0 }
+    }
+
+    /// # Errors
+    /// The given one, if it has failed too often.
+    pub(super) async fn wait(&mut self, error: impl FnOnce() -> Error) -> Result<()> {
+        self.failures += 1;
+        if self.failures >= Self::MOST {
+            return Err(error());
+        }
+        let most = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
+        let wait = most.mul_f64(rand::random_range(0.5..1.0));
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+impl Client {
+    /// Connects when it is first needed.
+    pub(super) fn new(endpoint: Option<&str>, credentials: Credentials) -> Result<Self> {
+        let wrong = |e: tonic::transport::Error| {
+            Error::new(ErrorKind::InvalidConfig, "the endpoint of BigQuery cannot be used").with_source(e)
+        };
+        let place = endpoint.unwrap_or(GOOGLE);
+        let mut endpoint = Endpoint::from_shared(place.to_owned()).map_err(wrong)?.connect_timeout(CONNECT);
+        if place.starts_with("https://") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
+        }
+        Ok(Client { channel: endpoint.connect_lazy(), credentials: Arc::new(credentials) })
+    }
+
+    fn stub(&self) -> BigQueryWriteClient<Channel> {
+        BigQueryWriteClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    /// With a token, and what routes a request to the right place.
+    async fn request<T>(&self, message: T, routed: (&str, &str)) -> Result<Request<T>, Status> {
+        let (headers, _) = self.credentials.headers().await.map_err(|e| match e.kind() {
+            ErrorKind::Unavailable => Status::unavailable(e.to_string()),
+            _ => Status::permission_denied(e.to_string()),
+        })?;
+        let mut metadata = MetadataMap::from_headers(headers);
+        let (name, value) = routed;
+        let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
+        if let Ok(value) = MetadataValue::try_from(format!("{name}={value}")) {
+            metadata.insert("x-goog-request-params", value);
+        }
+        let mut request = Request::new(message);
+        *request.metadata_mut() = metadata;
+        Ok(request)
+    }
+
+    /// Tries a call until it is answered, or fails for good.
+    async fn call<T, M, F>(&self, what: &str, message: M, routed: (&str, &str), call: F) -> Result<T, Status>
+    where
+        M: Clone,
+        F: AsyncFn(BigQueryWriteClient<Channel>, Request<M>) -> Result<tonic::Response<T>, Status>,
+    {
+        let mut patience = Patience::new();
+        loop {
+            let answered = async {
+                let request = self.request(message.clone(), routed).await?;
+                tokio::time::timeout(CALL, call(self.stub(), request))
+                    .await
+                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+            };
+            match answered.await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) if status::is_passing(status.code()) => {
+                    tracing::warn!(%status, "asking BigQuery again: {what}");
+                    let gives_up = || Error::new(ErrorKind::Unavailable, "");
+                    if patience.wait(gives_up).await.is_err() {
+                        return Err(status);
+                    }
+                }
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    /// A new stream of which nothing is seen before it is committed: its name, and the table's columns.
+    pub(super) async fn create_pending(&self, table: &str) -> Result<(String, Option<TableSchema>), Status> {
+        let stream = WriteStream { r#type: write_stream::Type::Pending as i32, ..Default::default() };
+        let message = CreateWriteStreamRequest { parent: table.to_owned(), write_stream: Some(stream) };
+        let created = self
+            .call("no stream was made", message, ("parent", table), async |mut stub, request| {
+                stub.create_write_stream(request).await
+            })
+            .await?;
+        Ok((created.name, created.table_schema))
+    }
+
+    /// Whether a stream says that it was committed.
+    pub(super) async fn is_committed(&self, stream: &str) -> bool {
+        let message = GetWriteStreamRequest { name: stream.to_owned(), view: WriteStreamView::Basic as i32 };
+        let found = self
+            .call("a stream was not looked at", message, ("name", stream), async |mut stub, request| {
+                stub.get_write_stream(request).await
+            })
+            .await;
+        found.is_ok_and(|found| found.commit_time.is_some())
+    }
+
+    /// The columns of a table.
+    pub(super) async fn columns(&self, table: &str) -> Result<TableSchema, Status> {
+        let name = format!("{table}/streams/_default");
+        let message = GetWriteStreamRequest { name: name.clone(), view: WriteStreamView::Full as i32 };
+        let found = self
+            .call("the table was not looked at", message, ("name", &name), async |mut stub, request| {
+                stub.get_write_stream(request).await
+            })
+            .await?;
+        Ok(found.table_schema.unwrap_or_default())
+    }
+
+    /// How many rows the stream has; no more can be appended.
+    pub(super) async fn finalize(&self, message: FinalizeWriteStreamRequest) -> Result<i64> {
+        let name = message.name.clone();
+        let answer = self
+            .call("a stream was not finalized", message, ("name", &name), async |mut stub, request| {
+                stub.finalize_write_stream(request).await
+            })
+            .await;
+        answer
+            .map(|answer| answer.row_count)
+            .map_err(|e| status::error(&format!("stream {name} was not finalized"), &e))
+    }
+
+    /// Once: whoever asks has its own way to ask again.
+    pub(super) async fn commit(
+        &self,
+        table: &str,
+        stream: &str,
+    ) -> Result<BatchCommitWriteStreamsResponse, Status> {
+        let message = BatchCommitWriteStreamsRequest {
+            parent: table.to_owned(),
+            write_streams: vec![stream.to_owned()],
+        };
+        let request = self.request(message, ("parent", table)).await?;
+        let answer = tokio::time::timeout(CALL, self.stub().batch_commit_write_streams(request)).await;
+        Ok(answer.map_err(|_| Status::deadline_exceeded("no answer in time"))??.into_inner())
+    }
+
+    pub(super) async fn append_rows(
+        &self,
+        requests: mpsc::Receiver<AppendRowsRequest>,
+        stream: &str,
+    ) -> Result<Streaming<AppendRowsResponse>, Status> {
+        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let request = self.request(requests, ("write_stream", stream)).await?;
+        Ok(self.stub().append_rows(request).await?.into_inner())
+    }
+}

@@ -1,0 +1,257 @@
+//! BigQuery through its [Storage Write API](https://cloud.google.com/bigquery/docs/write-api): what the ledger calls a file is
+//! a PENDING stream here.
+//!
+//! Rows of an entry are appended to a stream of their own, at offsets, and finalized, before the entry is sealed: nothing of it is
+//! visible. Publishing commits the stream, which BigQuery does once; asked again, it says so. A stream that was never sealed is
+//! never committed, and vanishes by itself.
+
+mod client;
+pub(crate) mod rows;
+mod status;
+mod types;
+mod writer;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arrow_schema::Schema;
+use bytes::Bytes;
+use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
+    StorageError, TableSchema, storage_error::StorageErrorCode,
+};
+use tonic::Code;
+
+pub use types::{TableColumn, table_columns};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::gcs::GcsCredentials;
+use crate::gcs::credentials::Credentials;
+use crate::names::MAIN_OUTPUT;
+use crate::store::{BoxFuture, Create, Generation, Listed, Move, Object, RowsOf, StagedWrite, Stat, Store};
+use client::Client;
+use writer::StreamWriter;
+
+/// A change of the credentials' file is seen after that.
+const CHECK_CREDENTIALS: Duration = Duration::from_secs(60);
+/// For a token.
+const TOKEN: Duration = Duration::from_secs(30);
+
+/// Where rows go.
+#[derive(Clone, Debug)]
+pub struct BigQueryConfig {
+    /// The project of the dataset.
+    pub project: String,
+    /// The dataset; it is there already.
+    pub dataset: String,
+    /// The table of each topic, with `{topic}` and `{output}` in it; they are there already.
+    pub table: String,
+    /// Another place than Google's, such as an emulator: `http://127.0.0.1:9060`. It is asked without credentials.
+    pub endpoint: Option<String>,
+    /// Who asks; Application Default Credentials without one.
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl BigQueryConfig {
+    /// The table of an output of a topic: characters that no table's name has become `_`, and an output that the template does
+    /// not name is put behind it.
+    pub fn table_of(&self, topic: &str, output: &str) -> String {
+        let clean = |text: &str| -> String {
+            text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
+        };
+        let mut table = self.table.replace("{topic}", &clean(topic)).replace("{output}", &clean(output));
+        if output != MAIN_OUTPUT && !self.table.contains("{output}") {
+            table = format!("{table}_{}", clean(output));
+        }
+        table
+    }
+
+    fn path_of(&self, topic: &str, output: &str) -> String {
+        let table = self.table_of(topic, output);
+        format!("projects/{}/datasets/{}/tables/{table}", self.project, self.dataset)
+    }
+}
+
+/// Tables of BigQuery as the place of a ledger's rows. Not a place for the ledger itself: that takes
+/// [`SinkConfigBuilder::state`](crate::SinkConfigBuilder::state).
+#[derive(Debug)]
+pub struct BigQueryStore {
+    config: BigQueryConfig,
+    client: Client,
+}
+
+impl BigQueryStore {
+    /// To be called inside of a Tokio runtime. Asks nobody yet.
+    ///
+    /// # Errors
+    /// `InvalidConfig`: the endpoint or the credentials cannot be used.
+    pub fn new(config: BigQueryConfig) -> Result<Self> {
+        let of = match (&config.endpoint, &config.credentials_file) {
+            (Some(_), _) => GcsCredentials::Anonymous,
+            (None, Some(file)) => GcsCredentials::File(file.clone()),
+            (None, None) => GcsCredentials::Default,
+        };
+        let credentials = Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?;
+        let client = Client::new(config.endpoint.as_deref(), credentials)?;
+        Ok(BigQueryStore { config, client })
+    }
+
+    /// Whether the table of an output is there and has the columns of its rows.
+    ///
+    /// # Errors
+    /// `InvalidConfig` with the statement that makes the table or adds the columns; `PermissionDenied`; `Unavailable`.
+    pub async fn check_table(&self, topic: &str, output: &str, rows: &Schema) -> Result<()> {
+        let table = self.config.path_of(topic, output);
+        match self.client.columns(&table).await {
+            Ok(found) => fits(&table, &found, rows),
+            Err(status) if status.code() == Code::NotFound => Err(no_table(&table, rows)),
+            Err(status) => Err(status::error(&format!("table {table} was not looked at"), &status)),
+        }
+    }
+
+    async fn open(&self, rows: RowsOf<'_>) -> Result<Box<dyn StagedWrite>> {
+        let table = self.config.path_of(rows.topic, rows.output);
+        let (stream, found) = match self.client.create_pending(&table).await {
+            Ok(created) => created,
+            Err(status) if status.code() == Code::NotFound => return Err(no_table(&table, rows.schema)),
+            Err(status) => {
+                return Err(status::error(&format!("no stream was made for table {table}"), &status));
+            }
+        };
+        fits(&table, &found.unwrap_or_default(), rows.schema)?;
+        Ok(Box::new(StreamWriter::new(self.client.clone(), stream)))
+    }
+
+    async fn publish(&self, stream: &str) -> Result<Move> {
+        let gone = |why: &str| {
+            let text = format!(
+                "stream {stream} of BigQuery holds sealed rows that were never committed, and it is gone ({why}): replay the \
+                 entry's offsets into the table, then skip it"
+            );
+            Error::new(ErrorKind::Corrupt, text)
+        };
+        let Some((table, _)) = stream.split_once("/streams/") else {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{stream:?} is no stream of BigQuery")));
+        };
+        match self.client.commit(table, stream).await {
+            Ok(answer) => match answer.stream_errors.first() {
+                None if answer.commit_time.is_some() => Ok(Move::Moved),
+                None => Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("BigQuery neither committed {stream} nor said why"),
+                )),
+                Some(StorageError { code, error_message, .. }) => match StorageErrorCode::try_from(*code) {
+                    Ok(StorageErrorCode::StreamAlreadyCommitted) => Ok(Move::AlreadyMoved),
+                    Ok(StorageErrorCode::StreamNotFound | StorageErrorCode::TableNotFound) => {
+                        Err(gone(error_message))
+                    }
+                    // An emulator says of a committed stream that it is not finalized: what it shows of it decides.
+                    _ if self.client.is_committed(stream).await => Ok(Move::AlreadyMoved),
+                    _ => Err(Error::new(
+                        ErrorKind::Corrupt,
+                        format!("BigQuery does not commit {stream}: {error_message}"),
+                    )),
+                },
+            },
+            Err(status) if status.code() == Code::NotFound => Err(gone(status.message())),
+            // It may come yet, which is as good: the entry is sealed.
+            Err(status) if status::is_passing(status.code()) => {
+                let text = format!(
+                    "BigQuery: whether stream {stream} was committed is not known: {}",
+                    status.message()
+                );
+                Err(Error::new(ErrorKind::OutcomeUnknown, text))
+            }
+            Err(status) => Err(status::error(&format!("stream {stream} was not committed"), &status)),
+        }
+    }
+}
+
+fn dotted(table: &str) -> String {
+    let parts: Vec<&str> = table.split('/').skip(1).step_by(2).collect();
+    parts.join(".")
+}
+
+/// That there is no such table, and how to make it.
+fn no_table(table: &str, rows: &Schema) -> Error {
+    let table = dotted(table);
+    let text = match table_columns(rows) {
+        Ok(columns) => format!("there is no table {table} in BigQuery: {};", types::ddl(&table, &columns)),
+        Err(mistakes) => format!(
+            "there is no table {table} in BigQuery, and none can hold the rows: {}",
+            mistakes.join("; ")
+        ),
+    };
+    Error::new(ErrorKind::InvalidConfig, text)
+}
+
+/// Names are compared without their case, as BigQuery does; types are its own to judge.
+fn fits(table: &str, found: &TableSchema, rows: &Schema) -> Result<()> {
+    let table = dotted(table);
+    let wrong = |text: String| Error::new(ErrorKind::InvalidConfig, text);
+    let columns = table_columns(rows).map_err(|mistakes| {
+        wrong(format!("rows do not fit table {table} of BigQuery: {}", mistakes.join("; ")))
+    })?;
+    if found.fields.is_empty() {
+        // Not every server tells.
+        return Ok(());
+    }
+    let has = |column: &&TableColumn| found.fields.iter().any(|f| f.name.eq_ignore_ascii_case(&column.name));
+    let missing: Vec<String> = (columns.iter())
+        .filter(|column| !has(column))
+        .map(|column| format!("ADD COLUMN `{}` {}", column.name, column.data_type))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(wrong(format!(
+        "table {table} of BigQuery lacks columns of the rows: ALTER TABLE `{table}` {};",
+        missing.join(", ")
+    )))
+}
+
+fn no_objects() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "tables of BigQuery hold no objects: the ledger needs a state store of its own",
+    )
+}
+
+/// Of its methods, those that publish rows. There is nothing to list and to delete: streams vanish by themselves.
+impl Store for BigQueryStore {
+    fn create_if_absent<'a>(&'a self, _: &'a str, _: Bytes) -> BoxFuture<'a, Result<Create>> {
+        Box::pin(async { Err(no_objects()) })
+    }
+
+    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn stat<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Stat>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn list<'a>(&'a self, _: &'a str, _: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Vec<Listed>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn delete<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    fn stage<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn StagedWrite>>> {
+        Box::pin(async { Err(no_objects()) })
+    }
+
+    fn stage_rows<'a>(&'a self, _: &'a str, rows: RowsOf<'a>) -> BoxFuture<'a, Result<Box<dyn StagedWrite>>> {
+        Box::pin(self.open(rows))
+    }
+
+    fn move_if_absent<'a>(
+        &'a self,
+        staged: &'a str,
+        _: Generation,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Move>> {
+        Box::pin(self.publish(staged))
+    }
+}

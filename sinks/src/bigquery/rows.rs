@@ -1,0 +1,118 @@
+//! Rows on their way to a stream: messages of Arrow's IPC format, the schema first, each with the number of its rows.
+
+use arrow_array::RecordBatch;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{ArrowError, SchemaRef};
+use bytes::{Buf, Bytes};
+
+use super::types::{rows_for, schema_for};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A request is below 10 MB, with what is around the rows.
+const MAX_MESSAGE: usize = 9 << 20;
+/// Before each message: its rows and its bytes.
+const HEAD: usize = 8;
+
+/// Makes messages of rows.
+pub(crate) struct RowsEncoder {
+    schema: SchemaRef,
+    writer: StreamWriter<Vec<u8>>,
+    out: Vec<u8>,
+    taken: u64,
+}
+
+impl RowsEncoder {
+    pub(crate) fn new(schema: &SchemaRef) -> Result<Self> {
+        let schema = schema_for(schema).map_err(|mistakes| {
+            Error::new(ErrorKind::InvalidConfig, format!("rows do not fit BigQuery: {}", mistakes.join("; ")))
+        })?;
+        let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(encode)?;
+        let mut encoder = RowsEncoder { schema, writer, out: Vec::new(), taken: 0 };
+        encoder.frame(0);
+        Ok(encoder)
+    }
+
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let rows = rows_for(rows, &self.schema).map_err(encode)?;
+        self.add(&rows)
+    }
+
+    fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        self.writer.write(rows).map_err(encode)?;
+        if self.writer.get_ref().len() <= MAX_MESSAGE {
+            self.frame(rows.num_rows() as u32);
+            return Ok(());
+        }
+        self.writer.get_mut().clear();
+        if rows.num_rows() == 1 {
+            let text = "a row has more than the 9 MiB that one request to BigQuery may have";
+            return Err(Error::new(ErrorKind::Encode, text));
+        }
+        let half = rows.num_rows() / 2;
+        self.add(&rows.slice(0, half))?;
+        self.add(&rows.slice(half, rows.num_rows() - half))
+    }
+
+    /// Takes the message that was written last.
+    fn frame(&mut self, rows: u32) {
+        let message = self.writer.get_mut();
+        self.out.extend(rows.to_le_bytes());
+        self.out.extend((message.len() as u32).to_le_bytes());
+        self.out.append(message);
+    }
+
+    pub(crate) fn buffered(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.taken + self.out.len() as u64
+    }
+
+    pub(crate) fn take(&mut self, least: usize) -> Option<Bytes> {
+        let enough = !self.out.is_empty() && self.out.len() >= least;
+        enough.then(|| {
+            self.taken += self.out.len() as u64;
+            std::mem::take(&mut self.out).into()
+        })
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
+        self.out.into()
+    }
+}
+
+/// A message: how many rows it has, none if it is the schema.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) rows: u32,
+    pub(super) bytes: Bytes,
+}
+
+/// The messages of whole frames.
+///
+/// # Errors
+/// `Usage`: it is not what [`RowsEncoder`] makes.
+pub(super) fn messages(mut frames: Bytes) -> Result<Vec<Message>> {
+    let broken =
+        || Error::new(ErrorKind::Usage, "a BigQuery stream takes the rows of the format BigQuery alone");
+    let mut messages = Vec::new();
+    while !frames.is_empty() {
+        if frames.len() < HEAD {
+            return Err(broken());
+        }
+        let (rows, len) = (frames.get_u32_le(), frames.get_u32_le() as usize);
+        if frames.len() < len {
+            return Err(broken());
+        }
+        messages.push(Message { rows, bytes: frames.split_to(len) });
+    }
+    Ok(messages)
+}
+
+fn encode(e: ArrowError) -> Error {
+    Error::new(ErrorKind::Encode, format!("rows do not fit the types of BigQuery: {e}"))
+}

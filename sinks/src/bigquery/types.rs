@@ -1,0 +1,208 @@
+//! Arrow's types as BigQuery's, after [its documentation of data types](https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types).
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+
+/// Digits of a NUMERIC, and of them those behind the point.
+const NUMERIC: (u8, i8) = (38, 9);
+/// Of a BIGNUMERIC. It has 76 whole digits and a part of a 77th.
+const BIGNUMERIC: (u8, i8) = (76, 38);
+/// Names that BigQuery keeps for itself, in any case.
+const RESERVED: [&str; 6] =
+    ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier"];
+/// How deep structs may nest.
+const MAX_DEPTH: usize = 15;
+const MAX_NAME: usize = 300;
+
+/// A column of a table: what `CREATE TABLE` would say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type in GoogleSQL, such as `NUMERIC` or `ARRAY<STRUCT<sku STRING>>`.
+    pub data_type: String,
+    /// Whether there is always a value.
+    pub required: bool,
+}
+
+/// The columns of a table that takes rows of `schema`.
+///
+/// # Errors
+/// One sentence for each column that BigQuery cannot take.
+pub fn table_columns(schema: &Schema) -> Result<Vec<TableColumn>, Vec<String>> {
+    let mut mistakes = Vec::new();
+    let mut columns = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    for field in schema.fields() {
+        check_name(field.name(), field.name(), &mut names, &mut mistakes);
+        match converted(field.name(), field.data_type(), 1) {
+            Ok(data_type) => columns.push(TableColumn {
+                name: field.name().clone(),
+                data_type: sql(&data_type),
+                required: !field.is_nullable() && !matches!(data_type, DataType::List(_)),
+            }),
+            Err(wrong) => mistakes.push(wrong),
+        }
+        members(field.name(), field.data_type(), &mut mistakes);
+    }
+    if mistakes.is_empty() { Ok(columns) } else { Err(mistakes) }
+}
+
+/// `CREATE TABLE` for rows of that schema.
+pub(super) fn ddl(table: &str, columns: &[TableColumn]) -> String {
+    let column = |column: &TableColumn| {
+        let required = if column.required { " NOT NULL" } else { "" };
+        format!("`{}` {}{required}", column.name, column.data_type)
+    };
+    format!("CREATE TABLE `{table}` ({})", columns.iter().map(column).collect::<Vec<_>>().join(", "))
+}
+
+fn members(path: &str, data_type: &DataType, mistakes: &mut Vec<String>) {
+    match data_type {
+        DataType::Struct(fields) => {
+            let mut names = Vec::new();
+            for field in fields {
+                let path = format!("{path}.{}", field.name());
+                check_name(&path, field.name(), &mut names, mistakes);
+                members(&path, field.data_type(), mistakes);
+            }
+        }
+        DataType::List(item) => members(path, item.data_type(), mistakes),
+        _ => {}
+    }
+}
+
+fn check_name(path: &str, name: &str, names: &mut Vec<String>, mistakes: &mut Vec<String>) {
+    let lower = name.to_lowercase();
+    let is_name = name.len() <= MAX_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_name {
+        mistakes.push(format!(
+            "column {path:?} cannot be named so in BigQuery: letters, digits and `_`, not a digit first, {MAX_NAME} at most"
+        ));
+    } else if RESERVED.iter().any(|reserved| lower.starts_with(reserved)) {
+        mistakes.push(format!("column {path:?} has a name that BigQuery keeps for itself"));
+    } else if names.contains(&lower) {
+        mistakes.push(format!("column {path:?} differs from another in the case of its letters alone"));
+    }
+    names.push(lower);
+}
+
+/// The rows as BigQuery takes them in Arrow's form.
+///
+/// # Errors
+/// A value that does not fit: never a null or another value in its place.
+pub(super) fn rows_for(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = rows.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast_with_options(column, field.data_type(), &options));
+    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+}
+
+/// The schema of those rows.
+///
+/// # Errors
+/// As [`table_columns`].
+pub(super) fn schema_for(schema: &Schema) -> Result<SchemaRef, Vec<String>> {
+    table_columns(schema)?;
+    let fields = schema.fields().iter().map(|field| {
+        let data_type = converted(field.name(), field.data_type(), 1).map_err(|wrong| vec![wrong])?;
+        Ok::<_, Vec<String>>(field.as_ref().clone().with_data_type(data_type))
+    });
+    Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<Field>, _>>()?)))
+}
+
+/// The type of Arrow that BigQuery reads as the column's type.
+fn converted(path: &str, data_type: &DataType, depth: usize) -> Result<DataType, String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("column {path} nests deeper than {MAX_DEPTH} levels"));
+    }
+    let field = |field: &FieldRef| -> Result<FieldRef, String> {
+        let data_type = converted(&format!("{path}.{}", field.name()), field.data_type(), depth + 1)?;
+        Ok(Arc::new(field.as_ref().clone().with_data_type(data_type)))
+    };
+    Ok(match data_type {
+        DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 => data_type.clone(),
+        DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32 => DataType::Int64,
+        // Beyond 2^63 there is no INT64.
+        DataType::UInt64 => DataType::Decimal128(NUMERIC.0, NUMERIC.1),
+        DataType::Float32 | DataType::Float64 => DataType::Float64,
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            decimal(path, *precision, *scale)?
+        }
+        DataType::Date64 => DataType::Date32,
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+        DataType::Timestamp(_, zone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| "UTC".into()))
+        }
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(field).collect::<Result<Fields, _>>()?)
+        }
+        DataType::List(item) => match item.data_type() {
+            DataType::List(_) | DataType::Map(..) => {
+                return Err(format!(
+                    "column {path} is a list of lists, which BigQuery has none of: put them into structs"
+                ));
+            }
+            _ => DataType::List(field(item)?),
+        },
+        other => {
+            return Err(format!("column {path} is of type {other}, which the BigQuery sink cannot take"));
+        }
+    })
+}
+
+/// Never FLOAT64: the digits are kept, or the column is refused.
+fn decimal(path: &str, precision: u8, scale: i8) -> Result<DataType, String> {
+    let (whole, fraction) = (i16::from(precision) - i16::from(scale), i16::from(scale.max(0)));
+    let fits = |(most, behind): (u8, i8)| {
+        fraction <= i16::from(behind) && whole <= i16::from(most) - i16::from(behind)
+    };
+    if fits(NUMERIC) {
+        return Ok(DataType::Decimal128(NUMERIC.0, NUMERIC.1));
+    }
+    if fits(BIGNUMERIC) {
+        return Ok(DataType::Decimal256(BIGNUMERIC.0, BIGNUMERIC.1));
+    }
+    Err(format!(
+        "column {path} is decimal({precision},{scale}), and a BIGNUMERIC has 38 digits before the point and 38 behind it: make it \
+         a string"
+    ))
+}
+
+/// In GoogleSQL, of a converted type.
+fn sql(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "BOOL".into(),
+        DataType::Utf8 => "STRING".into(),
+        DataType::Binary => "BYTES".into(),
+        DataType::Int64 => "INT64".into(),
+        DataType::Float64 => "FLOAT64".into(),
+        DataType::Decimal128(..) => "NUMERIC".into(),
+        DataType::Decimal256(..) => "BIGNUMERIC".into(),
+        DataType::Date32 => "DATE".into(),
+        DataType::Time64(_) => "TIME".into(),
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
+        DataType::Timestamp(_, None) => "DATETIME".into(),
+        DataType::List(item) => format!("ARRAY<{}>", sql(item.data_type())),
+        DataType::Struct(fields) => {
+            let member = |field: &FieldRef| {
+                let required = if field.is_nullable() { "" } else { " NOT NULL" };
+                format!("`{}` {}{required}", field.name(), sql(field.data_type()))
+            };
+            format!("STRUCT<{}>", fields.iter().map(member).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}

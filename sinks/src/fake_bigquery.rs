@@ -1,0 +1,462 @@
+//! BigQuery's Storage Write API in the process, for tests: PENDING streams of Arrow rows, with scripted faults.
+//!
+//! Offsets, finalizing and committing follow Google's documentation. What is not needed by this crate (other kinds of streams,
+//! protobuf rows, quotas, the types of columns) is refused or not checked, rather than guessed. Tables are made by
+//! [`FakeBigQuery::create_table`]. Nothing is stored: everything ends with the [`FakeBigQuery`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, TcpListener};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use bytes::Bytes;
+use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
+    AppendRowsRequest, AppendRowsResponse, BatchCommitWriteStreamsRequest, BatchCommitWriteStreamsResponse,
+    CreateWriteStreamRequest, FinalizeWriteStreamRequest, FinalizeWriteStreamResponse, GetWriteStreamRequest,
+    RowError, StorageError, TableFieldSchema, TableSchema, WriteStream,
+    append_rows_request::Rows,
+    append_rows_response::{AppendResult, Response as Reply},
+    storage_error::StorageErrorCode,
+    write_stream,
+};
+use googleapis_tonic_google_rpc::google::rpc;
+use tokio::sync::oneshot;
+use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
+use tonic::codegen::{Service as TowerService, http};
+use tonic::server::{Grpc, NamedService};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+use crate::bigquery::TableColumn;
+
+/// The largest request that BigQuery takes.
+const MAX_REQUEST: usize = 10_000_000;
+
+/// A kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Call {
+    /// `CreateWriteStream`.
+    Create,
+    /// One request of `AppendRows`.
+    Append,
+    /// `FinalizeWriteStream`.
+    Finalize,
+    /// `BatchCommitWriteStreams`.
+    Commit,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// It is not carried out, and answered with this.
+    Refuse(Code),
+    /// It is carried out, and nobody hears of it: the connection ends.
+    LoseReply,
+    /// Of an append: this row is refused, with this text, and none of the request is taken.
+    BadRow(i64, String),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By `projects/../datasets/../tables/..`.
+    tables: BTreeMap<String, Table>,
+    streams: BTreeMap<String, Pending>,
+    faults: VecDeque<(Call, Effect)>,
+    made: u64,
+    is_vague: bool,
+}
+
+#[derive(Debug)]
+struct Table {
+    columns: Vec<TableColumn>,
+    rows: Vec<RecordBatch>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    table: String,
+    batches: Vec<RecordBatch>,
+    rows: i64,
+    is_final: bool,
+    is_committed: bool,
+}
+
+impl State {
+    fn fault(&mut self, call: Call) -> Option<Effect> {
+        let at = self.faults.iter().position(|(of, _)| *of == call)?;
+        self.faults.remove(at).map(|(_, effect)| effect)
+    }
+}
+
+/// A BigQuery on a port of the loopback interface, on a thread and a runtime of its own.
+///
+/// Methods may be called from any thread, also inside of another runtime. Dropping it closes the port and every connection.
+#[derive(Debug)]
+pub struct FakeBigQuery {
+    state: Arc<Mutex<State>>,
+    url: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeBigQuery {
+    /// Starts one without tables.
+    ///
+    /// # Panics
+    /// If there is no port or no thread to be had.
+    pub fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        listener.set_nonblocking(true).expect("a port can wait");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let service = Service(state.clone());
+        let serve = move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("it is bound");
+                let connections = tokio_stream::wrappers::TcpListenerStream::new(listener);
+                let server = tonic::transport::Server::builder().add_service(service);
+                // Connections that are open end with the runtime.
+                tokio::select! {
+                    _ = server.serve_with_incoming(connections) => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("fake-bigquery".into()).spawn(serve).expect("a thread");
+        FakeBigQuery { state, url, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Its endpoint.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an empty table, such as `shop.lake.orders`; one of that name is replaced.
+    pub fn create_table(&self, name: &str, columns: Vec<TableColumn>) {
+        self.state().tables.insert(path(name), Table { columns, rows: Vec::new() });
+    }
+
+    /// The rows of a table that a query would see.
+    pub fn rows(&self, name: &str) -> Vec<RecordBatch> {
+        self.state().tables.get(&path(name)).map(|table| table.rows.clone()).unwrap_or_default()
+    }
+
+    /// Streams, and how many of them are committed.
+    pub fn streams(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.streams.len(), state.streams.values().filter(|stream| stream.is_committed).count())
+    }
+
+    /// What happens to the next request of a kind that nothing is planned for yet.
+    pub fn plan(&self, call: Call, effect: Effect) {
+        self.state().faults.push_back((call, effect));
+    }
+
+    /// From now on a committed stream is refused as one of a wrong state, as local-bigquery does.
+    pub fn be_vague(&self) {
+        self.state().is_vague = true;
+    }
+
+    /// Forgets all streams, as BigQuery does with old ones.
+    pub fn forget_streams(&self) {
+        self.state().streams.clear();
+    }
+}
+
+impl Drop for FakeBigQuery {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    let mut parts = name.split('.');
+    let mut next = || parts.next().unwrap_or_default();
+    format!("projects/{}/datasets/{}/tables/{}", next(), next(), next())
+}
+
+#[derive(Clone)]
+struct Service(Arc<Mutex<State>>);
+
+impl NamedService for Service {
+    const NAME: &'static str = "google.cloud.bigquery.storage.v1.BigQueryWrite";
+}
+
+/// What tonic's generator writes; the crate with Google's descriptions has the clients alone.
+impl TowerService<http::Request<Body>> for Service {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        /// One call of the service that answers with one message.
+        macro_rules! unary {
+            ($method:ident) => {{
+                let service = self.clone();
+                let answer = service_fn(move |message| {
+                    let service = service.clone();
+                    async move { service.$method(message) }
+                });
+                Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await) })
+            }};
+        }
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        match method {
+            "CreateWriteStream" => unary!(create_write_stream),
+            "GetWriteStream" => unary!(get_write_stream),
+            "FinalizeWriteStream" => unary!(finalize_write_stream),
+            "BatchCommitWriteStreams" => unary!(batch_commit_write_streams),
+            "AppendRows" => {
+                let service = self.clone();
+                let answer = service_fn(move |requests| {
+                    let service = service.clone();
+                    async move { service.append_rows(requests) }
+                });
+                Box::pin(async move {
+                    Ok(Grpc::new(ProstCodec::default())
+                        .apply_max_message_size_config(Some(MAX_REQUEST), None)
+                        .streaming(answer, request)
+                        .await)
+                })
+            }
+            _ => Box::pin(async { Ok(Status::unimplemented("not in this fake").into_http()) }),
+        }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries a call out under one lock, with what is planned for it.
+    fn carry_out<T>(&self, call: Call, effect: impl FnOnce(&mut State) -> Result<T, Status>) -> Answer<T> {
+        let mut state = self.state();
+        match state.fault(call) {
+            Some(Effect::Refuse(code)) => Err(Status::new(code, "planned")),
+            Some(Effect::LoseReply) => {
+                let _ = effect(&mut state);
+                Err(Status::unavailable("the reply is lost"))
+            }
+            _ => effect(&mut state).map(Response::new),
+        }
+    }
+}
+
+fn schema_of(table: &Table) -> TableSchema {
+    let field = |column: &TableColumn| TableFieldSchema { name: column.name.clone(), ..Default::default() };
+    TableSchema { fields: table.columns.iter().map(field).collect() }
+}
+
+fn no_table(name: &str) -> Status {
+    Status::not_found(format!("Requested entity was not found. Entity: {name}"))
+}
+
+type AppendReplies = Pin<Box<dyn Stream<Item = Result<AppendRowsResponse, Status>> + Send>>;
+
+impl Service {
+    fn create_write_stream(&self, request: Request<CreateWriteStreamRequest>) -> Answer<WriteStream> {
+        let CreateWriteStreamRequest { parent, write_stream } = request.into_inner();
+        let kind = write_stream.unwrap_or_default().r#type;
+        self.carry_out(Call::Create, |state| {
+            if kind != write_stream::Type::Pending as i32 {
+                return Err(Status::unimplemented("this fake has PENDING streams alone"));
+            }
+            let table = state.tables.get(&parent).ok_or_else(|| no_table(&parent))?;
+            let table_schema = Some(schema_of(table));
+            state.made += 1;
+            let name = format!("{parent}/streams/s{}", state.made);
+            let stream =
+                Pending { table: parent, batches: Vec::new(), rows: 0, is_final: false, is_committed: false };
+            state.streams.insert(name.clone(), stream);
+            Ok(WriteStream { name, r#type: kind, table_schema, ..Default::default() })
+        })
+    }
+
+    fn append_rows(&self, request: Request<Streaming<AppendRowsRequest>>) -> Answer<AppendReplies> {
+        let (state, mut requests) = (self.0.clone(), request.into_inner());
+        let (replies, receiver) = tokio::sync::mpsc::channel(64);
+        tokio::spawn(async move {
+            let mut connection = AppendConnection::default();
+            while let Some(Ok(request)) = requests.next().await {
+                let reply = {
+                    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                    match state.fault(Call::Append) {
+                        Some(Effect::Refuse(code)) => Some(error_reply(code, "planned")),
+                        Some(Effect::BadRow(index, message)) => Some(bad_row(index, message)),
+                        Some(Effect::LoseReply) => {
+                            connection.append(&mut state, request);
+                            None
+                        }
+                        None => Some(connection.append(&mut state, request)),
+                    }
+                };
+                let Some(reply) = reply else {
+                    let _ = replies.send(Err(Status::unavailable("the connection breaks"))).await;
+                    return;
+                };
+                if replies.send(Ok(reply)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    fn get_write_stream(&self, request: Request<GetWriteStreamRequest>) -> Answer<WriteStream> {
+        let name = request.into_inner().name;
+        let state = self.state();
+        let Some(table) = name.strip_suffix("/streams/_default") else {
+            let stream = state.streams.get(&name).ok_or_else(|| no_table(&name))?;
+            let commit_time = stream.is_committed.then(Default::default);
+            return Ok(Response::new(WriteStream { name, commit_time, ..Default::default() }));
+        };
+        let found = state.tables.get(table).ok_or_else(|| no_table(table))?;
+        let table_schema = Some(schema_of(found));
+        Ok(Response::new(WriteStream { name, table_schema, ..Default::default() }))
+    }
+
+    fn finalize_write_stream(
+        &self,
+        request: Request<FinalizeWriteStreamRequest>,
+    ) -> Answer<FinalizeWriteStreamResponse> {
+        let name = request.into_inner().name;
+        self.carry_out(Call::Finalize, |state| {
+            let stream = state.streams.get_mut(&name).ok_or_else(|| no_table(&name))?;
+            stream.is_final = true;
+            Ok(FinalizeWriteStreamResponse { row_count: stream.rows })
+        })
+    }
+
+    fn batch_commit_write_streams(
+        &self,
+        request: Request<BatchCommitWriteStreamsRequest>,
+    ) -> Answer<BatchCommitWriteStreamsResponse> {
+        let BatchCommitWriteStreamsRequest { parent, write_streams } = request.into_inner();
+        self.carry_out(Call::Commit, |state| {
+            let wrong = |name: &String| {
+                let code = match state.streams.get(name) {
+                    None => StorageErrorCode::StreamNotFound,
+                    Some(stream) if stream.table != parent => StorageErrorCode::StreamNotFound,
+                    Some(stream) if stream.is_committed && state.is_vague => {
+                        StorageErrorCode::InvalidStreamState
+                    }
+                    Some(stream) if stream.is_committed => StorageErrorCode::StreamAlreadyCommitted,
+                    Some(stream) if !stream.is_final => StorageErrorCode::InvalidStreamState,
+                    Some(_) => return None,
+                };
+                let error_message = code.as_str_name().to_owned();
+                Some(StorageError { code: code as i32, entity: name.clone(), error_message })
+            };
+            let stream_errors: Vec<StorageError> = write_streams.iter().filter_map(wrong).collect();
+            if !stream_errors.is_empty() {
+                return Ok(BatchCommitWriteStreamsResponse { commit_time: None, stream_errors });
+            }
+            for name in &write_streams {
+                let Some(stream) = state.streams.get_mut(name) else { continue };
+                stream.is_committed = true;
+                let batches = std::mem::take(&mut stream.batches);
+                state.tables.get_mut(&parent).ok_or_else(|| no_table(&parent))?.rows.extend(batches);
+            }
+            Ok(BatchCommitWriteStreamsResponse { commit_time: Some(Default::default()), stream_errors })
+        })
+    }
+}
+
+fn error_reply(code: Code, message: &str) -> AppendRowsResponse {
+    let status = rpc::Status { code: code as i32, message: message.to_owned(), ..Default::default() };
+    AppendRowsResponse { response: Some(Reply::Error(status)), ..Default::default() }
+}
+
+fn bad_row(index: i64, message: String) -> AppendRowsResponse {
+    let mut reply = error_reply(Code::InvalidArgument, "Errors found while processing rows");
+    reply.row_errors = vec![RowError { index, message, ..Default::default() }];
+    reply
+}
+
+/// What the requests after the first one of a connection leave out.
+#[derive(Default)]
+struct AppendConnection {
+    stream: String,
+    schema: Bytes,
+}
+
+impl AppendConnection {
+    fn append(&mut self, state: &mut State, request: AppendRowsRequest) -> AppendRowsResponse {
+        let Some(Rows::ArrowRows(data)) = request.rows else {
+            return error_reply(Code::Unimplemented, "this fake takes Arrow alone");
+        };
+        if !request.write_stream.is_empty() {
+            self.stream = request.write_stream;
+        }
+        if let Some(schema) = data.writer_schema {
+            self.schema = schema.serialized_schema;
+        }
+        let State { streams, tables, .. } = state;
+        let Some(stream) = streams.get_mut(&self.stream) else {
+            return error_reply(Code::NotFound, "there is no such stream");
+        };
+        if stream.is_final {
+            return error_reply(Code::InvalidArgument, "the stream is finalized");
+        }
+        let Some(offset) = request.offset else {
+            return error_reply(Code::Unimplemented, "this fake wants offsets");
+        };
+        match offset.cmp(&stream.rows) {
+            std::cmp::Ordering::Less => {
+                return error_reply(Code::AlreadyExists, "the offset is within the stream");
+            }
+            std::cmp::Ordering::Greater => {
+                return error_reply(Code::OutOfRange, "the offset is beyond the stream");
+            }
+            std::cmp::Ordering::Equal => {}
+        }
+        let rows = data.rows.unwrap_or_default().serialized_record_batch;
+        let bytes = [&self.schema[..], &rows[..]].concat();
+        let decoded =
+            StreamReader::try_new(&bytes[..], None).and_then(|mut reader| reader.next().transpose());
+        let batch = match decoded {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return error_reply(Code::InvalidArgument, "there are no rows"),
+            Err(e) => return error_reply(Code::InvalidArgument, &format!("these are no rows: {e}")),
+        };
+        let columns = tables.get(&stream.table).map(|table| &table.columns[..]).unwrap_or_default();
+        let schema = batch.schema();
+        let is_known = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+        if let Some(extra) = schema.fields().iter().find(|field| !is_known(field.name())) {
+            let text = format!("SCHEMA_MISMATCH_EXTRA_FIELDS: {}", extra.name());
+            return error_reply(Code::InvalidArgument, &text);
+        }
+        stream.rows += batch.num_rows() as i64;
+        stream.batches.push(batch);
+        AppendRowsResponse {
+            response: Some(Reply::AppendResult(AppendResult { offset: Some(offset) })),
+            ..Default::default()
+        }
+    }
+}
