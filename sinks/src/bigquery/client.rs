@@ -22,6 +22,7 @@ const GOOGLE: &str = "https://bigquerystorage.googleapis.com";
 /// Of a call that is no stream.
 const CALL: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A reply may name all rows of a request.
 const MAX_REPLY: usize = 64 << 20;
 
@@ -74,6 +75,8 @@ impl Client {
         };
         let place = endpoint.unwrap_or(GOOGLE);
         let mut endpoint = Endpoint::from_shared(place.to_owned()).map_err(wrong)?.connect_timeout(CONNECT);
+        // A stream of appends may be silent for as long as rows are gathered.
+        endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_while_idle(true);
         if place.starts_with("https://") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }

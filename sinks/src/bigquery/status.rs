@@ -15,6 +15,8 @@ pub(super) fn is_passing(code: Code) -> bool {
             | Code::DeadlineExceeded
             | Code::ResourceExhausted
             | Code::Unknown
+            // A token that has expired on a long connection: the next request has another.
+            | Code::Unauthenticated
     )
 }
 

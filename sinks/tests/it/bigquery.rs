@@ -151,9 +151,12 @@ async fn of_two_writers_one_has_its_rows_in_the_table() {
 #[tokio::test]
 async fn lost_replies_and_passing_refusals_change_nothing() {
     for call in [Call::Create, Call::Append, Call::Finalize, Call::Commit] {
-        for effect in
-            [Effect::Refuse(Code::Unavailable), Effect::Refuse(Code::ResourceExhausted), Effect::LoseReply]
-        {
+        for effect in [
+            Effect::Refuse(Code::Unavailable),
+            Effect::Refuse(Code::ResourceExhausted),
+            Effect::Refuse(Code::Unauthenticated),
+            Effect::LoseReply,
+        ] {
             let place = Place::new();
             let (mut sink, _) = PartitionSink::open(place.config(Failpoints::none()), id(), 0).await.unwrap();
             hand_over(&mut sink, 0..100).await.unwrap();
