@@ -300,12 +300,14 @@ pub struct Sink {
     pub bigquery: Option<BigQuery>,
 }
 
-/// Tables of BigQuery, written exactly once: the rows of each ledger entry are appended to a PENDING stream of the Storage
-/// Write API, and committed once the entry is sealed. Tables are there already; `gristmill run` says the statement that makes
-/// one that is not.
+/// Tables of BigQuery, by the Storage Write API. Tables are there already; `gristmill run` says the statement that makes one
+/// that is not.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BigQuery {
+    /// What is promised of rows.
+    #[serde(default)]
+    pub mode: Mode,
     /// The project of the dataset.
     #[schemars(length(min = 1))]
     pub project: String,
@@ -327,6 +329,19 @@ pub struct BigQuery {
     /// Another address than Google's: an emulator, such as `http://127.0.0.1:9060`. It is asked without credentials.
     #[serde(default)]
     pub endpoint: Option<String>,
+}
+
+/// What is promised of rows in BigQuery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Each is in its table once. The rows of a ledger entry are appended to a PENDING stream, which is committed once the entry
+    /// is sealed: they become visible after `rotate.age` at the latest.
+    #[default]
+    ExactlyOnce,
+    /// Each is in its table once or, after a failure, more often: `_kafka_partition`, `_kafka_offset` and `_kafka_sub` tell
+    /// repeated ones. They are appended to the table's default stream, and become visible at once.
+    AtLeastOnce,
 }
 
 /// A place for a ledger: a `folder` or a place in a bucket (`gcs`). One pipeline each.

@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// The label of a counter of rejects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RejectLabels {
-    /// `transform` or `decode`.
+    /// `transform`, `decode` or `write`.
     pub stage: &'static str,
     /// The reject's code.
     pub code: String,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
-use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, Stage};
+use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, ROW_REFUSED, Stage};
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::{Error, ErrorKind};
@@ -367,6 +367,7 @@ impl Worker {
             let records = batch.len() as u64;
             let bytes = batch.byte_size() as u64;
             // Guests and decoders take as long as their limits allow: not on the reactor's time.
+            self.sink.originate(batch.clone());
             let stages = &mut self.stages;
             let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
             self.shared.count_transforms(&transformed.reports);
@@ -459,6 +460,10 @@ impl Worker {
                 m.files.inc_by(published.files.len() as u64);
                 m.file_bytes.inc_by(published.bytes);
                 m.dead_letters.inc_by(published.rejects);
+                if let Some(refused) = published.counts.rejected.get(ROW_REFUSED) {
+                    let labels = RejectLabels { stage: "write", code: ROW_REFUSED.to_owned() };
+                    m.records_rejected.get_or_create(&labels).inc_by(*refused);
+                }
                 tracing::debug!(
                     "published partition={} first={} next={} rows={}",
                     self.stream.partition(),

@@ -19,12 +19,14 @@ use gristmill_smt::{Kind, Runtime, RuntimeConfig, Stream, Transform};
 use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
-use crate::file::{BigQuery, FileFormat, Format, GroupProtocol, Isolation, Payload, Start, TransformStep};
+use crate::file::{
+    BigQuery, FileFormat, Format, GroupProtocol, Isolation, Mode, Payload, Start, TransformStep,
+};
 use crate::place::Place;
 use crate::predicate::Of;
 use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
-use crate::stages::{DecoderPlan, StagePlan, TransformPlan, kafka_column_of_its_own};
+use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, kafka_column_of_its_own};
 
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 256 << 20;
@@ -122,9 +124,10 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
         tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
     let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
-    let files = checked.pipeline.sink.files.as_ref();
-    let times_as_text = files.is_some_and(|files| matches!(files.format, FileFormat::Jsonl));
-    Ok((StagePlan { transforms, decoder, schema, kafka_columns, directories, times_as_text }, registry))
+    let sink = &checked.pipeline.sink;
+    let times_as_text = sink.files.as_ref().is_some_and(|files| matches!(files.format, FileFormat::Jsonl));
+    let fits = Fits { directories, times_as_text, bigquery: sink.bigquery.is_some() };
+    Ok((StagePlan { transforms, decoder, schema, kafka_columns, fits }, registry))
 }
 
 fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
@@ -432,7 +435,7 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
     let rotation = Rotation { bytes: rotate.bytes.0, rows: rotate.rows, age: rotate.age.duration() };
     let mut config =
         config.prefix(place.prefix()).memory(half(file.memory)).format(format).rotation(rotation);
-    if let Some(template) = plan.and_then(|plan| plan.directories.as_ref()) {
+    if let Some(template) = plan.and_then(|plan| plan.fits.directories.as_ref()) {
         config = config.directories(template.clone());
     }
     if let Some(dead) = &file.dead_letters {
@@ -461,9 +464,13 @@ async fn tables(
     bigquery: &BigQuery,
     plan: Option<&StagePlan>,
 ) -> Result<BigQueryStore, Error> {
-    let BigQuery { project, dataset, table, endpoint, credentials_file, .. } = bigquery.clone();
+    let BigQuery { mode, project, dataset, table, endpoint, credentials_file, .. } = bigquery.clone();
+    let mode = match mode {
+        Mode::ExactlyOnce => gristmill_sinks::Mode::ExactlyOnce,
+        Mode::AtLeastOnce => gristmill_sinks::Mode::AtLeastOnce,
+    };
     let credentials_file = credentials_file.map(|file| checked.path(&file));
-    let config = BigQueryConfig { project, dataset, table, endpoint, credentials_file };
+    let config = BigQueryConfig { mode, project, dataset, table, endpoint, credentials_file };
     let failed = |e: gristmill_sinks::Error| match e.kind() {
         gristmill_sinks::ErrorKind::InvalidConfig => Error::config(e.to_string()),
         _ => Error::sink(e),

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use crate::{ConsumerConfig, Error, ErrorKind, Result};
 
 /// How long nobody is woken: group and error events have no wake-up of their own.
 const TURN: Duration = Duration::from_millis(100);
+/// Records of a batch, and bytes at which one ends.
+const BATCH: usize = 1_000;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Offsets of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +31,8 @@ pub struct PartitionRange {
 ///
 /// **Guarantee.** Every record of the ranges that is visible (see [`Isolation`](crate::Isolation)) comes once, those of a
 /// partition in the order of their offsets; then the reader ends. Offsets that hold no record (aborted, compacted) are
-/// passed over.
+/// passed over. The batches of a range hold the same records each time, however they come from the broker; which partition's
+/// comes next is not said.
 ///
 /// It blocks, and so does dropping it, for as long as a request in flight may take: not for an async thread.
 pub struct RangeReader {
@@ -42,6 +47,9 @@ pub struct RangeReader {
 struct Reading {
     range: PartitionRange,
     queue: Queue,
+    /// Not enough for a batch.
+    begun: RawBatchBuilder,
+    batches: VecDeque<RawBatch>,
     is_done: bool,
 }
 
@@ -80,7 +88,8 @@ impl RangeReader {
                 wake.1.notify_one();
             });
             list.add(&range.topic, range.partition, range.first);
-            readings.push(Reading { range, queue, is_done: false });
+            let begun = RawBatchBuilder::new(range.topic.clone(), range.partition);
+            readings.push(Reading { range, queue, begun, batches: VecDeque::new(), is_done: false });
         }
         if !readings.is_empty() {
             client.assign(&list, false)?;
@@ -94,7 +103,8 @@ impl RangeReader {
     /// The broker's, where trying again does not help; [`ErrorKind::TimedOut`] if nothing came for the configuration's
     /// `lookup_timeout`. After an error there is no more to be read.
     pub fn next_batch(&mut self) -> Result<Option<RawBatch>> {
-        let deadline = Instant::now() + self.patience;
+        let mut deadline = Instant::now() + self.patience;
+        let mut begun = self.begun();
         let mut last: Option<Error> = None;
         loop {
             for note in self.client.poll_consumer() {
@@ -107,17 +117,16 @@ impl RangeReader {
             let count = self.readings.len();
             for _ in 0..count {
                 self.next = (self.next + 1) % count;
-                let reading = &mut self.readings[self.next];
-                if reading.is_done {
-                    continue;
-                }
-                let batch = reading.drain()?;
-                if !batch.is_empty() {
+                if let Some(batch) = self.readings[self.next].next_batch()? {
                     return Ok(Some(batch));
                 }
             }
             if self.readings.iter().all(|reading| reading.is_done) {
                 return Ok(None);
+            }
+            if begun != self.begun() {
+                begun = self.begun();
+                deadline = Instant::now() + self.patience;
             }
             if Instant::now() >= deadline {
                 return Err(last.unwrap_or_else(|| {
@@ -135,26 +144,40 @@ impl RangeReader {
             *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
         }
     }
+
+    /// Records that wait for more of their batch.
+    fn begun(&self) -> usize {
+        self.readings.iter().map(|reading| reading.begun.len()).sum()
+    }
 }
 
 impl Reading {
-    fn drain(&mut self) -> Result<RawBatch> {
-        let Reading { range, queue, is_done } = self;
-        let mut builder = RawBatchBuilder::new(range.topic.clone(), range.partition);
+    /// A whole batch, or at the end of the range what is left.
+    fn next_batch(&mut self) -> Result<Option<RawBatch>> {
+        if self.batches.is_empty() && !self.is_done {
+            self.drain()?;
+        }
+        Ok(self.batches.pop_front())
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        let Reading { range, queue, begun, batches, is_done } = self;
+        let fresh = || RawBatchBuilder::new(range.topic.clone(), range.partition);
         let mut failed = None;
         queue.drain(|message| {
             if *is_done || failed.is_some() {
                 return;
             }
-            match take(&mut builder, range, message) {
+            match take(begun, range, message) {
                 Ok(done) => *is_done |= done,
                 Err(error) => failed = Some(error),
             }
+            let is_full = begun.len() >= BATCH || begun.content_bytes() >= BATCH_BYTES;
+            if (is_full || *is_done) && !begun.is_empty() {
+                batches.push_back(std::mem::replace(begun, fresh()).build());
+            }
         });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(builder.build()),
-        }
+        failed.map_or(Ok(()), Err)
     }
 }
 

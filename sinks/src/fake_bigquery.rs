@@ -1,4 +1,4 @@
-//! BigQuery's Storage Write API in the process, for tests: PENDING streams of Arrow rows, with scripted faults.
+//! BigQuery's Storage Write API in the process, for tests: PENDING and default streams of Arrow rows, with scripted faults.
 //!
 //! Offsets, finalizing and committing follow Google's documentation. What is not needed by this crate (other kinds of streams,
 //! protobuf rows, quotas, the types of columns) is refused or not checked, rather than guessed. Tables are made by
@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_ipc::reader::StreamReader;
 use bytes::Bytes;
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
@@ -61,8 +63,8 @@ pub enum Effect {
     Refuse(Code),
     /// It is carried out, and nobody hears of it: the connection ends.
     LoseReply,
-    /// Of an append: this row is refused, with this text, and none of the request is taken.
-    BadRow(i64, String),
+    /// Nothing is carried out, and the connection ends.
+    Break,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,28 @@ struct State {
     faults: VecDeque<(Call, Effect)>,
     made: u64,
     is_vague: bool,
+    bad: Option<BadRows>,
+}
+
+/// Rows that are refused.
+#[derive(Debug)]
+struct BadRows {
+    column: String,
+    values: Vec<i64>,
+    message: String,
+}
+
+impl BadRows {
+    fn of(&self, rows: &RecordBatch) -> Vec<i64> {
+        let Some(column) =
+            rows.column_by_name(&self.column).and_then(|column| column.as_primitive_opt::<Int64Type>())
+        else {
+            return Vec::new();
+        };
+        let values = column.iter().enumerate();
+        let bad = values.filter(|(_, value)| value.is_some_and(|value| self.values.contains(&value)));
+        bad.map(|(row, _)| row as i64).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -166,6 +190,13 @@ impl FakeBigQuery {
     /// What happens to the next request of a kind that nothing is planned for yet.
     pub fn plan(&self, call: Call, effect: Effect) {
         self.state().faults.push_back((call, effect));
+    }
+
+    /// From now on rows with one of these values in a column of INT64 are refused, with this text, and none of their requests
+    /// is taken.
+    pub fn refuse_rows(&self, column: &str, values: &[i64], message: &str) {
+        let bad = BadRows { column: column.to_owned(), values: values.to_vec(), message: message.to_owned() };
+        self.state().bad = Some(bad);
     }
 
     /// From now on a committed stream is refused as one of a wrong state, as local-bigquery does.
@@ -263,7 +294,8 @@ impl Service {
                 let _ = effect(&mut state);
                 Err(Status::unavailable("the reply is lost"))
             }
-            _ => effect(&mut state).map(Response::new),
+            Some(Effect::Break) => Err(Status::unavailable("the connection breaks")),
+            None => effect(&mut state).map(Response::new),
         }
     }
 }
@@ -308,7 +340,7 @@ impl Service {
                     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                     match state.fault(Call::Append) {
                         Some(Effect::Refuse(code)) => Some(error_reply(code, "planned")),
-                        Some(Effect::BadRow(index, message)) => Some(bad_row(index, message)),
+                        Some(Effect::Break) => None,
                         Some(Effect::LoseReply) => {
                             connection.append(&mut state, request);
                             None
@@ -393,12 +425,6 @@ fn error_reply(code: Code, message: &str) -> AppendRowsResponse {
     AppendRowsResponse { response: Some(Reply::Error(status)), ..Default::default() }
 }
 
-fn bad_row(index: i64, message: String) -> AppendRowsResponse {
-    let mut reply = error_reply(Code::InvalidArgument, "Errors found while processing rows");
-    reply.row_errors = vec![RowError { index, message, ..Default::default() }];
-    reply
-}
-
 /// What the requests after the first one of a connection leave out.
 #[derive(Default)]
 struct AppendConnection {
@@ -417,25 +443,36 @@ impl AppendConnection {
         if let Some(schema) = data.writer_schema {
             self.schema = schema.serialized_schema;
         }
-        let State { streams, tables, .. } = state;
-        let Some(stream) = streams.get_mut(&self.stream) else {
-            return error_reply(Code::NotFound, "there is no such stream");
+        let State { streams, tables, bad, .. } = state;
+        let default = self.stream.strip_suffix("/streams/_default");
+        let mut stream = match (default, streams.get_mut(&self.stream)) {
+            (Some(_), _) => None,
+            (None, Some(stream)) => Some(stream),
+            (None, None) => return error_reply(Code::NotFound, "there is no such stream"),
         };
-        if stream.is_final {
-            return error_reply(Code::InvalidArgument, "the stream is finalized");
+        if let Some(stream) = &stream {
+            if stream.is_final {
+                return error_reply(Code::InvalidArgument, "the stream is finalized");
+            }
+            let Some(offset) = request.offset else {
+                return error_reply(Code::Unimplemented, "this fake wants offsets");
+            };
+            match offset.cmp(&stream.rows) {
+                std::cmp::Ordering::Less => {
+                    return error_reply(Code::AlreadyExists, "the offset is within the stream");
+                }
+                std::cmp::Ordering::Greater => {
+                    return error_reply(Code::OutOfRange, "the offset is beyond the stream");
+                }
+                std::cmp::Ordering::Equal => {}
+            }
+        } else if request.offset.is_some() {
+            return error_reply(Code::InvalidArgument, "the default stream has no offsets");
         }
-        let Some(offset) = request.offset else {
-            return error_reply(Code::Unimplemented, "this fake wants offsets");
+        let table = stream.as_ref().map_or(default.unwrap_or_default(), |stream| &stream.table).to_owned();
+        let Some(table) = tables.get_mut(&table) else {
+            return error_reply(Code::NotFound, "there is no such table");
         };
-        match offset.cmp(&stream.rows) {
-            std::cmp::Ordering::Less => {
-                return error_reply(Code::AlreadyExists, "the offset is within the stream");
-            }
-            std::cmp::Ordering::Greater => {
-                return error_reply(Code::OutOfRange, "the offset is beyond the stream");
-            }
-            std::cmp::Ordering::Equal => {}
-        }
         let rows = data.rows.unwrap_or_default().serialized_record_batch;
         let bytes = [&self.schema[..], &rows[..]].concat();
         let decoded =
@@ -445,18 +482,30 @@ impl AppendConnection {
             Ok(None) => return error_reply(Code::InvalidArgument, "there are no rows"),
             Err(e) => return error_reply(Code::InvalidArgument, &format!("these are no rows: {e}")),
         };
-        let columns = tables.get(&stream.table).map(|table| &table.columns[..]).unwrap_or_default();
         let schema = batch.schema();
-        let is_known = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+        let is_known = |name: &str| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
         if let Some(extra) = schema.fields().iter().find(|field| !is_known(field.name())) {
             let text = format!("SCHEMA_MISMATCH_EXTRA_FIELDS: {}", extra.name());
             return error_reply(Code::InvalidArgument, &text);
         }
-        stream.rows += batch.num_rows() as i64;
-        stream.batches.push(batch);
-        AppendRowsResponse {
-            response: Some(Reply::AppendResult(AppendResult { offset: Some(offset) })),
-            ..Default::default()
+        if let Some(bad) = bad {
+            let refused = bad.of(&batch).into_iter();
+            let row_errors: Vec<RowError> = refused
+                .map(|index| RowError { index, message: bad.message.clone(), ..Default::default() })
+                .collect();
+            if !row_errors.is_empty() {
+                let reply = error_reply(Code::InvalidArgument, "Errors found while processing rows");
+                return AppendRowsResponse { row_errors, ..reply };
+            }
         }
+        match &mut stream {
+            Some(stream) => {
+                stream.rows += batch.num_rows() as i64;
+                stream.batches.push(batch);
+            }
+            None => table.rows.push(batch),
+        }
+        let taken = AppendResult { offset: request.offset };
+        AppendRowsResponse { response: Some(Reply::AppendResult(taken)), ..Default::default() }
     }
 }

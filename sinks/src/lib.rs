@@ -102,7 +102,7 @@ mod open_entry;
 mod partition_sink;
 mod store;
 
-pub use bigquery::{BigQueryConfig, BigQueryStore, TableColumn, table_columns};
+pub use bigquery::{BigQueryConfig, BigQueryStore, Misfit, Mode, TableColumn, misfits, table_columns};
 pub use config::{DEFAULT_STATE_PREFIX, Rotation, SinkConfig, SinkConfigBuilder, SinkLimits};
 pub use dead_letter::{
     Blob, DeadLetter, DeadLetterContext, DeadLetterSink, FileDeadLetters, Payload, RejectedPayload, Stage,
@@ -136,7 +136,7 @@ pub use ledger::reconcile::{
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
 pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
-pub use open_entry::{RejectedRecord, RowCoord};
+pub use open_entry::{ROW_REFUSED, RejectedRecord, RowCoord};
 pub use partition_sink::{Checkpoint, PartitionSink, Published};
 pub use store::{
     BoxFuture, Create, Generation, Listed, MAX_NAME_BYTES, Move, Object, RowsOf, Staged, StagedWrite, Stat,

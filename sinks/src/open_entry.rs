@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -6,6 +6,7 @@ use arrow_array::{RecordBatch, UInt64Array};
 use arrow_schema::SchemaRef;
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
+use gristmill_records::{RawBatch, Record};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -16,10 +17,13 @@ use crate::format::Encoder;
 use crate::ledger::entry::{Counts, FileEntry};
 use crate::memory::{MemoryBudget, MemoryShare};
 use crate::names::{PartitionId, Paths, final_name};
-use crate::store::{RowsOf, StagedWrite};
+use crate::store::{RefusedRow, RowsOf, StagedWrite};
 
 /// How many encoded bytes are gathered before they go to the store.
 const PART_BYTES: usize = 1 << 20;
+
+/// The code of dead letters of rows that the store has refused, in the store's own words.
+pub const ROW_REFUSED: &str = "ROW_REFUSED";
 
 /// Codes come from guests: what is counted by code has to be bounded.
 const MAX_CODES: usize = 64;
@@ -108,7 +112,26 @@ pub(crate) struct OpenEntry {
     clock: u64,
     /// A file was closed early because too many were open.
     pub(crate) crowded: bool,
+    /// Records of rows that a store may still refuse, as they were in the topic; the newest are of what is appended next.
+    originals: VecDeque<RawBatch>,
     memory: MemoryShare,
+}
+
+/// Rows that were appended together, by a store that answers for each.
+#[derive(Debug)]
+struct Unanswered {
+    /// The number of its first row in the file.
+    first: u64,
+    coords: Vec<(i64, u32)>,
+}
+
+#[derive(Debug)]
+struct Upload {
+    to: Box<dyn StagedWrite>,
+    rows: u64,
+    /// Of them those that the store does not take.
+    refused: u64,
+    unanswered: VecDeque<Unanswered>,
 }
 
 #[derive(Debug)]
@@ -118,9 +141,8 @@ struct OpenFile {
     schema: SchemaRef,
     seq: usize,
     encoder: Encoder,
-    upload: Box<dyn StagedWrite>,
+    upload: Upload,
     sent: u64,
-    rows: u64,
     /// The least and the greatest offset of its rows.
     offsets: Option<(i64, i64)>,
     used: u64,
@@ -144,6 +166,7 @@ impl OpenEntry {
             next_seq: 0,
             clock: 0,
             crowded: false,
+            originals: VecDeque::new(),
             memory: MemoryShare::new(memory),
         }
     }
@@ -159,7 +182,8 @@ impl OpenEntry {
 
     /// Bytes that wait in memory: in the open files, in their uploads, and the rejects.
     pub(crate) fn buffered(&self) -> usize {
-        self.files.iter().map(OpenFile::buffered).sum::<usize>() + self.reject_bytes
+        let originals: usize = self.originals.iter().map(RawBatch::byte_size).sum();
+        self.files.iter().map(OpenFile::buffered).sum::<usize>() + self.reject_bytes + originals
     }
 
     /// Whether another partition needs the memory that waits here.
@@ -221,6 +245,11 @@ impl OpenEntry {
 
     pub(crate) fn reject(&mut self, record: RejectedRecord, payload: Payload) -> Result<()> {
         self.check_offset(record.offset)?;
+        self.put_aside(record, payload);
+        Ok(())
+    }
+
+    fn put_aside(&mut self, record: RejectedRecord, payload: Payload) {
         self.touch();
         self.newest = self.newest.max(Some(record.offset));
         let (code, message) = (cut(record.code, MAX_CODE_BYTES), cut(record.message, MAX_MESSAGE_BYTES));
@@ -253,6 +282,81 @@ impl OpenEntry {
         self.rejects.push(letter);
         let buffered = self.buffered();
         self.memory.set(buffered);
+    }
+
+    /// The records that the next rows are of.
+    pub(crate) fn originate(&mut self, records: RawBatch) {
+        if !records.is_empty() {
+            self.originals.push_back(records);
+            self.forget_originals();
+        }
+    }
+
+    /// Those of which every row is answered for; of the newest there may be more to come.
+    fn forget_originals(&mut self) {
+        let least = self
+            .files
+            .iter()
+            .filter_map(|file| Some(file.upload.unanswered.front()?.coords.first()?.0))
+            .min();
+        let is_answered = |records: &RawBatch| {
+            least.is_none_or(|least| records.last_offset().is_none_or(|last| last < least))
+        };
+        while self.originals.len() > 1 && self.originals.front().is_some_and(is_answered) {
+            self.originals.pop_front();
+        }
+    }
+
+    fn original(&self, offset: i64) -> Option<Record<'_>> {
+        let at =
+            self.originals.partition_point(|records| records.last_offset().is_none_or(|last| last < offset));
+        let records = self.originals.get(at)?.rows();
+        records.get(records.offsets.binary_search(&offset).ok()?)
+    }
+
+    /// Makes dead letters of the rows that the store has refused.
+    fn take_answers(&mut self, to: &Target<'_>, upload: &mut Upload) -> Result<()> {
+        if !upload.to.may_refuse() {
+            return Ok(());
+        }
+        let answered = upload.to.answered();
+        for RefusedRow { row, message } in answered.refused {
+            let of = upload.unanswered.partition_point(|rows| rows.first <= row);
+            let rows = of.checked_sub(1).and_then(|of| upload.unanswered.get(of));
+            let coord = rows.and_then(|rows| rows.coords.get(usize::try_from(row - rows.first).ok()?));
+            let Some((offset, sub)) = coord.copied() else {
+                let text = format!("the store refuses row {row}, which it was not given: {message}");
+                return Err(Error::new(ErrorKind::Corrupt, text));
+            };
+            if to.settings.resources.dead_letters.is_none() {
+                let text = format!(
+                    "the row of offset {offset} is refused by the store and there are no dead letters to set it aside: {message}"
+                );
+                return Err(Error::new(ErrorKind::Encode, text));
+            }
+            let copy = Bytes::copy_from_slice;
+            let original = self.original(offset);
+            let record = RejectedRecord {
+                offset,
+                sub,
+                stage: Stage::Write,
+                code: ROW_REFUSED.into(),
+                message,
+                key: original.and_then(|record| record.key()).map(copy),
+                value: original.and_then(|record| record.value()).map(copy),
+                headers: original.map_or_else(Vec::new, |record| {
+                    record.headers().map(|h| (copy(h.name), h.value.map(copy))).collect()
+                }),
+                timestamp: original.and_then(|record| record.timestamp()),
+            };
+            upload.refused += 1;
+            self.counts.written -= 1;
+            self.put_aside(record, to.settings.payload);
+        }
+        let is_answered = |rows: &Unanswered| rows.first + rows.coords.len() as u64 <= answered.rows;
+        while upload.unanswered.front().is_some_and(is_answered) {
+            upload.unanswered.pop_front();
+        }
         Ok(())
     }
 
@@ -271,17 +375,17 @@ impl OpenEntry {
         self.counts.written += divided.rows.num_rows() as u64;
         let [(directory, _)] = &divided.directories[..] else {
             for (directory, members) in &divided.directories {
-                let offsets = members.iter().map(|row| coords[*row as usize].offset);
+                let of: Vec<RowCoord> = members.iter().map(|row| coords[*row as usize]).collect();
                 let group =
                     take_record_batch(&divided.rows, &UInt64Array::from(members.clone())).map_err(|e| {
                         Error::new(ErrorKind::Encode, "rows cannot be divided by their directories")
                             .with_source(e)
                     })?;
-                self.write(to, output, directory, &group, offsets).await?;
+                self.write(to, output, directory, &group, &of).await?;
             }
             return Ok(());
         };
-        self.write(to, output, directory, &divided.rows, coords.iter().map(|c| c.offset)).await
+        self.write(to, output, directory, &divided.rows, coords).await
     }
 
     async fn write(
@@ -290,18 +394,22 @@ impl OpenEntry {
         output: &str,
         directory: &str,
         rows: &RecordBatch,
-        offsets: impl Iterator<Item = i64>,
+        coords: &[RowCoord],
     ) -> Result<()> {
-        let file = self.file(to, output, directory, rows.schema_ref()).await?;
+        let index = self.file(to, output, directory, rows.schema_ref()).await?;
+        let mut file = self.files.swap_remove(index);
         file.encoder.write(rows)?;
-        file.rows += rows.num_rows() as u64;
-        file.note_offsets(offsets);
-        file.send(PART_BYTES).await?;
+        file.upload.note(coords);
+        file.note_offsets(coords.iter().map(|c| c.offset));
+        file.send(if file.upload.to.is_eager() { 1 } else { PART_BYTES }).await?;
+        self.take_answers(to, &mut file.upload)?;
+        self.files.push(file);
         self.keep_within_memory(to).await
     }
 
     /// Closes row groups early, and where that does not help files, until what waits in memory is within the limits.
     async fn keep_within_memory(&mut self, to: &Target<'_>) -> Result<()> {
+        self.forget_originals();
         let mut buffered = self.buffered();
         self.memory.set(buffered);
         while buffered > to.settings.limits.buffered_bytes || self.memory.has_to_give() {
@@ -315,6 +423,7 @@ impl OpenEntry {
                 self.crowded = true;
                 let file = self.files.swap_remove(fullest);
                 self.close(to, file).await?;
+                self.forget_originals();
             }
             buffered = self.buffered();
             self.memory.set(buffered);
@@ -330,7 +439,7 @@ impl OpenEntry {
         output: &str,
         directory: &str,
         schema: &SchemaRef,
-    ) -> Result<&mut OpenFile> {
+    ) -> Result<usize> {
         self.clock += 1;
         let found = self.files.iter().position(|f| {
             f.output == output && f.directory == directory && f.schema.fields() == schema.fields()
@@ -356,9 +465,8 @@ impl OpenEntry {
                     schema: schema.clone(),
                     seq,
                     encoder,
-                    upload,
+                    upload: Upload { to: upload, rows: 0, refused: 0, unanswered: VecDeque::new() },
                     sent: 0,
-                    rows: 0,
                     offsets: None,
                     used: 0,
                 });
@@ -366,14 +474,21 @@ impl OpenEntry {
             }
         };
         self.files[index].used = self.clock;
-        Ok(&mut self.files[index])
+        Ok(index)
     }
 
     async fn close(&mut self, to: &Target<'_>, file: OpenFile) -> Result<()> {
         let facts = self.facts(to, &file);
-        let OpenFile { output, directory, seq, encoder, mut upload, rows, .. } = file;
-        upload.append(encoder.finish(&facts)?).await?;
-        let staged = upload.finish().await?;
+        let OpenFile { output, directory, seq, encoder, mut upload, .. } = file;
+        upload.to.append(encoder.finish(&facts)?).await?;
+        upload.to.settle().await?;
+        self.take_answers(to, &mut upload)?;
+        let rows = upload.rows - upload.refused;
+        if rows == 0 {
+            // There is nothing to publish.
+            return Ok(());
+        }
+        let staged = upload.to.finish().await?;
         let extension = to.settings.format.extension();
         let final_name =
             final_name(&to.settings.prefix, to.id, &output, &directory, self.first, seq, extension);
@@ -402,7 +517,7 @@ impl OpenEntry {
             ("gristmill.partition", id.partition.to_string()),
             ("gristmill.output", file.output.clone()),
             ("gristmill.entry", self.first.to_string()),
-            ("gristmill.rows", file.rows.to_string()),
+            ("gristmill.rows", file.upload.rows.to_string()),
             ("gristmill.schema_digest", digest([schema_text(&file.output, &file.schema)].iter())),
         ];
         if let Some((first, last)) = file.offsets {
@@ -454,9 +569,20 @@ fn digest<'a>(schemas: impl Iterator<Item = &'a String>) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
+impl Upload {
+    /// Rows were given to the encoder.
+    fn note(&mut self, coords: &[RowCoord]) {
+        if self.to.may_refuse() {
+            let coords: Vec<(i64, u32)> = coords.iter().map(|c| (c.offset, c.sub)).collect();
+            self.unanswered.push_back(Unanswered { first: self.rows, coords });
+        }
+        self.rows += coords.len() as u64;
+    }
+}
+
 impl OpenFile {
     fn buffered(&self) -> usize {
-        self.encoder.buffered() + self.upload.buffered()
+        self.encoder.buffered() + self.upload.to.buffered()
     }
 
     fn note_offsets(&mut self, offsets: impl Iterator<Item = i64>) {
@@ -469,7 +595,7 @@ impl OpenFile {
     async fn send(&mut self, least: usize) -> Result<()> {
         if let Some(bytes) = self.encoder.take(least) {
             self.sent += bytes.len() as u64;
-            self.upload.append(bytes).await?;
+            self.upload.to.append(bytes).await?;
         }
         Ok(())
     }

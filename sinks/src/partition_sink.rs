@@ -2,12 +2,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
+use gristmill_records::RawBatch;
 use uuid::Uuid;
 
 use crate::config::{SinkConfig, SinkSettings};
 use crate::dead_letter::json_lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
+use crate::format::Format;
 use crate::ledger::driver::{Ledger, LedgerCounters};
 use crate::ledger::entry::{Counts, Entry, FileEntry, Rejects};
 use crate::names::{PartitionId, Paths, validate_output};
@@ -144,6 +146,14 @@ impl PartitionSink {
     pub fn tally(&mut self, read: u64, dropped: u64) {
         self.open.counts.read += read;
         self.open.counts.dropped += dropped;
+    }
+
+    /// The records that the rows of the next [`append`](Self::append)s are made of. A store that refuses single rows may do so
+    /// later; the dead letter of such a row then holds its record. Without it, it holds none.
+    pub fn originate(&mut self, records: RawBatch) {
+        if matches!(self.settings.format, Format::BigQuery) {
+            self.open.originate(records);
+        }
     }
 
     /// Appends rows of one output; `coords[i]` says where row `i` came from. Encodes on the calling thread,

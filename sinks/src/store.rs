@@ -91,6 +91,24 @@ pub struct RowsOf<'a> {
     pub schema: &'a arrow_schema::Schema,
 }
 
+/// What a store has answered for the rows of an upload.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// Of so many of the first rows it is known what became of them.
+    pub rows: u64,
+    /// Those that it refused since it was asked last, in order.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// A row that a store does not take; the others of its upload are taken without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Which of the rows that were appended, from 0.
+    pub row: u64,
+    /// Why, in the store's words.
+    pub message: String,
+}
+
 /// An upload in progress. Nothing is visible under its name before [`StagedWrite::finish`].
 ///
 /// Dropping it discards the upload without waiting for the store.
@@ -106,6 +124,27 @@ pub trait StagedWrite: Send + fmt::Debug {
     /// Not cancel safe: whether a dropped future left the object behind is unknown. Staged names are
     /// unique, so what is left behind is an orphan and nothing worse.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Staged>>;
+
+    /// Waits until the store has answered for all rows. Not cancel safe, as [`append`](Self::append). Default: stores of objects
+    /// have nothing to say.
+    fn settle(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Whether what is appended is seen at once, so that it is not to be gathered first. Default: no.
+    fn is_eager(&self) -> bool {
+        false
+    }
+
+    /// Whether the store judges single rows, so that [`answered`](Self::answered) has to be asked. Default: no.
+    fn may_refuse(&self) -> bool {
+        false
+    }
+
+    /// What was answered so far. Asks nobody.
+    fn answered(&mut self) -> Answered {
+        Answered { rows: u64::MAX, refused: Vec::new() }
+    }
 
     /// Bytes of memory that wait to be sent. Default: none, for stores that pass on what they get.
     fn buffered(&self) -> usize {

@@ -1,6 +1,7 @@
 //! From raw records to rows: transforms of records, decoding, transforms of columns. No I/O; `run` and `test` share it.
 
 mod columns;
+mod fits;
 mod kafka_columns;
 mod records;
 
@@ -11,11 +12,9 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
-use gristmill_codec::{
-    AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, RawDecoder, times_without_text,
-};
+use gristmill_codec::{AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, RawDecoder};
 use gristmill_records::RawBatch;
-use gristmill_sinks::{DirectoryTemplate, MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
+use gristmill_sinks::{MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
 use gristmill_smt::{
     Applied, AppliedColumns, ColumnInstance, Kind, LogLine, Metrics, Reject, Stats, Stream, Transform,
 };
@@ -23,6 +22,8 @@ use gristmill_smt::{
 use crate::error::Error;
 use crate::predicate::{Of, Predicate, When};
 use columns::{ColumnStep, Rows};
+pub(crate) use fits::Fits;
+use fits::Unfit;
 use kafka_columns::with_kafka_columns;
 pub(crate) use kafka_columns::{kafka_column_of_its_own, kafka_schema, with_kafka_columns_of};
 pub(crate) use records::Transformed;
@@ -104,9 +105,7 @@ pub(crate) struct StagePlan {
     /// The columns of the rows that leave the transforms.
     pub(crate) schema: SchemaRef,
     pub(crate) kafka_columns: bool,
-    pub(crate) directories: Option<DirectoryTemplate>,
-    /// Files hold times as texts.
-    pub(crate) times_as_text: bool,
+    pub(crate) fits: Fits,
 }
 
 impl StagePlan {
@@ -170,8 +169,7 @@ impl StagePlan {
             decoder,
             after,
             kafka_columns: self.kafka_columns,
-            directories: self.directories.clone(),
-            times_as_text: self.times_as_text,
+            fits: self.fits.clone(),
             outputs: names,
         })
     }
@@ -184,8 +182,7 @@ pub(crate) struct Stages {
     decoder: Decoder,
     after: Vec<ColumnStep>,
     kafka_columns: bool,
-    directories: Option<DirectoryTemplate>,
-    times_as_text: bool,
+    fits: Fits,
     outputs: Vec<String>,
 }
 
@@ -322,24 +319,12 @@ impl Stages {
             if self.kafka_columns {
                 rows = with_kafka_columns(&rows, batch.partition(), &kept)?;
             }
-            let mut refuse = |rows: RecordBatch,
-                              kept: &mut Vec<Leaving<'_>>,
-                              code,
-                              unfit: &[(usize, String)]| {
-                for (row, why) in unfit {
-                    let record = &kept[*row];
-                    processed.rejects.push(letters.letter(record.row, record.sub, Stage::Write, code, why));
-                }
-                without(rows, kept, unfit)
-            };
-            if self.times_as_text {
-                let unfit = unsaid_times(&rows);
-                rows = refuse(rows, &mut kept, "TIME_OUT_OF_RANGE", &unfit)?;
+            let unfit = self.fits.unfit(&rows)?;
+            for Unfit { row, code, why } in &unfit {
+                let record = &kept[*row];
+                processed.rejects.push(letters.letter(record.row, record.sub, Stage::Write, code, why));
             }
-            if let Some(template) = &self.directories {
-                let unfit = template.unfit(&rows).map_err(Error::sink)?;
-                rows = refuse(rows, &mut kept, "DIRECTORY_VALUE", &unfit)?;
-            }
+            rows = without(rows, &mut kept, &unfit)?;
             if kept.is_empty() {
                 continue;
             }
@@ -375,33 +360,13 @@ fn part<'a>(all: &Rows<'a>, output: usize) -> Result<Option<Rows<'a>>, Error> {
     Ok(Some(Rows { rows, of }))
 }
 
-/// Rows that JSON cannot say, each once.
-fn unsaid_times(rows: &RecordBatch) -> Vec<(usize, String)> {
-    let mut unfit = BTreeMap::new();
-    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        for row in times_without_text(column) {
-            unfit.entry(row).or_insert_with(|| {
-                format!(
-                    "column {} holds a time that is beyond what JSON lines can say; Parquet can",
-                    field.name()
-                )
-            });
-        }
-    }
-    unfit.into_iter().collect()
-}
-
-/// Takes out the rows that do not fit the files.
-fn without(
-    rows: RecordBatch,
-    kept: &mut Vec<Leaving<'_>>,
-    unfit: &[(usize, String)],
-) -> Result<RecordBatch, Error> {
+/// Takes out the rows that do not fit the sink.
+fn without(rows: RecordBatch, kept: &mut Vec<Leaving<'_>>, unfit: &[Unfit]) -> Result<RecordBatch, Error> {
     if unfit.is_empty() {
         return Ok(rows);
     }
     let mut fits = vec![true; kept.len()];
-    unfit.iter().for_each(|(row, _)| fits[*row] = false);
+    unfit.iter().for_each(|unfit| fits[unfit.row] = false);
     let mut of_row = fits.iter();
     kept.retain(|_| *of_row.next().expect("one for each row"));
     filter_record_batch(&rows, &BooleanArray::from(fits)).map_err(Error::arrow)

@@ -155,8 +155,8 @@ impl Client {
         found.is_ok_and(|found| found.commit_time.is_some())
     }
 
-    /// The columns of a table.
-    pub(super) async fn columns(&self, table: &str) -> Result<TableSchema, Status> {
+    /// The stream that every table has, and the table's columns.
+    pub(super) async fn default_stream(&self, table: &str) -> Result<(String, Option<TableSchema>), Status> {
         let name = format!("{table}/streams/_default");
         let message = GetWriteStreamRequest { name: name.clone(), view: WriteStreamView::Full as i32 };
         let found = self
@@ -164,7 +164,7 @@ impl Client {
                 stub.get_write_stream(request).await
             })
             .await?;
-        Ok(found.table_schema.unwrap_or_default())
+        Ok((name, found.table_schema))
     }
 
     /// How many rows the stream has; no more can be appended.

@@ -6,6 +6,7 @@
 //! never committed, and vanishes by itself.
 
 mod client;
+mod misfits;
 pub(crate) mod rows;
 mod status;
 mod types;
@@ -21,6 +22,7 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 };
 use tonic::Code;
 
+pub use misfits::{Misfit, misfits};
 pub use types::{TableColumn, table_columns};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -36,9 +38,23 @@ const CHECK_CREDENTIALS: Duration = Duration::from_secs(60);
 /// For a token.
 const TOKEN: Duration = Duration::from_secs(30);
 
+/// What is promised of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Each is in its table once. They become visible when their entry is published.
+    #[default]
+    ExactlyOnce,
+    /// Each is in its table once or, after a failure, more often. They become visible as soon as they are appended, by the
+    /// table's default stream.
+    AtLeastOnce,
+}
+
 /// Where rows go.
 #[derive(Clone, Debug)]
 pub struct BigQueryConfig {
+    /// What is promised.
+    pub mode: Mode,
     /// The project of the dataset.
     pub project: String,
     /// The dataset; it is there already.
@@ -101,8 +117,8 @@ impl BigQueryStore {
     /// `InvalidConfig` with the statement that makes the table or adds the columns; `PermissionDenied`; `Unavailable`.
     pub async fn check_table(&self, topic: &str, output: &str, rows: &Schema) -> Result<()> {
         let table = self.config.path_of(topic, output);
-        match self.client.columns(&table).await {
-            Ok(found) => fits(&table, &found, rows),
+        match self.client.default_stream(&table).await {
+            Ok((_, found)) => fits(&table, &found.unwrap_or_default(), rows),
             Err(status) if status.code() == Code::NotFound => Err(no_table(&table, rows)),
             Err(status) => Err(status::error(&format!("table {table} was not looked at"), &status)),
         }
@@ -110,18 +126,26 @@ impl BigQueryStore {
 
     async fn open(&self, rows: RowsOf<'_>) -> Result<Box<dyn StagedWrite>> {
         let table = self.config.path_of(rows.topic, rows.output);
-        let (stream, found) = match self.client.create_pending(&table).await {
-            Ok(created) => created,
+        let stream = match self.config.mode {
+            Mode::ExactlyOnce => self.client.create_pending(&table).await,
+            Mode::AtLeastOnce => self.client.default_stream(&table).await,
+        };
+        let (stream, found) = match stream {
+            Ok((stream, found)) => (stream, found.unwrap_or_default()),
             Err(status) if status.code() == Code::NotFound => return Err(no_table(&table, rows.schema)),
             Err(status) => {
                 return Err(status::error(&format!("no stream was made for table {table}"), &status));
             }
         };
-        fits(&table, &found.unwrap_or_default(), rows.schema)?;
+        fits(&table, &found, rows.schema)?;
         Ok(Box::new(StreamWriter::new(self.client.clone(), stream)))
     }
 
     async fn publish(&self, stream: &str) -> Result<Move> {
+        if writer::is_default(stream) {
+            // Its rows are there since they were appended.
+            return Ok(Move::Moved);
+        }
         let gone = |why: &str| {
             let text = format!(
                 "stream {stream} of BigQuery holds sealed rows that were never committed, and it is gone ({why}): replay the \

@@ -1,15 +1,17 @@
 //! Rows on their way to a stream: messages of Arrow's IPC format, the schema first, each with the number of its rows.
 
 use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
+use arrow_select::filter::filter_record_batch;
 use bytes::{Buf, Bytes};
 
 use super::types::{rows_for, schema_for};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A request is below 10 MB, with what is around the rows.
-const MAX_MESSAGE: usize = 9 << 20;
+pub(super) const MAX_MESSAGE: usize = 9 << 20;
 /// Before each message: its rows and its bytes.
 const HEAD: usize = 8;
 
@@ -97,8 +99,6 @@ pub(super) struct Message {
 /// # Errors
 /// `Usage`: it is not what [`RowsEncoder`] makes.
 pub(super) fn messages(mut frames: Bytes) -> Result<Vec<Message>> {
-    let broken =
-        || Error::new(ErrorKind::Usage, "a BigQuery stream takes the rows of the format BigQuery alone");
     let mut messages = Vec::new();
     while !frames.is_empty() {
         if frames.len() < HEAD {
@@ -111,6 +111,22 @@ pub(super) fn messages(mut frames: Bytes) -> Result<Vec<Message>> {
         messages.push(Message { rows, bytes: frames.split_to(len) });
     }
     Ok(messages)
+}
+
+/// The message with those of its rows alone that stay.
+pub(super) fn without(schema: &Bytes, message: &Message, stays: &[bool]) -> Result<Message> {
+    let stream = schema.clone().chain(message.bytes.clone());
+    let mut reader = StreamReader::try_new(stream.reader(), None).map_err(encode)?;
+    let Some(rows) = reader.next() else { return Err(broken()) };
+    let rows = filter_record_batch(&rows.map_err(encode)?, &stays.to_vec().into()).map_err(encode)?;
+    let mut writer = StreamWriter::try_new(Vec::new(), rows.schema_ref()).map_err(encode)?;
+    writer.get_mut().clear();
+    writer.write(&rows).map_err(encode)?;
+    Ok(Message { rows: rows.num_rows() as u32, bytes: std::mem::take(writer.get_mut()).into() })
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Usage, "a BigQuery stream takes the rows of the format BigQuery alone")
 }
 
 fn encode(e: ArrowError) -> Error {

@@ -1,12 +1,18 @@
-//! Rows into one PENDING stream: appended at offsets, acknowledged, and nothing more of them to be seen.
+//! Rows into one stream of BigQuery: a PENDING one, where they are appended at offsets and nothing of them is to be seen, or a
+//! table's default one, where they are seen at once and a request that is repeated is there twice.
+//!
+//! Of a request with rows that BigQuery refuses it takes none. Without those rows the request goes out again; in a PENDING
+//! stream those behind it go out again too, at lower offsets. That is done only where no earlier try of them can still be on its
+//! way: it would be taken at its old offset.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
     AppendRowsRequest, AppendRowsResponse, ArrowRecordBatch, ArrowSchema, FinalizeWriteStreamRequest,
+    RowError,
     append_rows_request::{ArrowData, Rows},
     append_rows_response::Response,
 };
@@ -14,10 +20,10 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::client::{Client, Patience};
-use super::rows::{Message, messages};
+use super::rows::{Message, messages, without};
 use super::status;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{BoxFuture, Generation, Staged, StagedWrite};
+use crate::store::{Answered, BoxFuture, Generation, RefusedRow, Staged, StagedWrite};
 
 /// Bytes that may wait for their acknowledgement.
 const IN_FLIGHT: usize = 16 << 20;
@@ -25,9 +31,12 @@ const IN_FLIGHT: usize = 16 << 20;
 const MAX_REQUESTS: usize = 64;
 /// A reply that takes longer does not come.
 const REPLY: Duration = Duration::from_secs(60);
+/// Characters of why a row is refused.
+const MAX_WHY: usize = 1_000;
 
 pub(super) struct StreamWriter {
     client: Client,
+    is_default: bool,
     /// `projects/../datasets/../tables/../streams/..`
     stream: String,
     schema: Option<Bytes>,
@@ -35,6 +44,11 @@ pub(super) struct StreamWriter {
     waiting: VecDeque<Waiting>,
     connection: Option<Connection>,
     next_offset: i64,
+    /// What was appended, and what of it has been answered.
+    rows: u64,
+    refused: Vec<RefusedRow>,
+    /// What waits below this offset may be on its way on a connection that broke.
+    astray: i64,
     bytes: u64,
     crc32c: u32,
     is_torn: bool,
@@ -42,6 +56,9 @@ pub(super) struct StreamWriter {
 
 struct Waiting {
     offset: i64,
+    /// The number of each of its rows among all that were appended: of the first, and of those that were refused since.
+    first_row: u64,
+    gaps: Vec<u64>,
     message: Message,
 }
 
@@ -65,14 +82,28 @@ impl StreamWriter {
     pub(super) fn new(client: Client, stream: String) -> Self {
         StreamWriter {
             client,
+            is_default: is_default(&stream),
             stream,
             schema: None,
             waiting: VecDeque::new(),
             connection: None,
             next_offset: 0,
+            rows: 0,
+            refused: Vec::new(),
+            astray: 0,
             bytes: 0,
             crc32c: 0,
             is_torn: false,
+        }
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        match self.is_torn {
+            false => Ok(()),
+            true => {
+                let text = format!("stream {} of BigQuery is incomplete after a failure", self.stream);
+                Err(Error::new(ErrorKind::Torn, text))
+            }
         }
     }
 
@@ -89,9 +120,19 @@ impl StreamWriter {
                 continue;
             }
             let rows = i64::from(message.rows);
-            self.waiting.push_back(Waiting { offset: self.next_offset, message });
+            self.waiting.push_back(Waiting {
+                offset: self.next_offset,
+                first_row: self.rows,
+                gaps: Vec::new(),
+                message,
+            });
             self.next_offset += rows;
-            self.send_last().await;
+            self.rows += rows as u64;
+            match self.connection {
+                Some(_) => self.send_last().await,
+                // Whoever waits for the reply tries again, and says so.
+                None => self.connection = self.connect().await.ok(),
+            }
             while self.waiting_bytes() > IN_FLIGHT || self.waiting.len() >= MAX_REQUESTS {
                 self.acknowledge().await?;
             }
@@ -119,7 +160,7 @@ impl StreamWriter {
         }
         AppendRowsRequest {
             write_stream: if is_first { self.stream.clone() } else { String::new() },
-            offset: Some(waiting.offset),
+            offset: (!self.is_default).then_some(waiting.offset),
             trace_id: if is_first {
                 concat!("gristmill:", env!("CARGO_PKG_VERSION")).to_owned()
             } else {
@@ -152,7 +193,9 @@ impl StreamWriter {
                 Ok(()) => return Ok(()),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(status)) => {
-                    self.connection = None;
+                    if self.connection.take().is_some() {
+                        self.astray = self.next_offset;
+                    }
                     tracing::warn!(stream = self.stream, %status, "appending to BigQuery again");
                     patience.wait(|| status::error("rows were not appended", &status)).await?;
                 }
@@ -175,17 +218,8 @@ impl StreamWriter {
             Ok(Ok(None)) => return Err(Trouble::Passing(Status::unavailable("the connection was closed"))),
             Ok(Ok(Some(reply))) => reply,
         };
-        if let Some(refused) = reply.row_errors.first() {
-            let text = format!(
-                "BigQuery refuses {} of {} rows from row {} of stream {} on, and took none of them; the first is row {}: {}",
-                reply.row_errors.len(),
-                first.message.rows,
-                first.offset,
-                self.stream,
-                refused.index,
-                refused.message.chars().take(500).collect::<String>()
-            );
-            return Err(Trouble::Final(Error::new(ErrorKind::Encode, text)));
+        if !reply.row_errors.is_empty() {
+            return self.go_on_without(reply.row_errors).await;
         }
         match reply.response {
             Some(Response::AppendResult(result))
@@ -211,13 +245,87 @@ impl StreamWriter {
         Ok(())
     }
 
-    async fn end(&mut self) -> Result<Staged> {
+    /// Takes the rows that are refused out of the first request that waits.
+    async fn go_on_without(&mut self, errors: Vec<RowError>) -> Result<(), Trouble> {
+        let unsure = |why: &str| {
+            let text = format!(
+                "BigQuery refuses rows of stream {}, and {why}: its entry is begun again with another stream",
+                self.stream
+            );
+            Trouble::Final(Error::new(ErrorKind::Unavailable, text))
+        };
+        if !self.is_default && self.waiting.get(1).is_some_and(|next| next.offset < self.astray) {
+            return Err(unsure("what is behind them was on its way on a connection that broke"));
+        }
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        if !self.is_default {
+            // All of them are out at offsets that will be others': each has to be refused first, or the server has to be done.
+            for _ in 1..self.waiting.len() {
+                match tokio::time::timeout(REPLY, connection.replies.message()).await {
+                    Ok(Ok(Some(AppendRowsResponse { response: Some(Response::Error(_)), .. }))) => {}
+                    Ok(Ok(None)) => break,
+                    Ok(Err(status)) if !status::is_passing(status.code()) => break,
+                    _ => return Err(unsure("what became of those behind them is not known")),
+                }
+            }
+            self.connection = None;
+        }
+        let (Some(first), Some(schema)) = (self.waiting.front_mut(), &self.schema) else { return Ok(()) };
+        let mut refused: BTreeMap<u32, String> = BTreeMap::new();
+        for error in errors {
+            let index = u32::try_from(error.index).ok().filter(|index| *index < first.message.rows);
+            let why = error.message.chars().take(MAX_WHY).collect();
+            let index = index.ok_or_else(|| {
+                let text = format!("BigQuery refuses row {} of {}: {why}", error.index, first.message.rows);
+                Trouble::Final(Error::new(ErrorKind::Corrupt, text))
+            })?;
+            refused.entry(index).or_insert(why);
+        }
+        let numbers = first.numbers();
+        let mut stays = vec![true; numbers.len()];
+        refused.keys().for_each(|index| stays[*index as usize] = false);
+        let gone: Vec<RefusedRow> = refused
+            .into_iter()
+            .map(|(index, message)| RefusedRow { row: numbers[index as usize], message })
+            .collect();
+        first.message = without(schema, &first.message, &stays).map_err(Trouble::Final)?;
+        first.gaps.extend(gone.iter().map(|refused| refused.row));
+        first.gaps.sort_unstable();
+        self.refused.extend(gone);
+        self.refused.sort_by_key(|refused| refused.row);
+        let mut offset = first.offset;
+        let first = match first.message.rows {
+            0 => self.waiting.pop_front().and(None),
+            _ if self.is_default => self.waiting.pop_front(),
+            _ => None,
+        };
+        if let Some(again) = first {
+            // Its order says nothing here, and the replies of the others are still to come.
+            self.waiting.push_back(again);
+            self.send_last().await;
+        }
+        for waiting in &mut self.waiting {
+            waiting.offset = offset;
+            offset += i64::from(waiting.message.rows);
+        }
+        self.next_offset = offset;
+        Ok(())
+    }
+
+    async fn acknowledge_all(&mut self) -> Result<()> {
         while !self.waiting.is_empty() {
             self.acknowledge().await?;
         }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<Staged> {
+        self.acknowledge_all().await?;
         self.connection = None;
-        let request = FinalizeWriteStreamRequest { name: self.stream.clone() };
-        let rows = self.client.finalize(request).await?;
+        let rows = match self.is_default {
+            true => self.next_offset,
+            false => self.client.finalize(FinalizeWriteStreamRequest { name: self.stream.clone() }).await?,
+        };
         if rows != self.next_offset {
             let text = format!(
                 "stream {} of BigQuery has {rows} rows, {} were appended; nothing of it is visible",
@@ -232,6 +340,19 @@ impl StreamWriter {
             crc32c: self.crc32c,
         })
     }
+}
+
+impl Waiting {
+    /// Of its rows, which those are among all that were appended.
+    fn numbers(&self) -> Vec<u64> {
+        let all = u64::from(self.message.rows) + self.gaps.len() as u64;
+        (self.first_row..self.first_row + all).filter(|row| !self.gaps.contains(row)).collect()
+    }
+}
+
+/// Whether a stream is the one that every table has.
+pub(super) fn is_default(stream: &str) -> bool {
+    stream.ends_with("/streams/_default")
 }
 
 enum Trouble {
@@ -251,22 +372,43 @@ impl Trouble {
 impl StagedWrite for StreamWriter {
     fn append(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            if std::mem::replace(&mut self.is_torn, true) {
-                let text = format!("stream {} of BigQuery is incomplete after a failure", self.stream);
-                return Err(Error::new(ErrorKind::Torn, text));
-            }
+            self.check_whole()?;
+            self.is_torn = true;
             self.add(bytes).await?;
             self.is_torn = false;
             Ok(())
         })
     }
 
+    fn settle(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.check_whole()?;
+            self.is_torn = true;
+            self.acknowledge_all().await?;
+            self.is_torn = false;
+            Ok(())
+        })
+    }
+
+    fn is_eager(&self) -> bool {
+        self.is_default
+    }
+
+    fn may_refuse(&self) -> bool {
+        true
+    }
+
+    fn answered(&mut self) -> Answered {
+        let rows = self.waiting.iter().map(|waiting| waiting.first_row).min().unwrap_or(self.rows);
+        // Those of a request that goes out again are told with it.
+        let later = self.refused.partition_point(|refused| refused.row < rows);
+        let rest = self.refused.split_off(later);
+        Answered { rows, refused: std::mem::replace(&mut self.refused, rest) }
+    }
+
     fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<Staged>> {
         Box::pin(async move {
-            if self.is_torn {
-                let text = format!("stream {} of BigQuery is incomplete after a failure", self.stream);
-                return Err(Error::new(ErrorKind::Torn, text));
-            }
+            self.check_whole()?;
             self.end().await
         })
     }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::types::Int64Type;
 use arrow_array::{
-    ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+    ArrayRef, Date32Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
+use gristmill_records::{RawBatch, RawBatchBuilder};
 use gristmill_sinks::fake_bigquery::{Call, Effect, FakeBigQuery};
 use gristmill_sinks::*;
 use tonic::Code;
@@ -26,6 +30,7 @@ fn columns() -> Vec<TableColumn> {
 
 fn config(url: &str) -> BigQueryConfig {
     BigQueryConfig {
+        mode: Mode::ExactlyOnce,
         project: "shop".into(),
         dataset: "lake".into(),
         table: "{topic}".into(),
@@ -57,15 +62,46 @@ impl Place {
     }
 
     fn config(&self, failpoints: Failpoints) -> SinkConfig {
-        let store = BigQueryStore::new(config(self.bigquery.url())).unwrap();
+        self.builder(Mode::ExactlyOnce, failpoints).build().unwrap()
+    }
+
+    fn with_dead_letters(&self, mode: Mode) -> SinkConfig {
+        let store = Arc::new(FolderStore::open(self.state.path()).unwrap());
+        let letters = FileDeadLetters::new(store, "letters").unwrap();
+        self.builder(mode, Failpoints::none()).dead_letters(Arc::new(letters)).build().unwrap()
+    }
+
+    fn builder(&self, mode: Mode, failpoints: Failpoints) -> SinkConfigBuilder {
+        let store = BigQueryStore::new(BigQueryConfig { mode, ..config(self.bigquery.url()) }).unwrap();
         SinkConfig::builder(Arc::new(store))
-            .state(Arc::new(FolderStore::open(self.state.path()).unwrap()))
+            .state(Arc::new(FolderStore::open(self.state.path().join("state")).unwrap()))
             .format(Format::BigQuery)
             .rotation(Rotation { age: Duration::from_millis(1), ..Rotation::default() })
             .retry(Retry { attempts: 3, first_delay: Duration::ZERO, max_delay: Duration::ZERO })
             .failpoints(failpoints)
-            .build()
-            .unwrap()
+    }
+
+    /// Offset, code, message and value of each dead letter, in order.
+    fn letters(&self) -> Vec<(i64, String, String, String)> {
+        let mut letters = Vec::new();
+        let mut folders = vec![self.state.path().join("letters")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                for line in std::fs::read_to_string(path).unwrap().lines() {
+                    let letter: serde_json::Value = serde_json::from_str(line).unwrap();
+                    let text = |name: &str| letter[name].as_str().unwrap_or_default().to_owned();
+                    let value = letter["payload"]["value"].to_string();
+                    letters.push((letter["offset"].as_i64().unwrap(), text("code"), text("message"), value));
+                }
+            }
+        }
+        letters.sort();
+        letters
     }
 
     /// What a query sees of `id`, in order.
@@ -190,10 +226,13 @@ async fn a_connection_that_breaks_among_many_requests_is_made_again_where_it_was
 #[tokio::test]
 async fn what_is_refused_for_good_says_what_to_do() {
     let place = Place::new();
-    place.bigquery.plan(Call::Append, Effect::BadRow(7, "name: too long".into()));
+    place.bigquery.refuse_rows("id", &[7], "name: too long");
     let (mut sink, _) = PartitionSink::open(place.config(Failpoints::none()), id(), 0).await.unwrap();
     let error = hand_over(&mut sink, 0..100).await.unwrap_err().to_string();
-    assert!(error.contains("refuses 1 of 100 rows") && error.contains("row 7: name: too long"), "{error}");
+    assert!(
+        error.contains("the row of offset 7 is refused") && error.contains(": name: too long"),
+        "{error}"
+    );
     assert!(place.ids().is_empty());
 
     // A sealed entry whose stream is gone is not passed over.
@@ -305,4 +344,176 @@ async fn values_are_kept_or_refused() {
     assert_eq!((amounts.value_as_string(0).as_str(), amounts.scale()), ("123.450000000", 9));
     assert_eq!(found.column(0).null_count(), 1);
     assert_eq!(found.column(1).data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+}
+
+/// Records `record N`, at the offsets of their rows.
+fn records(ids: std::ops::Range<i64>) -> RawBatch {
+    let mut records = RawBatchBuilder::new("orders", 0);
+    for id in ids {
+        records.push(id, id, None, Some(format!("record {id}").as_bytes()), []).unwrap();
+    }
+    records.build()
+}
+
+/// Appends in pieces, as the consumer hands over, and leaves it open.
+async fn append_with_records(
+    sink: &mut PartitionSink,
+    ids: std::ops::Range<i64>,
+    piece: usize,
+) -> Result<()> {
+    for start in ids.clone().step_by(piece) {
+        let part = start..(start + piece as i64).min(ids.end);
+        let coords: Vec<RowCoord> =
+            part.clone().map(|offset| RowCoord { offset, sub: 0, timestamp: None }).collect();
+        sink.tally(coords.len() as u64, 0);
+        sink.originate(records(part.clone()));
+        sink.append(MAIN_OUTPUT, &rows(part.clone()), &coords).await?;
+        sink.advance(part.end, None)?;
+    }
+    Ok(())
+}
+
+/// In one request and in many on their way, alone, neighbours and whole requests: each refused row is a dead letter with its
+/// record and BigQuery's words, and each other row is in the table once.
+#[tokio::test]
+async fn rows_that_bigquery_refuses_are_dead_letters_and_the_others_are_delivered() {
+    let bad: Vec<i64> = [0, 1, 49, 50, 777, 4_999].into_iter().chain(2_000..2_050).collect();
+    for (mode, piece) in [(Mode::ExactlyOnce, 50), (Mode::ExactlyOnce, 5_000), (Mode::AtLeastOnce, 50)] {
+        let place = Place::new();
+        place.bigquery.refuse_rows("id", &bad, "id: not wanted");
+        let config = place.with_dead_letters(mode);
+        let (mut sink, _) = PartitionSink::open(config, id(), 0).await.unwrap();
+        append_with_records(&mut sink, 0..5_000, piece).await.unwrap();
+        let Checkpoint::Published(published) = sink.checkpoint().await.unwrap() else { panic!("published") };
+        let expected: Vec<i64> = (0..5_000).filter(|id| !bad.contains(id)).collect();
+        assert_eq!(place.ids(), expected, "{mode:?} {piece}");
+        assert_eq!(published.rows, expected.len() as u64);
+        assert_eq!(published.counts.written, published.rows);
+        assert_eq!(published.counts.rejected.get(ROW_REFUSED), Some(&(bad.len() as u64)));
+        let letters = place.letters();
+        let mut sorted = bad.clone();
+        sorted.sort_unstable();
+        assert_eq!(letters.iter().map(|letter| letter.0).collect::<Vec<_>>(), sorted);
+        for (offset, code, message, value) in letters {
+            assert_eq!((code.as_str(), message.as_str()), (ROW_REFUSED, "id: not wanted"));
+            assert!(value.contains(&format!("record {offset}")), "{value}");
+        }
+    }
+    // Of which nothing is left, there is nothing to commit.
+    let place = Place::new();
+    place.bigquery.refuse_rows("id", &(0..10).collect::<Vec<_>>(), "no");
+    let (mut sink, _) =
+        PartitionSink::open(place.with_dead_letters(Mode::ExactlyOnce), id(), 0).await.unwrap();
+    append_with_records(&mut sink, 0..10, 5).await.unwrap();
+    let Checkpoint::Published(published) = sink.checkpoint().await.unwrap() else { panic!("published") };
+    assert_eq!((published.files.len(), published.rejects, place.letters().len()), (0, 10, 10));
+}
+
+/// A request that was on its way on a broken connection could be taken at its old offset after those before it have moved: the
+/// entry is begun again, and nothing is lost or doubled.
+#[tokio::test]
+async fn refused_rows_after_a_broken_connection_begin_the_entry_again() {
+    let place = Place::new();
+    place.bigquery.refuse_rows("id", &[3], "no");
+    place.bigquery.plan(Call::Append, Effect::Break);
+    let config = place.with_dead_letters(Mode::ExactlyOnce);
+    let (mut sink, _) = PartitionSink::open(config.clone(), id(), 0).await.unwrap();
+    let failed = async {
+        append_with_records(&mut sink, 0..500, 50).await?;
+        sink.checkpoint().await
+    };
+    let error = failed.await.unwrap_err();
+    assert!(error.to_string().contains("begun again with another stream"), "{error}");
+    assert!(error.is_retryable(), "{error}");
+    let (mut sink, next) = PartitionSink::open(config, id(), 0).await.unwrap();
+    assert_eq!(next, 0);
+    append_with_records(&mut sink, 0..500, 50).await.unwrap();
+    sink.checkpoint().await.unwrap();
+    assert_eq!(place.ids(), (0..500).filter(|id| *id != 3).collect::<Vec<_>>());
+    assert_eq!(place.letters().len(), 1);
+}
+
+/// Rows are seen before their entry is sealed; who dies leaves some twice, and loses none.
+#[tokio::test]
+async fn at_least_once_rows_are_seen_at_once_and_none_is_lost() {
+    let place = Place::new();
+    let config = |failpoints| place.builder(Mode::AtLeastOnce, failpoints).build().unwrap();
+    let failing = config(Failpoints::in_process(Failpoint::AfterStage, 2));
+    let (mut sink, _) = PartitionSink::open(failing, id(), 0).await.unwrap();
+    append_with_records(&mut sink, 0..100, 10).await.unwrap();
+    for _ in 0..200 {
+        if place.ids().len() == 100 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(place.ids(), (0..100).collect::<Vec<_>>());
+    sink.checkpoint().await.unwrap();
+    assert_eq!(place.ids(), (0..100).collect::<Vec<_>>());
+    place.bigquery.plan(Call::Append, Effect::LoseReply);
+    append_with_records(&mut sink, 100..200, 100).await.unwrap();
+    assert_eq!(sink.checkpoint().await.unwrap_err().kind(), ErrorKind::Injected);
+    let (mut sink, next) = PartitionSink::open(config(Failpoints::none()), id(), 0).await.unwrap();
+    assert_eq!(next, 100);
+    append_with_records(&mut sink, 100..200, 100).await.unwrap();
+    sink.checkpoint().await.unwrap();
+    // A lost reply, and a crash before the seal: each says the same rows once more.
+    let expected: Vec<i64> = (0..100).chain((100..200).flat_map(|id| [id; 3])).collect();
+    assert_eq!(place.ids(), expected);
+    assert_eq!(place.bigquery.streams(), (0, 0));
+}
+
+/// Values that BigQuery has not, in columns, structs and lists, and rows beyond a request.
+#[test]
+fn rows_that_no_table_can_hold_are_found_before_they_are_sent() {
+    let day = |day: i64| day * 86_400_000_000;
+    let times = TimestampMicrosecondArray::from(vec![
+        Some(day(-719_162)),
+        Some(day(-719_162) - 1),
+        Some(day(2_932_897) - 1),
+        Some(day(2_932_897)),
+        None,
+    ]);
+    let days = Date32Array::from(vec![Some(-719_162), Some(0), Some(2_932_896), Some(0), Some(2_932_897)]);
+    let seconds = TimestampSecondArray::from(vec![0, 0, i64::MAX, 0, i64::MIN]);
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("at", Arc::new(times) as ArrayRef, true),
+        ("day", Arc::new(days) as ArrayRef, true),
+        ("s", Arc::new(seconds) as ArrayRef, true),
+    ])
+    .unwrap();
+    let found = misfits(&batch).unwrap();
+    let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
+    assert_eq!(rows, [1, 2, 3, 4].map(|row| (row, "TIME_OUT_OF_RANGE")));
+    assert!(found[0].why.starts_with("column at holds a time"), "{found:?}");
+    assert!(found[3].why.starts_with("column day"), "{found:?}");
+
+    // Inside of lists of structs; what lies behind a null list is not looked at.
+    let inner = Date32Array::from(vec![0, 2_932_897, 0, 2_932_897]);
+    let fields = Fields::from(vec![Field::new("day", DataType::Date32, false)]);
+    let item = StructArray::new(fields.clone(), vec![Arc::new(inner)], None);
+    let list = ListArray::new(
+        Arc::new(Field::new_list_field(DataType::Struct(fields), true)),
+        OffsetBuffer::from_lengths([1, 2, 1]),
+        Arc::new(item),
+        Some(vec![true, true, false].into()),
+    );
+    let names =
+        ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("items", Arc::new(list) as ArrayRef, true),
+        ("names", Arc::new(names) as ArrayRef, true),
+    ])
+    .unwrap();
+    let found = misfits(&batch).unwrap();
+    let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
+    assert_eq!(rows, [(0, "NULL_IN_LIST"), (1, "TIME_OUT_OF_RANGE")]);
+    assert!(found[1].why.contains("items.day"), "{found:?}");
+
+    let texts =
+        StringArray::from_iter_values(["a".into(), "b".repeat(10 << 20), "c".into(), "d".repeat(10 << 20)]);
+    let batch = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap();
+    let found = misfits(&batch).unwrap();
+    let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
+    assert_eq!(rows, [(1, "ROW_TOO_LARGE"), (3, "ROW_TOO_LARGE")]);
 }

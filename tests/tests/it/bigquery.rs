@@ -10,7 +10,7 @@ use gristmill_sinks::TableColumn;
 use gristmill_sinks::fake_bigquery::{Call, Effect, FakeBigQuery};
 use gristmill_tests::orders::{Encoding, Order, Orders};
 use gristmill_tests::pipeline::{Pipeline, wait_until};
-use gristmill_tests::{OrderProducer, shared_kafka, unique};
+use gristmill_tests::{OrderProducer, RealKafka, shared_kafka, unique};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Of the rows that leave the transform.
@@ -45,15 +45,16 @@ fn amounts(bigquery: &FakeBigQuery, table: &str) -> BTreeMap<i64, u32> {
     found
 }
 
-/// Killed at every step of the protocol, and with replies lost, each order is in the table of its output once.
-#[test]
-fn orders_are_in_their_tables_exactly_once_through_kills_and_lost_replies() {
-    let Some(kafka) = shared_kafka() else { return };
-    let topic = unique("bigquery");
-    tokio::runtime::Runtime::new().unwrap().block_on(kafka.create_topic(&topic, 2, &[]));
-    let producer = OrderProducer::new(&kafka.bootstrap_servers(), &topic);
-    let mut orders = Orders::new(Encoding::Json, 31);
-    let mut produce = |amounts: std::ops::Range<i64>| {
+/// Orders of running amounts; every tenth is a test, which the transform drops.
+struct Producer {
+    producer: OrderProducer,
+    topic: String,
+    orders: Orders,
+    next: i64,
+}
+
+impl Producer {
+    fn produce(&mut self, count: i64) {
         let order = |amount: i64, order: Order| {
             let value = format!(
                 r#"{{"order_id": "o-{amount}", "customer": {{"email": "u{amount}@example.org"}}, "amount_cents": {amount},
@@ -62,10 +63,31 @@ fn orders_are_in_their_tables_exactly_once_through_kills_and_lost_replies() {
             );
             Order { value: Some(value.into_bytes()), ..order }
         };
+        let amounts = self.next..self.next + count;
         let batch: Vec<(i32, Order)> =
-            amounts.map(|amount| ((amount % 2) as i32, order(amount, orders.make()))).collect();
-        producer.plain(&topic, &batch);
-    };
+            amounts.map(|amount| ((amount % 2) as i32, order(amount, self.orders.make()))).collect();
+        self.producer.plain(&self.topic, &batch);
+        self.next += count;
+    }
+}
+
+/// A topic of two partitions, an empty BigQuery, and a pipeline between them; `sink` are further lines of the sink.
+struct Setup {
+    producer: Producer,
+    bigquery: FakeBigQuery,
+    folder: tempfile::TempDir,
+    pipeline: Pipeline,
+    /// Of orders of less than 2,000 cents, and of the others.
+    tables: [String; 2],
+}
+
+fn setup(kafka: &RealKafka, name: &str, sink: &str) -> Setup {
+    let topic = unique(name);
+    tokio::runtime::Runtime::new().unwrap().block_on(kafka.create_topic(&topic, 2, &[]));
+    let producer = OrderProducer::new(&kafka.bootstrap_servers(), &topic);
+    let orders = Orders::new(Encoding::Json, 31);
+    let main = format!("shop.lake.{}", topic.replace('-', "_"));
+    let producer = Producer { producer, topic: topic.clone(), orders, next: 0 };
     let bigquery = FakeBigQuery::start();
     let folder = tempfile::tempdir().unwrap();
     let wasm =
@@ -76,53 +98,140 @@ fn orders_are_in_their_tables_exactly_once_through_kills_and_lost_replies() {
             "name: {topic}\nsource:\n  kafka: {{bootstrap_servers: '{}', topics: [{topic}], session_timeout: 6s}}\ntransforms:\n  - wasm: {}\n    \
              config: {{high_value_cents: 2000}}\ndecode:\n  format: json\n  fields:\n    order_id: string not null\n    \
              customer: {{name: string, email: string, card: string}}\n    amount_cents: int64 not null\n    created_at: \
-             timestamp_ms\n    test: bool\nsink:\n  bigquery:\n    project: shop\n    dataset: lake\n    state: {{folder: \
-             state}}\n    rotate: {{age: 1s, rows: 150}}\n    endpoint: '{}'\n",
+             timestamp_ms\n    test: bool\ndead_letters: {{folder: dead_letters}}\nsink:\n  bigquery:\n    project: shop\n    dataset: \
+             lake\n    state: {{folder: state}}\n    rotate: {{age: 1s, rows: 150}}\n    endpoint: '{}'\n    {sink}\n",
             kafka.bootstrap_servers(),
             wasm.display(),
             bigquery.url()
         ),
     );
+    let tables = [main.clone(), format!("{main}_high_value")];
+    Setup { producer, bigquery, folder, pipeline, tables }
+}
+
+impl Setup {
+    fn amounts(&self) -> [BTreeMap<i64, u32>; 2] {
+        self.tables.each_ref().map(|table| amounts(&self.bigquery, table))
+    }
+
+    fn wait_for(&self, expected: &[BTreeMap<i64, u32>; 2]) {
+        let count = |tables: &[BTreeMap<i64, u32>; 2]| tables[0].len() + tables[1].len();
+        wait_until("all orders are in their tables", PATIENCE, || count(&self.amounts()) >= count(expected));
+    }
+
+    /// What is expected of the orders so far, without those that BigQuery refuses.
+    fn expected(&self, refused: &[i64]) -> [BTreeMap<i64, u32>; 2] {
+        let kept = |range: std::ops::Range<i64>| {
+            let kept = range.filter(|amount| amount % 10 != 0 && !refused.contains(amount));
+            kept.map(|amount| (amount, 1)).collect()
+        };
+        [kept(0..2000), kept(2000..self.producer.next)]
+    }
+}
+
+/// Killed at every step of the protocol, and with replies lost, each order is in the table of its output once, or a dead letter
+/// if BigQuery refuses it.
+#[test]
+fn orders_are_in_their_tables_exactly_once_through_kills_and_lost_replies() {
+    let Some(kafka) = shared_kafka() else { return };
+    let mut setup = setup(kafka, "bigquery", "");
+    let Setup { bigquery, pipeline, .. } = &setup;
 
     // No table yet: the statement that makes it is in the error.
     let mut run = pipeline.start(None);
     assert_eq!(run.wait(PATIENCE).code(), Some(2), "{}", run.log());
-    let main = format!("shop.lake.{}", topic.replace('-', "_"));
+    let main = &setup.tables[0];
     let statement =
         format!("there is no table {main} in BigQuery: CREATE TABLE `{main}` (`order_id` STRING NOT NULL, ");
     assert!(run.log().contains(&statement), "{}", run.log());
-    let large = format!("{main}_high_value");
-    create_table(&bigquery, &main);
-    create_table(&bigquery, &large);
+    setup.tables.iter().for_each(|table| create_table(bigquery, table));
+    let refused = [1, 2, 157, 1_999, 2_001];
+    bigquery.refuse_rows("amount_cents", &refused, "amount_cents: not this one");
 
-    let mut next = 0;
     for failpoint in
         ["after-stage:2", "after-seal:2", "after-move:2", "before-commit:2", "lost-reply-seal:1,after-seal:1"]
     {
-        bigquery.plan(Call::Append, Effect::LoseReply);
-        bigquery.plan(Call::Commit, Effect::LoseReply);
-        bigquery.plan(Call::Finalize, Effect::LoseReply);
-        let mut run = pipeline.start(Some(failpoint));
-        produce(next..next + 600);
-        next += 600;
+        for call in [Call::Append, Call::Commit, Call::Finalize] {
+            setup.bigquery.plan(call, Effect::LoseReply);
+        }
+        let mut run = setup.pipeline.start(Some(failpoint));
+        setup.producer.produce(600);
         run.wait_for_kill(PATIENCE);
     }
+    let Setup { bigquery, pipeline, .. } = &setup;
     let run = pipeline.start(None);
-    let kept =
-        |range: std::ops::Range<i64>| range.filter(|amount| amount % 10 != 0).map(|amount| (amount, 1));
-    let expected: [BTreeMap<i64, u32>; 2] = [kept(0..2000).collect(), kept(2000..next).collect()];
-    let count = || amounts(&bigquery, &main).len() + amounts(&bigquery, &large).len();
-    wait_until("all orders are in their tables", PATIENCE, || {
-        count() >= expected[0].len() + expected[1].len()
-    });
+    let expected = setup.expected(&refused);
+    setup.wait_for(&expected);
     assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
-    assert_eq!([amounts(&bigquery, &main), amounts(&bigquery, &large)], expected, "{}", pipeline.logs());
+    assert_eq!(setup.amounts(), expected, "{}", pipeline.logs());
     // What killed processes had staged was never committed.
     let (streams, committed) = bigquery.streams();
     assert!(committed < streams, "{committed} of {streams}");
+
+    let letters = dead_letters(&setup.folder.path().join("dead_letters"));
+    let amount = |letter: &serde_json::Value| {
+        assert_eq!(letter["code"], "ROW_REFUSED", "{letter}");
+        assert_eq!(letter["message"], "amount_cents: not this one", "{letter}");
+        let value = letter["payload"]["value"]["utf8"].as_str().unwrap();
+        serde_json::from_str::<serde_json::Value>(value).unwrap()["amount_cents"].as_i64().unwrap()
+    };
+    let mut found: Vec<i64> = letters.iter().map(amount).collect();
+    found.sort_unstable();
+    assert_eq!(found, refused);
 
     let (code, text) = pipeline.command(&["ledger", "verify"]);
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = pipeline.command(&["audit"]);
     assert!(code == Some(2) && text.contains("the rows of this pipeline are in BigQuery"), "{text}");
+}
+
+/// With `at_least_once` rows are seen long before their entry is sealed, kills may repeat some and lose none.
+#[test]
+fn at_least_once_orders_are_seen_before_their_entry_and_none_is_lost() {
+    let Some(kafka) = shared_kafka() else { return };
+    let mut setup = setup(kafka, "at-least-once", "mode: at_least_once");
+    setup.tables.iter().for_each(|table| create_table(&setup.bigquery, table));
+    for failpoint in ["after-stage:2", "after-seal:2", "before-commit:2"] {
+        setup.bigquery.plan(Call::Append, Effect::LoseReply);
+        let mut run = setup.pipeline.start(Some(failpoint));
+        setup.producer.produce(1_000);
+        run.wait_for_kill(PATIENCE);
+    }
+    let run = setup.pipeline.start(None);
+    setup.producer.produce(100);
+    let expected = setup.expected(&[]);
+    setup.wait_for(&expected);
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", setup.pipeline.logs());
+    let found = setup.amounts();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.keys().eq(expected.keys()), "{}", setup.pipeline.logs());
+    }
+    // A crash between append and seal repeats, which is why it is not called exactly once.
+    assert!(found.iter().flat_map(BTreeMap::values).any(|times| *times > 1));
+    assert_eq!(setup.bigquery.streams(), (0, 0));
+
+    // No entry is due for an hour.
+    let file = setup.folder.path().join("pipeline.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("{age: 1s, rows: 150}", "{age: 1h}")).unwrap();
+    let run = setup.pipeline.start(None);
+    setup.producer.produce(100);
+    setup.wait_for(&setup.expected(&[]));
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", setup.pipeline.logs());
+}
+
+/// Each line of the files in a folder.
+fn dead_letters(folder: &Path) -> Vec<serde_json::Value> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(dead_letters(&path)),
+            false => {
+                let text = std::fs::read_to_string(path).unwrap();
+                found.extend(text.lines().map(|line| serde_json::from_str(line).unwrap()));
+            }
+        }
+    }
+    found
 }

@@ -1,0 +1,141 @@
+//! Values that a column's type has and BigQuery has not: found before they are sent, row by row.
+
+use std::collections::BTreeMap;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowTimestampType, Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_array::{Array, RecordBatch};
+use arrow_buffer::OffsetBuffer;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{DataType, TimeUnit};
+
+use super::rows::MAX_MESSAGE;
+use super::types::{rows_for, schema_for};
+
+/// Days since 1970 of 0001-01-01 and of 9999-12-31, both of which DATE, DATETIME and TIMESTAMP have.
+const FIRST_DAY: i64 = -719_162;
+const LAST_DAY: i64 = 2_932_896;
+const MICROS: i128 = 86_400_000_000;
+
+/// A row that a table of BigQuery cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Misfit {
+    /// Which row.
+    pub row: usize,
+    /// A code for the kind of reason.
+    pub code: &'static str,
+    /// Which column, and why.
+    pub why: String,
+}
+
+/// The rows that BigQuery would refuse, each once, in order: times before the year 1 or after 9999, null elements of lists, and
+/// more bytes than a request may have. What is not found here BigQuery finds itself.
+///
+/// # Errors
+/// As [`table_columns`](super::table_columns).
+pub fn misfits(rows: &RecordBatch) -> Result<Vec<Misfit>, Vec<String>> {
+    let mut found = BTreeMap::new();
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        for (row, code, why) in of_array(field.name(), column) {
+            found.entry(row).or_insert(Misfit { row, code, why });
+        }
+    }
+    if rows.get_array_memory_size() > MAX_MESSAGE {
+        let schema = schema_for(rows.schema_ref())?;
+        let size = |from: usize, len: usize| {
+            let slice = rows_for(&rows.slice(from, len), &schema).ok()?;
+            let mut writer = StreamWriter::try_new(Vec::new(), &schema).ok()?;
+            writer.get_mut().clear();
+            writer.write(&slice).ok()?;
+            Some(writer.get_ref().len())
+        };
+        let mut parts = vec![(0, rows.num_rows())];
+        while let Some((from, len)) = parts.pop() {
+            // Values that cannot be converted are told as what they are.
+            if size(from, len).is_some_and(|size| size <= MAX_MESSAGE) || len == 0 {
+                continue;
+            }
+            if len == 1 {
+                let why =
+                    format!("the row has more than the {} MiB that a request may have", MAX_MESSAGE >> 20);
+                found.entry(from).or_insert(Misfit { row: from, code: "ROW_TOO_LARGE", why });
+                continue;
+            }
+            parts.extend([(from, len / 2), (from + len / 2, len - len / 2)]);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+type Found = Vec<(usize, &'static str, String)>;
+
+fn of_array(path: &str, array: &dyn Array) -> Found {
+    match array.data_type() {
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>();
+            outside(path, array, |row| (FIRST_DAY..=LAST_DAY).contains(&i64::from(days.value(row))))
+        }
+        DataType::Date64 => {
+            let millis = array.as_primitive::<Date64Type>();
+            outside(path, array, |row| {
+                (FIRST_DAY..=LAST_DAY).contains(&millis.value(row).div_euclid(86_400_000))
+            })
+        }
+        DataType::Timestamp(TimeUnit::Second, _) => times::<TimestampSecondType>(path, array, 1_000_000, 1),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            times::<TimestampMillisecondType>(path, array, 1_000, 1)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => times::<TimestampMicrosecondType>(path, array, 1, 1),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            times::<TimestampNanosecondType>(path, array, 1, 1_000)
+        }
+        DataType::Struct(fields) => {
+            let parent = array.as_struct();
+            let members = fields.iter().zip(parent.columns());
+            let found =
+                members.flat_map(|(field, member)| of_array(&format!("{path}.{}", field.name()), member));
+            found.filter(|(row, ..)| parent.is_valid(*row)).collect()
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let mut found = of_array(path, list.values());
+            if let Some(nulls) = list.values().logical_nulls() {
+                let null = (0..nulls.len()).filter(|at| nulls.is_null(*at));
+                let why = format!("a list in column {path} has a null element, which BigQuery has none of");
+                found.extend(null.map(|at| (at, "NULL_IN_LIST", why.clone())));
+            }
+            let rows = found.into_iter().filter_map(|(at, code, why)| {
+                let row = row_of(list.offsets(), at)?;
+                list.is_valid(row).then_some((row, code, why))
+            });
+            rows.collect()
+        }
+        _ => Found::new(),
+    }
+}
+
+fn times<T: ArrowTimestampType>(path: &str, array: &dyn Array, times: i128, over: i128) -> Found {
+    let values = array.as_primitive::<T>();
+    let days = i128::from(FIRST_DAY) * MICROS..(i128::from(LAST_DAY) + 1) * MICROS;
+    outside(path, array, |row| days.contains(&(i128::from(values.value(row)) * times).div_euclid(over)))
+}
+
+fn outside(path: &str, array: &dyn Array, fits: impl Fn(usize) -> bool) -> Found {
+    let bad = (0..array.len()).filter(|row| array.is_valid(*row) && !fits(*row));
+    bad.map(|row| {
+        let why =
+            format!("column {path} holds a time that is not in the years 1 to 9999, which BigQuery has");
+        (row, "TIME_OUT_OF_RANGE", why)
+    })
+    .collect()
+}
+
+/// The list that holds an element.
+fn row_of(offsets: &OffsetBuffer<i32>, at: usize) -> Option<usize> {
+    let behind = offsets.partition_point(|offset| *offset as usize <= at);
+    (1..offsets.len()).contains(&behind).then(|| behind - 1)
+}
