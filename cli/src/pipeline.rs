@@ -24,6 +24,12 @@ pub(crate) enum Command {
         #[arg(long)]
         cases: Option<PathBuf>,
     },
+    /// What a start would do: tables that would be made or changed, and where each partition goes on. The cluster, the registry,
+    /// the ledger's place and BigQuery are asked; nothing is written, and no group is joined.
+    Plan {
+        /// The pipeline file.
+        file: PathBuf,
+    },
     /// Print the JSON Schema of pipeline files, for editors and CI.
     Schema,
 }
@@ -51,6 +57,15 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
             let schema = gristmill_pipeline::schema();
             println!("{}", serde_json::to_string_pretty(&schema).expect("a schema is JSON"));
             Ok(())
+        }
+        Command::Plan { file } => {
+            let checked = gristmill_pipeline::check(file)?;
+            let plan = crate::tokio_runtime()?.block_on(gristmill_pipeline::plan(&checked))?;
+            print!("{plan}");
+            match plan.would_start() {
+                true => Ok(()),
+                false => Err(Exit::difference("the pipeline would not start; nothing was changed")),
+            }
         }
         Command::Test { file, cases } => test(file, cases.as_deref()),
     }

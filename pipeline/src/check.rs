@@ -201,10 +201,19 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             if let Some(file) = &bigquery.credentials_file {
                 must_exist(checked, "/sink/bigquery/credentials_file", file, report);
             }
-            let endpoint = bigquery.endpoint.as_deref().unwrap_or("https://");
-            if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-                let text = format!("`{endpoint}` must begin with http:// or https://");
-                report("/sink/bigquery/endpoint", text);
+            for (field, endpoint) in
+                [("endpoint", &bigquery.endpoint), ("rest_endpoint", &bigquery.rest_endpoint)]
+            {
+                let endpoint = endpoint.as_deref().unwrap_or("https://");
+                if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                    let text = format!("`{endpoint}` must begin with http:// or https://");
+                    report(&format!("/sink/bigquery/{field}"), text);
+                }
+            }
+            // Whoever is asked by the one is asked by the other: rows would go elsewhere than their tables.
+            if bigquery.tables.is_some() && bigquery.endpoint.is_some() != bigquery.rest_endpoint.is_some() {
+                let text = "`tables` needs both `endpoint` and `rest_endpoint`, or neither: tables are made by the one, rows written by the other";
+                report("/sink/bigquery/tables", text.into());
             }
             if bigquery.table.contains(|c: char| "`.:/ ".contains(c)) {
                 let text = "is the table's name alone, such as `{topic}`; `project` and `dataset` have fields of their own";

@@ -7,7 +7,7 @@ use gristmill_sinks::{FileEntry, PartitionId};
 
 use crate::commands::Commands;
 use crate::error::{Error, ErrorKind};
-use crate::group_offset::{Author, Span};
+use crate::group_offset::{Author, Span, Verdict};
 
 /// Where a stop happened.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +61,19 @@ fn pipeline(name: &str) -> String {
     format!("the pipeline `{}`", name.escape_debug())
 }
 
+/// The error of a verdict on group and ledger with which no pipeline starts.
+pub(crate) fn refusal(at: Place<'_>, verdict: &Verdict) -> Option<Error> {
+    match verdict {
+        Verdict::GoOn | Verdict::StartAtBeginning | Verdict::StartAtGroup => None,
+        Verdict::Moved { committed, ledger, by } => Some(moved(at, *committed, *ledger, by)),
+        Verdict::LedgerBehind { committed, next } => Some(ledger_behind(at, *committed, *next)),
+        Verdict::LedgerGone { committed } => Some(ledger_gone(at, *committed)),
+        Verdict::GroupOfAnother { committed, name } => Some(group_of_another(at, *committed, name)),
+    }
+}
+
 /// The group's offset is neither the ledger's end nor ours.
-pub(crate) fn moved(at: Place<'_>, committed: i64, ledger: Span, by: &Author) -> Error {
+fn moved(at: Place<'_>, committed: i64, ledger: Span, by: &Author) -> Error {
     let Span { start, next, .. } = ledger;
     let who = match by {
         Author::Other(name) => format!("by {}, which shares the group", pipeline(name)),
@@ -109,7 +120,7 @@ pub(crate) fn moved(at: Place<'_>, committed: i64, ledger: Span, by: &Author) ->
 }
 
 /// There is no ledger yet, and the group is where another pipeline has come to.
-pub(crate) fn group_of_another(at: Place<'_>, committed: i64, name: &str) -> Error {
+fn group_of_another(at: Place<'_>, committed: i64, name: &str) -> Error {
     let text = format!(
         "there is no ledger of the partition yet, and the group's offset {committed} was committed by {}: two pipelines that \
          share a group take each other's partitions, and each would lose what the other has read; nothing was read or \
@@ -123,7 +134,7 @@ pub(crate) fn group_of_another(at: Place<'_>, committed: i64, name: &str) -> Err
 }
 
 /// Our commit is beyond the ledger's end.
-pub(crate) fn ledger_behind(at: Place<'_>, committed: i64, next: i64) -> Error {
+fn ledger_behind(at: Place<'_>, committed: i64, next: i64) -> Error {
     let text = format!(
         "this pipeline has committed offset {committed} to its group, and the ledger ends at {next}: the ledger is not the \
          one that was written then, but another folder's or an old copy; nothing was read or written, and as far as this \
@@ -139,7 +150,7 @@ pub(crate) fn ledger_behind(at: Place<'_>, committed: i64, next: i64) -> Error {
 }
 
 /// There is our commit, and no ledger.
-pub(crate) fn ledger_gone(at: Place<'_>, committed: i64) -> Error {
+fn ledger_gone(at: Place<'_>, committed: i64) -> Error {
     let text = format!(
         "this pipeline has committed offset {committed} to its group, but there is no ledger of the partition: it was \
          deleted, or the folder is another one; nothing was read or written, and {} where the ledger was. From here a start \

@@ -300,8 +300,8 @@ pub struct Sink {
     pub bigquery: Option<BigQuery>,
 }
 
-/// Tables of BigQuery, by the Storage Write API. Tables are there already; `gristmill run` says the statement that makes one
-/// that is not.
+/// Tables of BigQuery, by the Storage Write API. Without `tables` they are there already; `gristmill run` says the statement
+/// that makes one that is not.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BigQuery {
@@ -318,6 +318,9 @@ pub struct BigQuery {
     /// `_`, and an output other than `main` that the name does not hold is put behind it: `orders_high_value`.
     #[serde(default = "defaults::table")]
     pub table: String,
+    /// Makes tables that are missing, and adds columns to those that lack some. `tables: {}` has the defaults.
+    #[serde(default)]
+    pub tables: Option<Tables>,
     /// Where the ledger lies, which says what is in the tables.
     pub state: State,
     /// When the rows of a partition become visible.
@@ -326,9 +329,93 @@ pub struct BigQuery {
     /// A file with credentials, relative to this one; Application Default Credentials without it.
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
-    /// Another address than Google's: an emulator, such as `http://127.0.0.1:9060`. It is asked without credentials.
+    /// Another address of the Storage Write API than Google's: an emulator, such as `http://127.0.0.1:9060`. It is asked without
+    /// credentials.
     #[serde(default)]
     pub endpoint: Option<String>,
+    /// The same of the REST interface, which `tables` needs: such as `http://127.0.0.1:9050`.
+    #[serde(default)]
+    pub rest_endpoint: Option<String>,
+}
+
+/// How tables are made and changed.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tables {
+    /// How new tables are partitioned; not at all by default.
+    #[serde(default)]
+    pub partition: Option<TablePartition>,
+    /// Columns that new tables are clustered by.
+    #[serde(default)]
+    #[schemars(length(max = 4))]
+    pub cluster: Vec<String>,
+    /// Labels of new tables.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The Cloud KMS key of new tables: `projects/../locations/../keyRings/../cryptoKeys/..`.
+    #[serde(default)]
+    pub kms_key: Option<String>,
+    /// What if rows have a column that a table lacks. A column of another type is always an error.
+    #[serde(default)]
+    pub new_columns: NewColumns,
+    /// What if a table wants values (`REQUIRED`) of a column that rows may leave null or do not have.
+    #[serde(default)]
+    pub required_columns: RequiredColumns,
+    /// Makes the dataset there, if it is missing: `EU`, `europe-west1`. Without it the dataset has to be there.
+    #[serde(default)]
+    pub dataset_location: Option<String>,
+}
+
+/// How a table is partitioned.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TablePartition {
+    /// A column that is a date or a timestamp; without it rows are in the partition of the time when they arrived.
+    #[serde(default)]
+    pub column: Option<String>,
+    /// How long a partition is.
+    #[serde(default)]
+    pub by: PartitionBy,
+    /// After how long BigQuery deletes a partition; never by default.
+    #[serde(default)]
+    pub expire: Option<TimeSpan>,
+    /// Whether queries have to say which partitions they read.
+    #[serde(default)]
+    pub require_filter: bool,
+}
+
+/// How long a partition of a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum PartitionBy {
+    Hour,
+    #[default]
+    Day,
+    Month,
+    Year,
+}
+
+/// What if rows have a column that a table lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NewColumns {
+    /// It is added, as one that may be null, and rows wait until BigQuery knows it, which may take minutes.
+    #[default]
+    Add,
+    /// The pipeline does not start, and says the statement that adds it.
+    Fail,
+}
+
+/// What if a table wants values of a column that rows may leave null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequiredColumns {
+    /// Rows with a null there are dead letters; if no row has the column at all, the pipeline does not start.
+    #[default]
+    Fail,
+    /// It is made nullable.
+    Relax,
 }
 
 /// What is promised of rows in BigQuery.

@@ -3,7 +3,7 @@
 //! The ledger says where to go on; the group's offset is advice. But somebody who moves the offset, or loses the
 //! ledger, means something by it or has made a mistake, and neither may pass in silence.
 
-use gristmill_sinks::{PartitionId, parse_topic_id};
+use gristmill_sinks::{LedgerEnd, PartitionId, parse_topic_id};
 
 /// What our commits begin with; the number is the form of what follows.
 const PREFIX: &str = "gristmill/1 ";
@@ -67,6 +67,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    pub(crate) fn of(end: &LedgerEnd) -> Span {
+        let is_young = end.tip.as_ref().is_none_or(|tip| tip.first == end.start);
+        Span { start: end.start, next: end.next, is_young }
+    }
+
     /// Whether an offset that is not of this pipeline is the one that the ledger began with: the first commit has not
     /// arrived. 0 is also what a group has that was put back to the earliest record: there only a young ledger counts.
     fn began_at(&self, committed: i64) -> bool {

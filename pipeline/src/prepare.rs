@@ -12,7 +12,7 @@ use gristmill::{
 };
 use gristmill_sinks::{
     BigQueryConfig, BigQueryStore, DeadLetterSink, DirectoryTemplate, FileDeadLetters, FolderStore, GcsStore,
-    ParquetOptions, Rotation, SinkConfig,
+    Granularity, ParquetOptions, Partitioning, Rotation, SinkConfig, TableOptions,
 };
 use gristmill_smt::{Kind, Runtime, RuntimeConfig, Stream, Transform};
 
@@ -20,11 +20,13 @@ use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{
-    BigQuery, FileFormat, Format, GroupProtocol, Isolation, Mode, Payload, Start, TransformStep,
+    BigQuery, FileFormat, Format, GroupProtocol, Isolation, Mode, NewColumns, PartitionBy, Payload,
+    RequiredColumns, Start, TablePartition, Tables, TransformStep,
 };
 use crate::place::Place;
+use crate::plan::PlannedTable;
 use crate::predicate::Of;
-use crate::quantity::ByteSize;
+use crate::quantity::{ByteSize, TimeSpan};
 use crate::replay::{Replay, ReplayRequest};
 use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, kafka_column_of_its_own};
 
@@ -92,7 +94,7 @@ pub(crate) async fn prepare_replay(checked: &Checked, request: &ReplayRequest) -
 }
 
 /// The place of a file's rows, if there is something, without a trace in it.
-fn what_is_there(checked: &Checked) -> Result<Option<SinkConfig>, Error> {
+pub(crate) fn what_is_there(checked: &Checked) -> Result<Option<SinkConfig>, Error> {
     let Place::Folder(folder) = checked.pipeline.sink.place() else {
         return ledger_of(checked).map(Some);
     };
@@ -457,33 +459,83 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
     Ok((config.build().map_err(Error::sink)?, opened.gcs))
 }
 
-/// The tables of BigQuery. With a plan, each has to be there with the columns of its rows: the first record would find out too
-/// late.
+/// The tables of BigQuery. With a plan, each is made ready for its rows: the first record would find out too late.
 async fn tables(
     checked: &Checked,
     bigquery: &BigQuery,
     plan: Option<&StagePlan>,
 ) -> Result<BigQueryStore, Error> {
-    let BigQuery { mode, project, dataset, table, endpoint, credentials_file, .. } = bigquery.clone();
+    let store = table_store(checked, bigquery)?;
+    let Some(plan) = plan else { return Ok(store) };
+    for (topic, output) in tables_of(checked, plan) {
+        store.prepare_table(topic, &output, &plan.sink_schema(), false).await.map_err(of_tables)?;
+    }
+    Ok(store)
+}
+
+/// What a start would do to the tables; none if rows go to files.
+pub(crate) async fn planned_tables(checked: &Checked) -> Result<Vec<PlannedTable>, Error> {
+    let (plan, _) = plan(checked).await?;
+    let Some(bigquery) = &checked.pipeline.sink.bigquery else { return Ok(Vec::new()) };
+    let store = table_store(checked, bigquery)?;
+    let mut tables = Vec::new();
+    for (topic, output) in tables_of(checked, &plan) {
+        let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
+        let outcome = outcome.map_err(|e| of_tables(e).to_string());
+        tables.push(PlannedTable { name: store.name_of(topic, &output), outcome });
+    }
+    Ok(tables)
+}
+
+fn tables_of<'a>(checked: &'a Checked, plan: &StagePlan) -> Vec<(&'a str, String)> {
+    let topics = checked.pipeline.source.kafka.topics.iter();
+    topics.flat_map(|topic| plan.outputs().into_iter().map(move |output| (topic.as_str(), output))).collect()
+}
+
+fn of_tables(e: gristmill_sinks::Error) -> Error {
+    match e.kind() {
+        gristmill_sinks::ErrorKind::InvalidConfig => Error::config(e.to_string()),
+        _ => Error::sink(e),
+    }
+}
+
+fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, Error> {
+    let BigQuery { mode, project, dataset, table, tables, endpoint, rest_endpoint, credentials_file, .. } =
+        bigquery.clone();
     let mode = match mode {
         Mode::ExactlyOnce => gristmill_sinks::Mode::ExactlyOnce,
         Mode::AtLeastOnce => gristmill_sinks::Mode::AtLeastOnce,
     };
     let credentials_file = credentials_file.map(|file| checked.path(&file));
-    let config = BigQueryConfig { mode, project, dataset, table, endpoint, credentials_file };
-    let failed = |e: gristmill_sinks::Error| match e.kind() {
-        gristmill_sinks::ErrorKind::InvalidConfig => Error::config(e.to_string()),
-        _ => Error::sink(e),
-    };
-    let store = BigQueryStore::new(config).map_err(failed)?;
-    let Some(plan) = plan else { return Ok(store) };
-    let schema = plan.sink_schema();
-    for topic in &checked.pipeline.source.kafka.topics {
-        for output in plan.outputs() {
-            store.check_table(topic, &output, &schema).await.map_err(failed)?;
-        }
+    let tables = tables.map(table_options);
+    let config =
+        BigQueryConfig { mode, project, dataset, table, tables, endpoint, rest_endpoint, credentials_file };
+    BigQueryStore::new(config).map_err(of_tables)
+}
+
+fn table_options(tables: Tables) -> TableOptions {
+    let Tables { partition, cluster, labels, kms_key, new_columns, required_columns, dataset_location } =
+        tables;
+    let partition = partition.map(|TablePartition { column, by, expire, require_filter }| Partitioning {
+        column,
+        by: match by {
+            PartitionBy::Hour => Granularity::Hour,
+            PartitionBy::Day => Granularity::Day,
+            PartitionBy::Month => Granularity::Month,
+            PartitionBy::Year => Granularity::Year,
+        },
+        expire: expire.map(TimeSpan::duration),
+        require_filter,
+    });
+    TableOptions {
+        partition,
+        cluster,
+        labels,
+        kms_key,
+        add_columns: new_columns == NewColumns::Add,
+        relax_columns: required_columns == RequiredColumns::Relax,
+        dataset_location,
     }
-    Ok(store)
 }
 
 /// Where a pipeline's ledger lies, to look at it. Nothing is created.

@@ -105,26 +105,16 @@ impl Shared {
     ) -> Result<i64, Error> {
         let at = Place::of(&self.file, id);
         let end = gristmill_sinks::ledger_end(&self.sink, id).await.map_err(Error::sink)?;
-        let span = end.as_ref().map(|end| Span {
-            start: end.start,
-            next: end.next,
-            is_young: end.tip.as_ref().is_none_or(|tip| tip.first == end.start),
-        });
+        let span = end.as_ref().map(Span::of);
         let recreated = span.is_none_or(|s| s.start == s.next) && self.was_created_again(id).await?;
         let author = Author::of(assigned.group_metadata.as_deref(), id);
         let committed = assigned.group_offset.map(|offset| (offset, author.clone()));
-        match judge(span, committed, recreated) {
-            Verdict::GoOn => {}
-            Verdict::StartAtBeginning => return Ok(0),
-            Verdict::StartAtGroup => return Ok(assigned.start_offset().unwrap_or(0)),
-            Verdict::Moved { committed, ledger, by } => return Err(exits::moved(at, committed, ledger, &by)),
-            Verdict::LedgerBehind { committed, next } => {
-                return Err(exits::ledger_behind(at, committed, next));
-            }
-            Verdict::LedgerGone { committed } => return Err(exits::ledger_gone(at, committed)),
-            Verdict::GroupOfAnother { committed, name } => {
-                return Err(exits::group_of_another(at, committed, &name));
-            }
+        let verdict = judge(span, committed, recreated);
+        if let Some(stop) = exits::refusal(at, &verdict) {
+            return Err(stop);
+        }
+        if verdict == Verdict::StartAtGroup {
+            return Ok(assigned.start_offset().unwrap_or(0));
         }
         if let Some(end) = end {
             let ours = assigned.group_offset.filter(|_| author == Author::Ours);

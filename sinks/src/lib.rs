@@ -102,7 +102,10 @@ mod open_entry;
 mod partition_sink;
 mod store;
 
-pub use bigquery::{BigQueryConfig, BigQueryStore, Misfit, Mode, TableColumn, misfits, table_columns};
+pub use bigquery::{
+    BigQueryConfig, BigQueryStore, Granularity, Misfit, Mode, Partitioning, TableColumn, TableNote,
+    TableOptions, misfits, table_columns,
+};
 pub use config::{DEFAULT_STATE_PREFIX, Rotation, SinkConfig, SinkConfigBuilder, SinkLimits};
 pub use dead_letter::{
     Blob, DeadLetter, DeadLetterContext, DeadLetterSink, FileDeadLetters, Payload, RejectedPayload, Stage,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
     AppendRowsRequest, AppendRowsResponse, BatchCommitWriteStreamsRequest, BatchCommitWriteStreamsResponse,
@@ -39,9 +39,10 @@ impl fmt::Debug for Client {
 }
 
 /// How often something is tried again that fails in passing: over about half a minute, which outlasts the refill of a quota
-/// by the second.
+/// by the second; or for as long as is said.
 pub(super) struct Patience {
     failures: u32,
+    end: Option<Instant>,
 }
 
 impl Patience {
@@ -50,14 +51,22 @@ impl Patience {
     const LONGEST: Duration = Duration::from_secs(10);
 
     pub(super) fn new() -> Self {
-        Patience { failures: 0 }
+        Patience { failures: 0, end: None }
+    }
+
+    pub(super) fn of(time: Duration) -> Self {
+        Patience { failures: 0, end: Some(Instant::now() + time) }
     }
 
     /// # Errors
     /// The given one, if it has failed too often.
     pub(super) async fn wait(&mut self, error: impl FnOnce() -> Error) -> Result<()> {
         self.failures += 1;
-        if self.failures >= Self::MOST {
+        let is_over = match self.end {
+            Some(end) => Instant::now() >= end,
+            None => self.failures >= Self::MOST,
+        };
+        if is_over {
             return Err(error());
         }
         let most = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
@@ -69,7 +78,7 @@ impl Patience {
 
 impl Client {
     /// Connects when it is first needed.
-    pub(super) fn new(endpoint: Option<&str>, credentials: Credentials) -> Result<Self> {
+    pub(super) fn new(endpoint: Option<&str>, credentials: Arc<Credentials>) -> Result<Self> {
         let wrong = |e: tonic::transport::Error| {
             Error::new(ErrorKind::InvalidConfig, "the endpoint of BigQuery cannot be used").with_source(e)
         };
@@ -80,7 +89,7 @@ impl Client {
         if place.starts_with("https://") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }
-        Ok(Client { channel: endpoint.connect_lazy(), credentials: Arc::new(credentials) })
+        Ok(Client { channel: endpoint.connect_lazy(), credentials })
     }
 
     fn stub(&self) -> BigQueryWriteClient<Channel> {

@@ -6,14 +6,18 @@
 //! never committed, and vanishes by itself.
 
 mod client;
+pub(crate) mod columns;
 mod misfits;
+mod rest;
 pub(crate) mod rows;
-mod status;
+pub(crate) mod status;
+mod tables;
 mod types;
 mod writer;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_schema::Schema;
 use bytes::Bytes;
@@ -23,6 +27,7 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 use tonic::Code;
 
 pub use misfits::{Misfit, misfits};
+pub use tables::{Granularity, Partitioning, TableNote, TableOptions};
 pub use types::{TableColumn, table_columns};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,10 +36,15 @@ use crate::gcs::credentials::Credentials;
 use crate::names::MAIN_OUTPUT;
 use crate::store::{BoxFuture, Create, Generation, Listed, Move, Object, RowsOf, StagedWrite, Stat, Store};
 use client::Client;
+use columns::{Column, Differences};
+use rest::Rest;
+use types::columns_for;
 use writer::StreamWriter;
 
 /// A change of the credentials' file is seen after that.
 const CHECK_CREDENTIALS: Duration = Duration::from_secs(60);
+/// Before another stream is made for a table that has changed.
+const AGAIN: Duration = Duration::from_secs(2);
 /// For a token.
 const TOKEN: Duration = Duration::from_secs(30);
 
@@ -59,10 +69,15 @@ pub struct BigQueryConfig {
     pub project: String,
     /// The dataset; it is there already.
     pub dataset: String,
-    /// The table of each topic, with `{topic}` and `{output}` in it; they are there already.
+    /// The table of each topic, with `{topic}` and `{output}` in it.
     pub table: String,
-    /// Another place than Google's, such as an emulator: `http://127.0.0.1:9060`. It is asked without credentials.
+    /// How tables are made and changed; without it they are there already.
+    pub tables: Option<TableOptions>,
+    /// Another place of the Storage Write API than Google's, such as an emulator: `http://127.0.0.1:9060`. It is asked without
+    /// credentials.
     pub endpoint: Option<String>,
+    /// The same, of the REST interface, which tables are made by.
+    pub rest_endpoint: Option<String>,
     /// Who asks; Application Default Credentials without one.
     pub credentials_file: Option<PathBuf>,
 }
@@ -93,6 +108,7 @@ impl BigQueryConfig {
 pub struct BigQueryStore {
     config: BigQueryConfig,
     client: Client,
+    rest: Rest,
 }
 
 impl BigQueryStore {
@@ -106,9 +122,15 @@ impl BigQueryStore {
             (None, Some(file)) => GcsCredentials::File(file.clone()),
             (None, None) => GcsCredentials::Default,
         };
-        let credentials = Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?;
-        let client = Client::new(config.endpoint.as_deref(), credentials)?;
-        Ok(BigQueryStore { config, client })
+        let credentials = Arc::new(Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?);
+        let client = Client::new(config.endpoint.as_deref(), credentials.clone())?;
+        let rest = Rest::new(config.rest_endpoint.as_deref(), credentials)?;
+        Ok(BigQueryStore { config, client, rest })
+    }
+
+    /// The table of an output of a topic: `project.dataset.table`.
+    pub fn name_of(&self, topic: &str, output: &str) -> String {
+        dotted(&self.config.path_of(topic, output))
     }
 
     /// Whether the table of an output is there and has the columns of its rows.
@@ -118,7 +140,10 @@ impl BigQueryStore {
     pub async fn check_table(&self, topic: &str, output: &str, rows: &Schema) -> Result<()> {
         let table = self.config.path_of(topic, output);
         match self.client.default_stream(&table).await {
-            Ok((_, found)) => fits(&table, &found.unwrap_or_default(), rows),
+            Ok((_, found)) => {
+                let (_, differences) = differences(&table, &found.unwrap_or_default(), rows)?;
+                tables::check(&dotted(&table), &differences, &TableOptions::default())
+            }
             Err(status) if status.code() == Code::NotFound => Err(no_table(&table, rows)),
             Err(status) => Err(status::error(&format!("table {table} was not looked at"), &status)),
         }
@@ -126,19 +151,29 @@ impl BigQueryStore {
 
     async fn open(&self, rows: RowsOf<'_>) -> Result<Box<dyn StagedWrite>> {
         let table = self.config.path_of(rows.topic, rows.output);
-        let stream = match self.config.mode {
-            Mode::ExactlyOnce => self.client.create_pending(&table).await,
-            Mode::AtLeastOnce => self.client.default_stream(&table).await,
-        };
-        let (stream, found) = match stream {
-            Ok((stream, found)) => (stream, found.unwrap_or_default()),
-            Err(status) if status.code() == Code::NotFound => return Err(no_table(&table, rows.schema)),
-            Err(status) => {
-                return Err(status::error(&format!("no stream was made for table {table}"), &status));
+        let end = Instant::now() + tables::LAG;
+        loop {
+            let stream = match self.config.mode {
+                Mode::ExactlyOnce => self.client.create_pending(&table).await,
+                Mode::AtLeastOnce => self.client.default_stream(&table).await,
+            };
+            let (stream, found) = match stream {
+                Ok((stream, found)) => (stream, found.unwrap_or_default()),
+                Err(status) if status.code() == Code::NotFound => return Err(no_table(&table, rows.schema)),
+                Err(status) => {
+                    return Err(status::error(&format!("no stream was made for table {table}"), &status));
+                }
+            };
+            let (columns, differences) = differences(&table, &found, rows.schema)?;
+            if !differences.missing.is_empty() && self.config.tables.is_some() && Instant::now() < end {
+                // It was given them at the start, and not every end of the interface knows.
+                self.wait_for(&table, &columns).await?;
+                tokio::time::sleep(AGAIN).await;
+                continue;
             }
-        };
-        fits(&table, &found, rows.schema)?;
-        Ok(Box::new(StreamWriter::new(self.client.clone(), stream)))
+            tables::check(&dotted(&table), &differences, &TableOptions::default())?;
+            return Ok(Box::new(StreamWriter::new(self.client.clone(), stream)));
+        }
     }
 
     async fn publish(&self, stream: &str) -> Result<Move> {
@@ -198,8 +233,10 @@ fn dotted(table: &str) -> String {
 /// That there is no such table, and how to make it.
 fn no_table(table: &str, rows: &Schema) -> Error {
     let table = dotted(table);
-    let text = match table_columns(rows) {
-        Ok(columns) => format!("there is no table {table} in BigQuery: {};", types::ddl(&table, &columns)),
+    let text = match columns_for(rows) {
+        Ok(columns) => {
+            format!("there is no table {table} in BigQuery: {};", tables::create_table(&table, &columns))
+        }
         Err(mistakes) => format!(
             "there is no table {table} in BigQuery, and none can hold the rows: {}",
             mistakes.join("; ")
@@ -208,29 +245,19 @@ fn no_table(table: &str, rows: &Schema) -> Error {
     Error::new(ErrorKind::InvalidConfig, text)
 }
 
-/// Names are compared without their case, as BigQuery does; types are its own to judge.
-fn fits(table: &str, found: &TableSchema, rows: &Schema) -> Result<()> {
-    let table = dotted(table);
-    let wrong = |text: String| Error::new(ErrorKind::InvalidConfig, text);
-    let columns = table_columns(rows).map_err(|mistakes| {
-        wrong(format!("rows do not fit table {table} of BigQuery: {}", mistakes.join("; ")))
+/// The columns of rows, and how a table differs from them. Not every server tells the columns of a table.
+fn differences(table: &str, found: &TableSchema, rows: &Schema) -> Result<(Vec<Column>, Differences)> {
+    let columns = columns_for(rows).map_err(|mistakes| {
+        let table = dotted(table);
+        let text = format!("rows do not fit table {table} of BigQuery: {}", mistakes.join("; "));
+        Error::new(ErrorKind::InvalidConfig, text)
     })?;
-    if found.fields.is_empty() {
-        // Not every server tells.
-        return Ok(());
-    }
-    let has = |column: &&TableColumn| found.fields.iter().any(|f| f.name.eq_ignore_ascii_case(&column.name));
-    let missing: Vec<String> = (columns.iter())
-        .filter(|column| !has(column))
-        .map(|column| format!("ADD COLUMN `{}` {}", column.name, column.data_type))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(wrong(format!(
-        "table {table} of BigQuery lacks columns of the rows: ALTER TABLE `{table}` {};",
-        missing.join(", ")
-    )))
+    let found: Vec<Column> = found.fields.iter().map(Column::of_storage).collect();
+    let differences = match found.is_empty() {
+        true => Differences::default(),
+        false => Differences::between(&found, &columns),
+    };
+    Ok((columns, differences))
 }
 
 fn no_objects() -> Error {

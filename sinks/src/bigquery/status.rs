@@ -1,5 +1,10 @@
 //! What BigQuery answers, as errors of this crate.
 
+use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
+    StorageError, storage_error::StorageErrorCode,
+};
+use googleapis_tonic_google_rpc::google::rpc;
+use prost::Message;
 use tonic::{Code, Status};
 
 use crate::error::{Error, ErrorKind};
@@ -30,4 +35,15 @@ pub(super) fn error(what: &str, status: &Status) -> Error {
         _ => ErrorKind::Corrupt,
     };
     Error::new(kind, format!("BigQuery: {what}: {} ({:?})", status.message(), status.code()))
+}
+
+/// The type of BigQuery's own details of an error.
+pub(crate) const STORAGE_ERROR: &str = "type.googleapis.com/google.cloud.bigquery.storage.v1.StorageError";
+
+/// Whether an append names columns that BigQuery does not know, or does not know yet.
+pub(super) fn is_extra_fields(error: &rpc::Status) -> bool {
+    error.details.iter().filter(|detail| detail.type_url == STORAGE_ERROR).any(|detail| {
+        let decoded = StorageError::decode(&detail.value[..]);
+        decoded.is_ok_and(|error| error.code() == StorageErrorCode::SchemaMismatchExtraFields)
+    })
 }

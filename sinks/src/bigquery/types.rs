@@ -6,6 +6,8 @@ use arrow_array::RecordBatch;
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
+use super::columns::{Column, Repetition};
+
 /// Digits of a NUMERIC, and of them those behind the point.
 const NUMERIC: (u8, i8) = (38, 9);
 /// Of a BIGNUMERIC. It has 76 whole digits and a part of a 77th.
@@ -33,31 +35,28 @@ pub struct TableColumn {
 /// # Errors
 /// One sentence for each column that BigQuery cannot take.
 pub fn table_columns(schema: &Schema) -> Result<Vec<TableColumn>, Vec<String>> {
+    let columns = columns_for(schema)?.into_iter().map(|column| TableColumn {
+        data_type: column.sql_type(),
+        required: column.mode == Repetition::Required,
+        name: column.name,
+    });
+    Ok(columns.collect())
+}
+
+/// The same, with their parts.
+pub(super) fn columns_for(schema: &Schema) -> Result<Vec<Column>, Vec<String>> {
     let mut mistakes = Vec::new();
     let mut columns = Vec::new();
     let mut names: Vec<String> = Vec::new();
     for field in schema.fields() {
         check_name(field.name(), field.name(), &mut names, &mut mistakes);
         match converted(field.name(), field.data_type(), 1) {
-            Ok(data_type) => columns.push(TableColumn {
-                name: field.name().clone(),
-                data_type: sql(&data_type),
-                required: !field.is_nullable() && !matches!(data_type, DataType::List(_)),
-            }),
+            Ok(data_type) => columns.push(Column::of(&field.as_ref().clone().with_data_type(data_type))),
             Err(wrong) => mistakes.push(wrong),
         }
         members(field.name(), field.data_type(), &mut mistakes);
     }
     if mistakes.is_empty() { Ok(columns) } else { Err(mistakes) }
-}
-
-/// `CREATE TABLE` for rows of that schema.
-pub(super) fn ddl(table: &str, columns: &[TableColumn]) -> String {
-    let column = |column: &TableColumn| {
-        let required = if column.required { " NOT NULL" } else { "" };
-        format!("`{}` {}{required}", column.name, column.data_type)
-    };
-    format!("CREATE TABLE `{table}` ({})", columns.iter().map(column).collect::<Vec<_>>().join(", "))
 }
 
 fn members(path: &str, data_type: &DataType, mistakes: &mut Vec<String>) {
@@ -179,30 +178,4 @@ fn decimal(path: &str, precision: u8, scale: i8) -> Result<DataType, String> {
         "column {path} is decimal({precision},{scale}), and a BIGNUMERIC has 38 digits before the point and 38 behind it: make it \
          a string"
     ))
-}
-
-/// In GoogleSQL, of a converted type.
-fn sql(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOL".into(),
-        DataType::Utf8 => "STRING".into(),
-        DataType::Binary => "BYTES".into(),
-        DataType::Int64 => "INT64".into(),
-        DataType::Float64 => "FLOAT64".into(),
-        DataType::Decimal128(..) => "NUMERIC".into(),
-        DataType::Decimal256(..) => "BIGNUMERIC".into(),
-        DataType::Date32 => "DATE".into(),
-        DataType::Time64(_) => "TIME".into(),
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
-        DataType::Timestamp(_, None) => "DATETIME".into(),
-        DataType::List(item) => format!("ARRAY<{}>", sql(item.data_type())),
-        DataType::Struct(fields) => {
-            let member = |field: &FieldRef| {
-                let required = if field.is_nullable() { "" } else { " NOT NULL" };
-                format!("`{}` {}{required}", field.name(), sql(field.data_type()))
-            };
-            format!("STRUCT<{}>", fields.iter().map(member).collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
-    }
 }

@@ -22,6 +22,7 @@ use tonic::{Code, Status, Streaming};
 use super::client::{Client, Patience};
 use super::rows::{Message, messages, without};
 use super::status;
+use super::tables::LAG;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Answered, BoxFuture, Generation, RefusedRow, Staged, StagedWrite};
 
@@ -187,11 +188,19 @@ impl StreamWriter {
 
     /// Waits for one more request to be acknowledged.
     async fn acknowledge(&mut self) -> Result<()> {
-        let mut patience = Patience::new();
+        let (mut patience, mut lag) = (Patience::new(), None);
         loop {
             match self.reply().await {
                 Ok(()) => return Ok(()),
                 Err(Trouble::Final(error)) => return Err(error),
+                Err(Trouble::Lagging(status)) => {
+                    self.connection = None;
+                    if lag.is_none() {
+                        tracing::info!(stream = self.stream, %status, "waiting for BigQuery to know the table's columns");
+                    }
+                    let lag = lag.get_or_insert_with(|| Patience::of(LAG));
+                    lag.wait(|| status::error("rows were not appended", &status)).await?;
+                }
                 Err(Trouble::Passing(status)) => {
                     if self.connection.take().is_some() {
                         self.astray = self.next_offset;
@@ -233,6 +242,17 @@ impl StreamWriter {
             }
             // A reply was lost: it is in the stream.
             Some(Response::Error(e)) if Code::from(e.code) == Code::AlreadyExists => {}
+            Some(Response::Error(e)) if status::is_extra_fields(&e) => {
+                return Err(Trouble::Lagging(Status::new(Code::from(e.code), e.message)));
+            }
+            // An earlier request was not taken, and this one's place is not there yet: nothing of the stream is visible.
+            Some(Response::Error(e)) if Code::from(e.code) == Code::OutOfRange => {
+                let text = format!(
+                    "stream {} of BigQuery has a gap: {}; its entry is begun again",
+                    self.stream, e.message
+                );
+                return Err(Trouble::Final(Error::new(ErrorKind::Unavailable, text)));
+            }
             Some(Response::Error(e)) => {
                 return Err(Trouble::of(
                     "rows were not appended",
@@ -357,6 +377,8 @@ pub(super) fn is_default(stream: &str) -> bool {
 
 enum Trouble {
     Passing(Status),
+    /// The request names columns that the table may have got just now.
+    Lagging(Status),
     Final(Error),
 }
 

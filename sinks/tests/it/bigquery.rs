@@ -34,7 +34,9 @@ fn config(url: &str) -> BigQueryConfig {
         project: "shop".into(),
         dataset: "lake".into(),
         table: "{topic}".into(),
+        tables: None,
         endpoint: Some(url.into()),
+        rest_endpoint: None,
         credentials_file: None,
     }
 }

@@ -1,10 +1,13 @@
-//! BigQuery's Storage Write API in the process, for tests: PENDING and default streams of Arrow rows, with scripted faults.
+//! BigQuery's Storage Write API in the process, for tests: PENDING and default streams of Arrow rows, with scripted faults; and
+//! of its REST interface what makes and changes tables.
 //!
 //! Offsets, finalizing and committing follow Google's documentation. What is not needed by this crate (other kinds of streams,
 //! protobuf rows, quotas, the types of columns) is refused or not checked, rather than guessed. Tables are made by
-//! [`FakeBigQuery::create_table`]. Nothing is stored: everything ends with the [`FakeBigQuery`].
+//! [`FakeBigQuery::create_table`] or over the REST interface, in datasets that are there. Nothing is stored: everything ends with the [`FakeBigQuery`].
 
-use std::collections::{BTreeMap, VecDeque};
+mod rest;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, TcpListener};
 use std::pin::Pin;
@@ -24,9 +27,11 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
     append_rows_request::Rows,
     append_rows_response::{AppendResult, Response as Reply},
     storage_error::StorageErrorCode,
-    write_stream,
+    table_field_schema, write_stream,
 };
 use googleapis_tonic_google_rpc::google::rpc;
+use prost::Message;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
@@ -37,6 +42,8 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use crate::bigquery::TableColumn;
+use crate::bigquery::columns::{Column, Repetition};
+use crate::bigquery::status::STORAGE_ERROR;
 
 /// The largest request that BigQuery takes.
 const MAX_REQUEST: usize = 10_000_000;
@@ -53,6 +60,8 @@ pub enum Call {
     Finalize,
     /// `BatchCommitWriteStreams`.
     Commit,
+    /// Any of the REST interface.
+    Rest,
 }
 
 /// What happens to a request.
@@ -65,12 +74,17 @@ pub enum Effect {
     LoseReply,
     /// Nothing is carried out, and the connection ends.
     Break,
+    /// Of an append: its columns are not known yet.
+    ExtraFields,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// By `projects/../datasets/../tables/..`.
     tables: BTreeMap<String, Table>,
+    datasets: BTreeSet<String>,
+    /// How often the storage interface is asked before it shows a change.
+    lag: u64,
     streams: BTreeMap<String, Pending>,
     faults: VecDeque<(Call, Effect)>,
     made: u64,
@@ -101,8 +115,24 @@ impl BadRows {
 
 #[derive(Debug)]
 struct Table {
-    columns: Vec<TableColumn>,
+    columns: Vec<Column>,
+    /// What the storage interface shows while the newest change is hidden; none for a table that is new.
+    shown: Option<Vec<Column>>,
+    hidden: u64,
+    /// As the REST interface gives it.
+    resource: Value,
     rows: Vec<RecordBatch>,
+}
+
+impl Table {
+    /// What the storage interface knows; it is told of changes late.
+    fn look(&mut self) -> Option<&[Column]> {
+        if self.hidden == 0 {
+            return Some(&self.columns);
+        }
+        self.hidden -= 1;
+        self.shown.as_deref()
+    }
 }
 
 #[derive(Debug)]
@@ -115,6 +145,11 @@ struct Pending {
 }
 
 impl State {
+    fn etag(&mut self) -> String {
+        self.made += 1;
+        format!("etag-{}", self.made)
+    }
+
     fn fault(&mut self, call: Call) -> Option<Effect> {
         let at = self.faults.iter().position(|(of, _)| *of == call)?;
         self.faults.remove(at).map(|(_, effect)| effect)
@@ -128,6 +163,7 @@ impl State {
 pub struct FakeBigQuery {
     state: Arc<Mutex<State>>,
     url: String,
+    rest_url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -139,9 +175,9 @@ impl FakeBigQuery {
     /// If there is no port or no thread to be had.
     pub fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-        listener.set_nonblocking(true).expect("a port can wait");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let (listener, url) = listen();
+        let (rest_listener, rest_url) = listen();
+        let rest = rest::router(state.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let service = Service(state.clone());
         let serve = move || {
@@ -149,31 +185,69 @@ impl FakeBigQuery {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("it is bound");
+                let rest_listener = tokio::net::TcpListener::from_std(rest_listener).expect("it is bound");
                 let connections = tokio_stream::wrappers::TcpListenerStream::new(listener);
                 let server = tonic::transport::Server::builder().add_service(service);
                 // Connections that are open end with the runtime.
                 tokio::select! {
                     _ = server.serve_with_incoming(connections) => {}
+                    _ = axum::serve(rest_listener, rest) => {}
                     _ = stopped => {}
                 }
             });
         };
         let thread = std::thread::Builder::new().name("fake-bigquery".into()).spawn(serve).expect("a thread");
-        FakeBigQuery { state, url, stop: Some(stop), thread: Some(thread) }
+        FakeBigQuery { state, url, rest_url, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Its endpoint.
+    /// Its endpoint of the Storage Write API.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its endpoint of the REST interface.
+    pub fn rest_url(&self) -> &str {
+        &self.rest_url
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes an empty table, such as `shop.lake.orders`; one of that name is replaced.
+    /// Makes an empty table, such as `shop.lake.orders`; one of that name is replaced. Types that are not of one word are not
+    /// told to clients.
     pub fn create_table(&self, name: &str, columns: Vec<TableColumn>) {
-        self.state().tables.insert(path(name), Table { columns, rows: Vec::new() });
+        let path = path(name);
+        let rest = |column: &TableColumn| {
+            let is_simple = column.data_type.chars().all(|c| c.is_ascii_alphanumeric());
+            let data_type = if is_simple { column.data_type.as_str() } else { "" };
+            let mode = if column.required { "REQUIRED" } else { "NULLABLE" };
+            json!({"name": column.name, "type": data_type, "mode": mode})
+        };
+        let fields: Vec<Value> = columns.iter().map(rest).collect();
+        let mut state = self.state();
+        let schema = json!({ "fields": fields });
+        let columns = Column::all_of_rest(&schema);
+        let resource = json!({"schema": schema, "etag": state.etag()});
+        let dataset = path.split_once("/tables/").map(|(dataset, _)| dataset.to_owned());
+        state.datasets.extend(dataset);
+        state.tables.insert(path, Table { columns, shown: None, hidden: 0, resource, rows: Vec::new() });
+    }
+
+    /// Makes an empty dataset, such as `shop.lake`.
+    pub fn create_dataset(&self, name: &str) {
+        let (project, dataset) = name.split_once('.').unwrap_or_default();
+        self.state().datasets.insert(format!("projects/{project}/datasets/{dataset}"));
+    }
+
+    /// A table as the REST interface gives it; null if there is none.
+    pub fn table(&self, name: &str) -> Value {
+        self.state().tables.get(&path(name)).map(|table| table.resource.clone()).unwrap_or_default()
+    }
+
+    /// From now on the storage interface shows a new table or column when it is asked so many times more.
+    pub fn lag(&self, times: u64) {
+        self.state().lag = times;
     }
 
     /// The rows of a table that a query would see.
@@ -217,6 +291,13 @@ impl Drop for FakeBigQuery {
             let _ = thread.join();
         }
     }
+}
+
+fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    listener.set_nonblocking(true).expect("a port can wait");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    (listener, url)
 }
 
 fn path(name: &str) -> String {
@@ -294,15 +375,37 @@ impl Service {
                 let _ = effect(&mut state);
                 Err(Status::unavailable("the reply is lost"))
             }
-            Some(Effect::Break) => Err(Status::unavailable("the connection breaks")),
+            Some(Effect::Break | Effect::ExtraFields) => Err(Status::unavailable("the connection breaks")),
             None => effect(&mut state).map(Response::new),
         }
     }
 }
 
-fn schema_of(table: &Table) -> TableSchema {
-    let field = |column: &TableColumn| TableFieldSchema { name: column.name.clone(), ..Default::default() };
-    TableSchema { fields: table.columns.iter().map(field).collect() }
+fn schema_of(columns: &[Column]) -> TableSchema {
+    TableSchema { fields: columns.iter().map(field_of).collect() }
+}
+
+fn field_of(column: &Column) -> TableFieldSchema {
+    use table_field_schema::{Mode, Type};
+    let name = match column.data_type.as_str() {
+        "INTEGER" => "INT64",
+        "FLOAT" => "DOUBLE",
+        "BOOLEAN" => "BOOL",
+        "RECORD" => "STRUCT",
+        other => other,
+    };
+    let mode = match column.mode {
+        Repetition::Nullable => Mode::Nullable,
+        Repetition::Required => Mode::Required,
+        Repetition::Repeated => Mode::Repeated,
+    };
+    TableFieldSchema {
+        name: column.name.clone(),
+        r#type: Type::from_str_name(name).unwrap_or_default() as i32,
+        mode: mode as i32,
+        fields: column.columns.iter().map(field_of).collect(),
+        ..Default::default()
+    }
 }
 
 fn no_table(name: &str) -> Status {
@@ -319,8 +422,9 @@ impl Service {
             if kind != write_stream::Type::Pending as i32 {
                 return Err(Status::unimplemented("this fake has PENDING streams alone"));
             }
-            let table = state.tables.get(&parent).ok_or_else(|| no_table(&parent))?;
-            let table_schema = Some(schema_of(table));
+            let columns =
+                state.tables.get_mut(&parent).and_then(Table::look).ok_or_else(|| no_table(&parent))?;
+            let table_schema = Some(schema_of(columns));
             state.made += 1;
             let name = format!("{parent}/streams/s{}", state.made);
             let stream =
@@ -341,6 +445,7 @@ impl Service {
                     match state.fault(Call::Append) {
                         Some(Effect::Refuse(code)) => Some(error_reply(code, "planned")),
                         Some(Effect::Break) => None,
+                        Some(Effect::ExtraFields) => Some(extra_fields("planned")),
                         Some(Effect::LoseReply) => {
                             connection.append(&mut state, request);
                             None
@@ -362,13 +467,13 @@ impl Service {
 
     fn get_write_stream(&self, request: Request<GetWriteStreamRequest>) -> Answer<WriteStream> {
         let name = request.into_inner().name;
-        let state = self.state();
+        let mut state = self.state();
         let Some(table) = name.strip_suffix("/streams/_default") else {
             let stream = state.streams.get(&name).ok_or_else(|| no_table(&name))?;
             let commit_time = stream.is_committed.then(Default::default);
             return Ok(Response::new(WriteStream { name, commit_time, ..Default::default() }));
         };
-        let found = state.tables.get(table).ok_or_else(|| no_table(table))?;
+        let found = state.tables.get_mut(table).and_then(Table::look).ok_or_else(|| no_table(table))?;
         let table_schema = Some(schema_of(found));
         Ok(Response::new(WriteStream { name, table_schema, ..Default::default() }))
     }
@@ -422,6 +527,17 @@ impl Service {
 
 fn error_reply(code: Code, message: &str) -> AppendRowsResponse {
     let status = rpc::Status { code: code as i32, message: message.to_owned(), ..Default::default() };
+    AppendRowsResponse { response: Some(Reply::Error(status)), ..Default::default() }
+}
+
+fn extra_fields(name: &str) -> AppendRowsResponse {
+    let code = StorageErrorCode::SchemaMismatchExtraFields;
+    let error_message = format!("Input schema has more fields than BigQuery schema, extra fields: '{name}'");
+    let error =
+        StorageError { code: code as i32, error_message: error_message.clone(), ..Default::default() };
+    let detail = prost_types::Any { type_url: STORAGE_ERROR.into(), value: error.encode_to_vec() };
+    let status =
+        rpc::Status { code: Code::InvalidArgument as i32, message: error_message, details: vec![detail] };
     AppendRowsResponse { response: Some(Reply::Error(status)), ..Default::default() }
 }
 
@@ -485,8 +601,7 @@ impl AppendConnection {
         let schema = batch.schema();
         let is_known = |name: &str| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
         if let Some(extra) = schema.fields().iter().find(|field| !is_known(field.name())) {
-            let text = format!("SCHEMA_MISMATCH_EXTRA_FIELDS: {}", extra.name());
-            return error_reply(Code::InvalidArgument, &text);
+            return extra_fields(extra.name());
         }
         if let Some(bad) = bad {
             let refused = bad.of(&batch).into_iter();

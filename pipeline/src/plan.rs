@@ -1,0 +1,198 @@
+//! What a start of the pipeline would do: nothing is written, committed, joined or made.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use gristmill::{GroupOffsets, Topics};
+use gristmill_sinks::{PartitionId, SinkConfig, TableNote};
+
+use crate::check::Checked;
+use crate::error::Error;
+use crate::exits::{self, Place};
+use crate::file::{Mode, Start};
+use crate::group_offset::{Author, Span, Verdict, judge};
+use crate::prepare;
+
+/// For an answer of the cluster.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What a start would do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The tables of BigQuery, if rows go there.
+    pub tables: Vec<PlannedTable>,
+    /// Every partition of the topics.
+    pub partitions: Vec<PlannedPartition>,
+    /// How many streams of BigQuery an hour a busy pipeline makes; 0 if none.
+    pub streams_an_hour: u64,
+}
+
+/// A table of BigQuery.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PlannedTable {
+    /// Such as `project.dataset.orders`.
+    pub name: String,
+    /// What would be done to it, or why the pipeline would stop.
+    pub outcome: Result<TableNote, String>,
+}
+
+/// A partition.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PlannedPartition {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// Where reading would start, and who says so; or why the pipeline would stop.
+    pub start: Result<(i64, &'static str), String>,
+    /// The offset behind its last record.
+    pub end: i64,
+}
+
+impl Plan {
+    /// Whether the pipeline would start.
+    pub fn would_start(&self) -> bool {
+        self.tables.iter().all(|table| table.outcome.is_ok())
+            && self.partitions.iter().all(|partition| partition.start.is_ok())
+    }
+}
+
+/// For people.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for PlannedTable { name, outcome } in &self.tables {
+            match outcome {
+                Ok(TableNote::Fits) => writeln!(f, "  table {name}: is there, and fits")?,
+                Ok(TableNote::New(ddl)) => writeln!(f, "+ table {name}: would be made\n    {ddl}")?,
+                Ok(TableNote::Changes(ddl)) => writeln!(f, "~ table {name}: would be changed\n    {ddl}")?,
+                Err(why) => writeln!(f, "! table {name}: {why}")?,
+            }
+        }
+        for PlannedPartition { topic, partition, start, end } in &self.partitions {
+            match start {
+                Ok((start, why)) => {
+                    let behind = (end - start).max(0);
+                    writeln!(
+                        f,
+                        "  {topic}/{partition}: from offset {start} ({why}), {behind} behind the end at {end}"
+                    )?;
+                }
+                Err(why) => writeln!(f, "! {topic}/{partition}: {why}")?,
+            }
+        }
+        if self.streams_an_hour > 0 {
+            let text = "new streams of BigQuery an hour while all partitions have records";
+            writeln!(f, "  {} {text}; compare it with the quota of the project", self.streams_an_hour)?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the cluster, the registry, the ledger's place and BigQuery what a start would find.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if the transforms or the decoder do not load; what cannot be asked.
+pub async fn plan(checked: &Checked) -> Result<Plan, Error> {
+    let tables = prepare::planned_tables(checked).await?;
+    let config = prepare::consumer(checked, false)?;
+    let topics = Topics::connect(&config).map_err(Error::source)?;
+    let group = GroupOffsets::new(&config).map_err(|e| Error::config(e.to_string()))?;
+    let ledgers = prepare::what_is_there(checked)?;
+    let cluster = patiently(async || topics.cluster_id().await).await?;
+    let mut partitions = Vec::new();
+    for topic in &checked.pipeline.source.kafka.topics {
+        let extents = patiently(async || topics.extents(topic).await).await?;
+        let topic_id = patiently(async || topics.topic_id(topic).await).await?;
+        let committed = patiently(async || group.committed(topic).await).await?;
+        for (partition, extent) in extents.iter().enumerate() {
+            let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+            let id = PartitionId {
+                pipeline: checked.pipeline.name.clone(),
+                cluster: cluster.clone(),
+                topic: topic.clone(),
+                topic_id,
+                partition,
+            };
+            let committed = committed.iter().find(|committed| committed.partition == partition);
+            let committed = committed.map(|c| (c.offset, Author::of(c.metadata.as_deref(), &id)));
+            let start = start_of(checked, ledgers.as_ref(), &id, committed).await?;
+            let start = start.map(|(start, why)| match start {
+                From::Earliest => (extent.earliest, why),
+                From::End => (extent.end, why),
+                From::Offset(offset) => (offset.max(extent.earliest), why),
+            });
+            partitions.push(PlannedPartition { topic: topic.clone(), partition, start, end: extent.end });
+        }
+    }
+    let bigquery = checked.pipeline.sink.bigquery.as_ref();
+    let streams_an_hour = match bigquery.is_some_and(|bigquery| bigquery.mode == Mode::ExactlyOnce) {
+        true => {
+            let age = checked.pipeline.sink.rotate().age.duration().as_millis().max(1);
+            let outputs = tables.len() / checked.pipeline.source.kafka.topics.len().max(1);
+            let streams = partitions.len() as u128 * outputs as u128 * 3_600_000 / age;
+            u64::try_from(streams).unwrap_or(u64::MAX)
+        }
+        false => 0,
+    };
+    Ok(Plan { tables, partitions, streams_an_hour })
+}
+
+/// Asks again what fails in passing, such as a group whose coordinator is being found.
+async fn patiently<T>(ask: impl AsyncFn() -> gristmill::Result<T>) -> Result<T, Error> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() && Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            answer => return answer.map_err(Error::source),
+        }
+    }
+}
+
+enum From {
+    Earliest,
+    End,
+    Offset(i64),
+}
+
+type Started = Result<(From, &'static str), String>;
+
+/// As a start judges it.
+async fn start_of(
+    checked: &Checked,
+    ledgers: Option<&SinkConfig>,
+    id: &PartitionId,
+    committed: Option<(i64, Author)>,
+) -> Result<Started, Error> {
+    let (mut span, mut recreated) = (None, false);
+    if let Some(ledgers) = ledgers {
+        let end = match gristmill_sinks::ledger_end(ledgers, id).await {
+            Ok(end) => end,
+            // A start would meet with it too.
+            Err(error) if !error.is_retryable() => return Ok(Err(error.to_string())),
+            Err(error) => return Err(Error::sink(error)),
+        };
+        span = end.as_ref().map(Span::of);
+        let known = gristmill_sinks::known_topic_ids(ledgers, &id.topic).await.map_err(Error::sink)?;
+        recreated = span.is_none_or(|s| s.start == s.next) && known.iter().any(|other| *other != id.topic_id);
+    }
+    let group = committed.as_ref().map(|(offset, _)| *offset);
+    let verdict = judge(span, committed, recreated);
+    if let Some(stop) = exits::refusal(Place::of(&checked.file, id), &verdict) {
+        return Ok(Err(stop.to_string()));
+    }
+    Ok(Ok(match (span, verdict, group) {
+        (Some(span), ..) => (From::Offset(span.next), "where its ledger ends"),
+        (None, Verdict::StartAtBeginning, _) => {
+            (From::Earliest, "the topic was created again; a new ledger starts at its beginning")
+        }
+        (None, _, Some(group)) => (From::Offset(group), "where the group is; a new ledger starts there"),
+        (None, _, None) => match checked.pipeline.source.kafka.start {
+            Start::Earliest => (From::Earliest, "the first record; a new ledger starts there"),
+            Start::Latest => (From::End, "`start: latest`; a new ledger starts there"),
+        },
+    }))
+}
