@@ -7,6 +7,11 @@ VENV := $(CACHE)/venv
 # An independent emulator of Cloud Storage. Without Go 1.25 or newer its tests are skipped; not in CI.
 EMULATOR := $(if $(shell go version 2>/dev/null | grep -E 'go1\.(2[5-9]|[3-9][0-9])'),$(CACHE)/go/bin/fake-gcs-server)
 export GRISTMILL_FAKE_GCS_SERVER ?= $(EMULATOR)
+# The same of BigQuery. Without CPython 3.13, of which its wheels are, its tests are skipped; not in CI.
+PYTHON313 := $(shell ./.ci/python313)
+LOCAL_BIGQUERY := $(if $(PYTHON313),$(CACHE)/local-bigquery)
+export GRISTMILL_LOCAL_BIGQUERY ?= $(if $(LOCAL_BIGQUERY),$(LOCAL_BIGQUERY)/bin/python)
+EMULATORS := $(EMULATOR) $(if $(LOCAL_BIGQUERY),$(LOCAL_BIGQUERY)/ready)
 # Components of transforms in Python and JavaScript. Without Node 20 or newer those of JavaScript are skipped; not in CI.
 NPM := $(CACHE)/npm
 SCRIPTS := $(VENV)/ready $(if $(shell command -v npm),$(NPM)/ready)
@@ -33,10 +38,10 @@ demo: need clean-demo ## Orders from an embedded Kafka through a WebAssembly tra
 	$(GRISTMILL) demo --folder demo-out --transform examples/transforms/orders
 
 # One selection of packages for all tests: another one would mean other features, and another build of everything.
-test: need-tests guests $(SCRIPTS) $(EMULATOR) ## Every test: a real Apache Kafka, real components, SIGKILL
+test: need-tests guests $(SCRIPTS) $(EMULATORS) ## Every test: a real Apache Kafka, real components, SIGKILL
 	PATH="$(SCRIPTS_PATH):$$PATH" GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace
 
-unit: $(SCRIPTS) $(EMULATOR) ## Tests of the crates, without a real Kafka
+unit: $(SCRIPTS) $(EMULATORS) ## Tests of the crates, without a real Kafka
 	PATH="$(SCRIPTS_PATH):$$PATH" cargo test --workspace --lib --bins --test it
 
 guests: ## Tests of the SDKs and the example transforms, natively
@@ -86,6 +91,14 @@ bench-sink: need-tests ## What a record costs from Kafka into Parquet, against b
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -r tests/requirements.txt
+	touch $@
+
+# DuckDB's extensions as wheels, and the DuckDB that they are of: it asks for a newer one, which has none. So nothing is
+# downloaded while it runs.
+$(CACHE)/local-bigquery/ready: tests/local-bigquery.txt
+	$(PYTHON313) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet local-bigquery==0.4.0
+	$(@D)/bin/pip install --quiet --no-deps -r tests/local-bigquery.txt
 	touch $@
 
 $(NPM)/ready: tests/package.json tests/package-lock.json

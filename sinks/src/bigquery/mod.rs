@@ -179,7 +179,7 @@ impl BigQueryStore {
     async fn publish(&self, stream: &str) -> Result<Move> {
         if writer::is_default(stream) {
             // Its rows are there since they were appended.
-            return Ok(Move::Moved);
+            return Ok(Move::AlreadyMoved);
         }
         let gone = |why: &str| {
             let text = format!(

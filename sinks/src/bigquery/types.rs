@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StructArray, UInt64Array};
+use arrow_buffer::OffsetBuffer;
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_select::take::take;
 
 use super::columns::{Column, Repetition};
 
@@ -98,8 +101,37 @@ fn check_name(path: &str, name: &str, names: &mut Vec<String>, mistakes: &mut Ve
 pub(super) fn rows_for(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = rows.columns().iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| cast_with_options(column, field.data_type(), &options));
+    let columns = columns
+        .map(|(column, field)| with_empty_lists(&cast_with_options(column, field.data_type(), &options)?));
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+}
+
+/// Null lists as empty ones: a REPEATED column has no nulls.
+fn with_empty_lists(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match array.data_type() {
+        DataType::Struct(fields) => {
+            let parent = array.as_struct();
+            let members = parent.columns().iter().map(with_empty_lists).collect::<Result<Vec<_>, _>>()?;
+            Ok(Arc::new(StructArray::try_new(fields.clone(), members, parent.nulls().cloned())?))
+        }
+        DataType::List(field) => {
+            let list = array.as_list::<i32>();
+            let (mut values, mut offsets) = (list.values().clone(), list.offsets().clone());
+            if list.null_count() > 0 {
+                // What lies behind a null is left out.
+                let lists = (0..list.len()).map(|row| match list.is_valid(row) {
+                    true => offsets[row]..offsets[row + 1],
+                    false => 0..0,
+                });
+                let lists: Vec<_> = lists.collect();
+                let kept = UInt64Array::from_iter_values(lists.iter().cloned().flatten().map(|at| at as u64));
+                values = take(&values, &kept, None)?;
+                offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.len()));
+            }
+            Ok(Arc::new(ListArray::try_new(field.clone(), offsets, with_empty_lists(&values)?, None)?))
+        }
+        _ => Ok(array.clone()),
+    }
 }
 
 /// The schema of those rows.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::types::Int64Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal256Type, Int64Type};
 use arrow_array::{
-    ArrayRef, Date32Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray,
+    Array, ArrayRef, Date32Array, Decimal128Array, Decimal256Array, Int64Array, ListArray, RecordBatch,
+    StringArray, StructArray, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
-use arrow_buffer::OffsetBuffer;
+use arrow_buffer::{OffsetBuffer, i256};
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use gristmill_records::{RawBatch, RawBatchBuilder};
 use gristmill_sinks::fake_bigquery::{Call, Effect, FakeBigQuery};
@@ -328,11 +329,26 @@ fn types_are_bigquerys_or_refused() {
 #[tokio::test]
 async fn values_are_kept_or_refused() {
     let place = Place::new();
+    // Digits that the emulator does not keep, and null lists that hide values, also inside of a struct.
+    let large =
+        Decimal256Array::from(vec![i256::from_string("12345678901234567890123456789012345678").unwrap(); 2])
+            .with_precision_and_scale(50, 20)
+            .unwrap();
+    let hidden = |valid: [bool; 2]| {
+        let field = Arc::new(Field::new_list_field(DataType::Int64, true));
+        let values = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        ListArray::new(field, OffsetBuffer::from_lengths([1, 2]), values, Some(valid.to_vec().into()))
+    };
+    let member = Arc::new(Field::new("list", hidden([true; 2]).data_type().clone(), true));
+    let inside = StructArray::from(vec![(member, Arc::new(hidden([false, true])) as ArrayRef)]);
     let amounts = Decimal128Array::from(vec![Some(12_345), None]).with_precision_and_scale(10, 2).unwrap();
     let times = TimestampNanosecondArray::from(vec![1_793_491_200_000_000_000, 0]).with_timezone("UTC");
     let batch = RecordBatch::try_from_iter([
         ("amount", Arc::new(amounts) as ArrayRef),
         ("at", Arc::new(times) as ArrayRef),
+        ("large", Arc::new(large.clone()) as ArrayRef),
+        ("list", Arc::new(hidden([true, false])) as ArrayRef),
+        ("inside", Arc::new(inside) as ArrayRef),
     ])
     .unwrap();
     place.bigquery.create_table(TABLE, table_columns(batch.schema_ref()).unwrap());
@@ -346,6 +362,21 @@ async fn values_are_kept_or_refused() {
     assert_eq!((amounts.value_as_string(0).as_str(), amounts.scale()), ("123.450000000", 9));
     assert_eq!(found.column(0).null_count(), 1);
     assert_eq!(found.column(1).data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    let kept = found.column(2).as_primitive::<Decimal256Type>();
+    assert_eq!(
+        (kept.value_as_string(1).as_str(), kept.scale()),
+        ("123456789012345678.90123456789012345678000000000000000000", 38)
+    );
+    let lists = |array: &ArrayRef| {
+        let lists = array.as_list::<i32>();
+        assert_eq!(lists.null_count(), 0);
+        lists
+            .iter()
+            .map(|list| list.unwrap().as_primitive::<Int64Type>().values().to_vec())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lists(found.column(3)), [vec![1], vec![]]);
+    assert_eq!(lists(found.column(4).as_struct().column(0)), [vec![], vec![2, 3]]);
 }
 
 /// Records `record N`, at the offsets of their rows.

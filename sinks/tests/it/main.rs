@@ -15,6 +15,7 @@ mod files;
 mod folder;
 mod format_version;
 mod gcs;
+mod local_bigquery;
 mod memory;
 mod model;
 mod network;
