@@ -49,6 +49,7 @@ mod error;
 mod field_spec;
 mod json;
 mod raw;
+mod shown;
 mod times;
 
 pub use avro::{AvroDecoder, inline_avro_references};
@@ -58,4 +59,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use field_spec::{FieldSpec, SchemaSpec, SpecMistake};
 pub use json::{JsonDecoder, JsonOptions};
 pub use raw::RawDecoder;
+pub use shown::rows_as_json;
 pub use times::times_without_text;

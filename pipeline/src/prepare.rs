@@ -20,8 +20,8 @@ use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::file::{
-    BigQuery, FileFormat, Format, GroupProtocol, Isolation, Mode, NewColumns, PartitionBy, Payload,
-    RequiredColumns, Start, TablePartition, Tables, TransformStep,
+    BigQuery, Compression, FileFormat, Format, GroupProtocol, Isolation, Mode, NewColumns, PartitionBy,
+    Payload, RequiredColumns, Start, TablePartition, Tables, TransformStep,
 };
 use crate::place::Place;
 use crate::plan::PlannedTable;
@@ -500,16 +500,36 @@ fn of_tables(e: gristmill_sinks::Error) -> Error {
 }
 
 fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, Error> {
-    let BigQuery { mode, project, dataset, table, tables, endpoint, rest_endpoint, credentials_file, .. } =
-        bigquery.clone();
+    let BigQuery {
+        mode,
+        project,
+        dataset,
+        table,
+        tables,
+        compression,
+        endpoint,
+        rest_endpoint,
+        credentials_file,
+        ..
+    } = bigquery.clone();
     let mode = match mode {
         Mode::ExactlyOnce => gristmill_sinks::Mode::ExactlyOnce,
         Mode::AtLeastOnce => gristmill_sinks::Mode::AtLeastOnce,
     };
     let credentials_file = credentials_file.map(|file| checked.path(&file));
     let tables = tables.map(table_options);
-    let config =
-        BigQueryConfig { mode, project, dataset, table, tables, endpoint, rest_endpoint, credentials_file };
+    let gzip = compression == Compression::Gzip;
+    let config = BigQueryConfig {
+        mode,
+        project,
+        dataset,
+        table,
+        tables,
+        gzip,
+        endpoint,
+        rest_endpoint,
+        credentials_file,
+    };
     BigQueryStore::new(config).map_err(of_tables)
 }
 

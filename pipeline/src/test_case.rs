@@ -6,6 +6,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use gristmill_codec::rows_as_json;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_sinks::MAIN_OUTPUT;
 use schemars::JsonSchema;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::check::Checked;
 use crate::document::{Document, Problems};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::prepare;
 use crate::stages::{Processed, StagePlan};
 
@@ -200,7 +201,7 @@ fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
     let none = Vec::new();
     let mut outputs: BTreeMap<&str, Vec<Map<String, Value>>> = BTreeMap::new();
     for part in &got.outputs {
-        outputs.entry(&part.output).or_default().extend(json_rows(&part.rows)?);
+        outputs.entry(&part.output).or_default().extend(rows_as_json(&part.rows).map_err(Error::decode)?);
     }
     let mut names: Vec<&str> =
         expect.rows.keys().map(String::as_str).chain(outputs.keys().copied()).collect();
@@ -280,15 +281,4 @@ fn row_differences(
             out.push(format!("{output}: row {row}: {column}: not expected, got {have}"));
         }
     }
-}
-
-fn json_rows(rows: &arrow_array::RecordBatch) -> Result<Vec<Map<String, Value>>, Error> {
-    let mut bytes = Vec::new();
-    let mut writer = arrow_json::LineDelimitedWriter::new(&mut bytes);
-    writer.write(rows).map_err(Error::arrow)?;
-    writer.finish().map_err(Error::arrow)?;
-    serde_json::Deserializer::from_slice(&bytes)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|e| Error::new(ErrorKind::Decode, format!("rows cannot be shown as JSON: {e}")))
 }

@@ -57,6 +57,7 @@ use base64::engine::general_purpose::STANDARD;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::{Applied, Error, Instance, Kind, Metrics, Stream, Transform};
@@ -203,10 +204,7 @@ fn run_file(transform: &Transform, path: &Path, options: &FixtureOptions) -> Res
         }
     }
     if options.update {
-        let mut file: Value = serde_json::from_str(&text).map_err(|e| format!("  {e}"))?;
-        file["expected"] = whole.expected(&fixture);
-        let text = serde_json::to_string_pretty(&file).map_err(|e| format!("  {e}"))?;
-        std::fs::write(path, text + "\n").map_err(|e| format!("  {e}"))?;
+        write_expected(path, &text, &whole.expected(&fixture))?;
         return Ok(FixtureOutcome::Updated(faults(&whole.rejects)));
     }
     let Some(expected) = &fixture.expected else {
@@ -218,6 +216,27 @@ fn run_file(transform: &Transform, path: &Path, options: &FixtureOptions) -> Res
         None => Ok(FixtureOutcome::Passed),
     }
 }
+
+/// Writes a fixture with what came out. The rest stays as its author wrote it: a number may have more digits than a float.
+fn write_expected(path: &Path, text: &str, expected: &Value) -> Result<(), String> {
+    let failed = |e: &dyn std::fmt::Display| format!("  {e}");
+    let order: Map<String, Value> = serde_json::from_str(text).map_err(|e| failed(&e))?;
+    let written: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|e| failed(&e))?;
+    let expected = serde_json::to_string_pretty(expected).map_err(|e| failed(&e))?.replace('\n', "\n  ");
+    let mut members: Vec<(&str, &str)> = order
+        .keys()
+        .filter(|name| *name != EXPECTED)
+        .filter_map(|name| Some((name.as_str(), written.get(name)?.get())))
+        .collect();
+    // Where it was, or behind all others.
+    let at = order.keys().position(|name| name == EXPECTED).unwrap_or(members.len());
+    members.insert(at, (EXPECTED, &expected));
+    let members: Vec<String> =
+        members.iter().map(|(name, value)| format!("  {}: {value}", json!(name))).collect();
+    std::fs::write(path, format!("{{\n{}\n}}\n", members.join(",\n"))).map_err(|e| failed(&e))
+}
+
+const EXPECTED: &str = "expected";
 
 /// Those that the runtime gives, and the SDKs of scripts for what a function throws.
 const RUNTIME_CODES: &str = "TRANSFORM_";
@@ -432,7 +451,11 @@ impl Fixture {
         let mut builder = RawBatchBuilder::new(self.topic.as_str(), self.partition as i32);
         let mut offset = -1;
         for (row, input) in self.input.iter().enumerate() {
-            offset = input.offset.unwrap_or(offset + 1);
+            offset = match input.offset {
+                Some(offset) => offset,
+                None => i64::checked_add(offset, 1)
+                    .ok_or("  an offset is the largest there is, and a row follows it")?,
+            };
             if !rows.contains(&row) {
                 continue;
             }
@@ -685,4 +708,21 @@ fn diff(wanted: &[((usize, u32), String)], got: &[((usize, u32), String)]) -> Op
     }
     lines.sort();
     Some(lines.iter().map(|(_, sign, line)| format!("  {sign} {line}")).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_writes_what_is_expected_and_leaves_the_rest_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let text = r#"{"rows": [{"price": 12345678901234567890.12}], "expected": {"old": 1}, "config": {"b": 1, "a": 2.50}}"#;
+        write_expected(&path, text, &json!({"rows": [1]})).unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        let expected = "{\n  \"rows\": [{\"price\": 12345678901234567890.12}],\n  \"expected\": {\n    \"rows\": [\n      1\n    ]\n  },\n  \
+                        \"config\": {\"b\": 1, \"a\": 2.50}\n}\n";
+        assert_eq!(written, expected);
+    }
 }

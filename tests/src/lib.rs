@@ -35,3 +35,15 @@ pub fn seed() -> u64 {
     say(format_args!("GRISTMILL_SEED={seed}"));
     seed
 }
+
+/// Seconds of CPU time of this thread.
+pub fn thread_cpu() -> f64 {
+    // SAFETY: all zeros is a valid rusage, and the call fills it in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}

@@ -13,6 +13,8 @@ use crate::exit::Exit;
 
 /// Rows that are kept to be given again and again.
 const MAX_ROWS: usize = 100_000;
+/// Their bytes, as they came.
+const MAX_BYTES: usize = 256 << 20;
 /// With fewer, what a call costs is much of what a row costs.
 const FEW_ROWS: usize = 1_000;
 
@@ -44,12 +46,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     }
     let transform = super::load(&super::component(&args.what)?)?;
     let mut input = args.input.open(&transform)?;
-    let (mut chunks, mut rows): (Vec<Chunk>, usize) = (Vec::new(), 0);
-    while rows < MAX_ROWS
-        && let Some(chunk) = input.next()?
-    {
+    let (mut chunks, mut rows, mut records, mut bytes): (Vec<Chunk>, usize, usize, usize) =
+        (Vec::new(), 0, 0, 0);
+    let is_cut = loop {
+        if records >= MAX_ROWS || bytes >= MAX_BYTES {
+            break input.next()?.is_some();
+        }
+        let Some(chunk) = input.next()? else { break false };
         rows += chunk.columns.as_ref().map_or(chunk.raw.len(), |columns| columns.records.len());
+        records += chunk.raw.len();
+        bytes += chunk.raw.byte_size();
         chunks.push(chunk);
+    };
+    if is_cut {
+        eprintln!("note: these are the first {records} records; there are more, which are left out");
     }
     if rows == 0 {
         return Err(Exit::mistake("there is no row to give it"));
@@ -61,6 +71,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     }
     let identity = identity::component(transform.kind(), transform.manifest().reads, &subject.reads())?;
     let identity = Running::start(&super::load_bytes(&identity)?, &input, &json!({}))?;
+    counts.warn();
+    if rows < FEW_ROWS {
+        eprintln!(
+            "note: of {rows} rows much is what a call costs, however many there are; give it {FEW_ROWS} or more"
+        );
+    }
     if args.cost {
         return cost(args.json, &chunks, rows, &counts, [subject, identity]);
     }
@@ -77,11 +93,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
     match args.json {
         true => println!("{}", as_json(rows, &counts, &contestants)),
         false => print(&chunks, &counts, &contestants),
-    }
-    if rows < FEW_ROWS {
-        eprintln!(
-            "note: of {rows} rows much is what a call costs, however many there are; give it {FEW_ROWS} or more"
-        );
     }
     if cfg!(debug_assertions) {
         eprintln!(
@@ -127,9 +138,9 @@ struct Native {
 impl Native {
     fn start(args: &Args, config: &Value, subject: &Running, chunks: &[Chunk]) -> Result<Self, Exit> {
         let native = NativeTransform::build(&args.what).map_err(Exit::failed)?;
-        let (instance, columns) = match subject {
-            Running::Records(..) => (native.of_records(TOPIC, config), Vec::new()),
-            Running::Columns(_, like) => {
+        let (instance, columns) = match subject.columns() {
+            None => (native.of_records(TOPIC, config), Vec::new()),
+            Some(like) => {
                 let rows = chunks.iter().filter_map(|chunk| chunk.columns.as_ref());
                 let rows = rows.map(|columns| NativeRows::new(like, &columns.rows)).collect();
                 (native.of_columns(TOPIC, config, like), rows)
@@ -189,7 +200,7 @@ impl Contestant {
 
     /// Below it is that share of the passes.
     fn at(&self, share: f64) -> [f64; 2] {
-        self.passes[((self.passes.len() - 1) as f64 * share) as usize]
+        self.passes[((self.passes.len() - 1) as f64 * share).round() as usize]
     }
 }
 
@@ -202,13 +213,14 @@ fn print(chunks: &[Chunk], counts: &Counts, contestants: &[Contestant]) {
             (_, Code::Native(_)) => "the function alone, compiled for this machine".to_owned(),
             (_, Code::Sandboxed(_)) => {
                 let memory = contestant.memory as f64 / f64::from(1 << 20);
-                format!("{guest:.0} of them inside; {memory:.1} MiB of memory")
+                format!(
+                    "{guest:.0} of them in calls, with what is copied and checked; {memory:.1} MiB of memory"
+                )
             }
         };
-        println!(
-            "  {:15} {middle:7.0} ns a row ({low:.0} to {high:.0} in eight of ten passes): {about}",
-            contestant.name
-        );
+        // Of fewer there are no eight of ten.
+        let of = if contestant.passes.len() < 10 { "" } else { " in eight of ten passes" };
+        println!("  {:15} {middle:7.0} ns a row ({low:.0} to {high:.0}{of}): {about}", contestant.name);
     }
 }
 
@@ -219,7 +231,7 @@ fn as_json(rows: usize, counts: &Counts, contestants: &[Contestant]) -> Value {
         let [[low, _], [middle, guest], [high, _]] = [0.1, 0.5, 0.9].map(|share| contestant.at(share));
         let mut figures = json!({"ns": middle, "ns_low": low, "ns_high": high});
         if matches!(contestant.code, Code::Sandboxed(_)) {
-            figures["ns_inside"] = guest.into();
+            figures["ns_calls"] = guest.into();
             figures["memory_bytes"] = contestant.memory.into();
         }
         shown[key] = figures;

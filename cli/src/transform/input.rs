@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use gristmill_codec::{JsonDecoder, JsonOptions, SchemaSpec};
@@ -11,10 +12,13 @@ use gristmill_records::{NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_smt::{Kind, Transform};
 use serde_json::Value;
 
+use super::outcome::TOPIC;
 use crate::exit::Exit;
 
 /// Lines that go through at once.
 const BATCH: usize = 500;
+/// Bytes at which a batch of lines ends.
+const BATCH_BYTES: usize = 8 << 20;
 /// The longest line.
 const MAX_LINE: u64 = 64 << 20;
 /// Records of a topic that are looked at where nobody says how many.
@@ -36,8 +40,9 @@ pub(crate) struct InputArgs {
     /// are not looked at. Nothing is committed, and no group is joined.
     #[arg(long, value_name = "PIPELINE", conflicts_with_all = ["input", "fields"])]
     from_topic: Option<PathBuf>,
-    /// Of `--from-topic`: the newest so many, spread evenly over the partitions; 1000 by default.
-    #[arg(long, value_name = "RECORDS", requires = "from_topic", conflicts_with = "last")]
+    /// Of `--from-topic`: the newest so many offsets, spread evenly over the partitions; 1000 by default. Those that hold no
+    /// record count too.
+    #[arg(long, value_name = "OFFSETS", requires = "from_topic", conflicts_with = "last")]
     limit: Option<u64>,
     /// Of `--from-topic`: the records of this span up to now, such as `1h`.
     #[arg(long, value_name = "SPAN", requires = "from_topic", value_parser = PeekRange::last)]
@@ -67,6 +72,7 @@ pub(crate) struct Columns {
 pub(crate) struct Input {
     pub(crate) config: Value,
     source: Source,
+    topic: Arc<str>,
     /// Rows so far.
     number: usize,
 }
@@ -85,9 +91,11 @@ impl InputArgs {
     pub(crate) fn open(&self, transform: &Transform) -> Result<Input, Exit> {
         let config = json_of(&self.config, "--config")?;
         let decodes = transform.kind() == Kind::Columns;
+        let mut topic = TOPIC.to_owned();
         let source = match &self.from_topic {
             Some(file) => {
                 let checked = gristmill_pipeline::check(file).map_err(Exit::from)?;
+                topic.clone_from(&checked.pipeline.source.kafka.topics[0]);
 
                 let runtime = crate::tokio_runtime()?;
                 let range =
@@ -97,7 +105,7 @@ impl InputArgs {
             }
             None => Source::Lines { decoder: self.decoder(transform)?, input: BufReader::new(self.lines()?) },
         };
-        Ok(Input { config, source, number: 0 })
+        Ok(Input { config, source, topic: topic.into(), number: 0 })
     }
 
     fn lines(&self) -> Result<Box<dyn Read>, Exit> {
@@ -146,6 +154,11 @@ impl Input {
             Source::Lines { decoder, .. } => decoder.as_ref().map(JsonDecoder::schema),
             Source::Topic { peek, decodes, .. } => decodes.then(|| peek.schema().clone()),
         }
+    }
+
+    /// The topic of the rows, or the first of them.
+    pub(crate) fn topic(&self) -> Arc<str> {
+        self.topic.clone()
     }
 
     /// The next rows; none at the end.
@@ -214,9 +227,9 @@ pub(crate) fn json_of(text: &str, option: &str) -> Result<Value, Exit> {
 
 /// The next lines; none at the end. Empty ones are left out.
 fn lines(input: &mut BufReader<Box<dyn Read>>, first: usize) -> Result<Option<RawBatch>, Exit> {
-    let mut batch = RawBatchBuilder::new("run", 0);
+    let mut batch = RawBatchBuilder::new(TOPIC, 0);
     let mut count = 0;
-    while count < BATCH {
+    while count < BATCH && batch.content_bytes() < BATCH_BYTES {
         let number = first + count;
         let mut line = Vec::new();
         let failed = |e: std::io::Error| Exit::failed(format!("the input: {e}"));

@@ -141,19 +141,27 @@ fn build(dir: &Path, output: Option<&Path>, options: &GuestOptions) -> Result<()
     let to = output.map_or_else(|| dir.join(format!("{}.wasm", transform.manifest().name)), Path::to_owned);
     // Written anew: the cached file is for this user alone, this one for whoever runs the pipeline.
     let failed = |e: std::io::Error| Exit::failed(format!("{}: {e}", to.display()));
-    let component = std::fs::read(&component).map_err(failed)?;
-    std::fs::write(&to, &component).map_err(failed)?;
+    let cached = |e: std::io::Error| Exit::failed(format!("{}: {e}", component.display()));
+    let component = std::fs::read(&component).map_err(cached)?;
+    // By renaming: a pipeline with `reload` may be looking.
+    let part = to.with_extension("wasm.part");
+    std::fs::write(&part, &component).and_then(|()| std::fs::rename(&part, &to)).map_err(failed)?;
     let bytes = component.len();
     println!("{}  {bytes} bytes, sha256 {}", to.display(), transform.digest());
     Ok(())
 }
 
 fn load(component: &Path) -> Result<Transform, Exit> {
-    loaded(|runtime| runtime.load_file(component, Limits::default()))
+    loaded(|runtime| runtime.load_file(component, limits()))
 }
 
 fn load_bytes(component: &[u8]) -> Result<Transform, Exit> {
-    loaded(|runtime| runtime.load(component, Limits::default()))
+    loaded(|runtime| runtime.load(component, limits()))
+}
+
+/// Those of a pipeline by default, but for the breaker: of a version that rejects all rows one wants to see all rows.
+fn limits() -> Limits {
+    Limits::default().with_max_reject_ratio(1.0)
 }
 
 fn loaded(load: impl FnOnce(Runtime) -> Result<Transform, gristmill_smt::Error>) -> Result<Transform, Exit> {

@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Exit> {
         seconds += stats.guest_time.as_secs_f64();
     }
     eprint!("{said}");
-    eprintln!("{counts}; {calls} calls, {:.2} ms in the sandbox", seconds * 1e3);
+    eprintln!("{counts}; {calls} calls of {:.2} ms, with what goes in and comes out", seconds * 1e3);
+    counts.warn();
     Ok(())
 }
 

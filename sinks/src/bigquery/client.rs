@@ -10,6 +10,7 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
     WriteStreamView, big_query_write_client::BigQueryWriteClient, write_stream,
 };
 use tokio::sync::mpsc;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
@@ -29,6 +30,7 @@ const MAX_REPLY: usize = 64 << 20;
 #[derive(Clone)]
 pub(super) struct Client {
     channel: Channel,
+    gzip: bool,
     credentials: Arc<Credentials>,
 }
 
@@ -78,7 +80,7 @@ impl Patience {
 
 impl Client {
     /// Connects when it is first needed.
-    pub(super) fn new(endpoint: Option<&str>, credentials: Arc<Credentials>) -> Result<Self> {
+    pub(super) fn new(endpoint: Option<&str>, credentials: Arc<Credentials>, gzip: bool) -> Result<Self> {
         let wrong = |e: tonic::transport::Error| {
             Error::new(ErrorKind::InvalidConfig, "the endpoint of BigQuery cannot be used").with_source(e)
         };
@@ -89,7 +91,7 @@ impl Client {
         if place.starts_with("https://") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }
-        Ok(Client { channel: endpoint.connect_lazy(), credentials })
+        Ok(Client { channel: endpoint.connect_lazy(), gzip, credentials })
     }
 
     fn stub(&self) -> BigQueryWriteClient<Channel> {
@@ -211,6 +213,10 @@ impl Client {
     ) -> Result<Streaming<AppendRowsResponse>, Status> {
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
         let request = self.request(requests, ("write_stream", stream)).await?;
-        Ok(self.stub().append_rows(request).await?.into_inner())
+        let mut stub = self.stub();
+        if self.gzip {
+            stub = stub.send_compressed(CompressionEncoding::Gzip);
+        }
+        Ok(stub.append_rows(request).await?.into_inner())
     }
 }

@@ -6,6 +6,8 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 };
 use serde_json::{Map, Value, json};
 
+use super::types::is_json;
+
 /// A column, with types by the names of [the REST interface](https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
@@ -25,18 +27,23 @@ pub(crate) enum Repetition {
 }
 
 impl Column {
-    /// Of a field whose type [is one that BigQuery takes](super::types).
-    pub(crate) fn of(field: &Field) -> Column {
-        let (mode, data_type) = match field.data_type() {
-            DataType::List(item) => (Repetition::Repeated, item.data_type()),
-            other if field.is_nullable() => (Repetition::Nullable, other),
-            other => (Repetition::Required, other),
+    /// Of a field, and the type that [BigQuery takes its values in](super::types).
+    pub(crate) fn of(field: &Field, taken: &DataType) -> Column {
+        let (mode, of, taken) = match (field.data_type(), taken) {
+            (DataType::List(of), DataType::List(taken)) => {
+                (Repetition::Repeated, of.data_type(), taken.data_type())
+            }
+            (of, taken) if field.is_nullable() => (Repetition::Nullable, of, taken),
+            (of, taken) => (Repetition::Required, of, taken),
         };
-        let columns = match data_type {
-            DataType::Struct(fields) => fields.iter().map(|field| Column::of(field)).collect(),
+        let columns = match (of, taken) {
+            (DataType::Struct(of), DataType::Struct(taken)) => {
+                of.iter().zip(taken).map(|(of, taken)| Column::of(of, taken.data_type())).collect()
+            }
             _ => Vec::new(),
         };
-        Column { name: field.name().clone(), data_type: name_of(data_type), mode, columns }
+        let data_type = if is_json(of) { "JSON".to_owned() } else { name_of(taken) };
+        Column { name: field.name().clone(), data_type, mode, columns }
     }
 
     /// As the Storage Write API tells it.
@@ -207,8 +214,7 @@ impl Differences {
     }
 }
 
-/// Whether a column takes the values of another as they are. Where BigQuery's documentation gives no answer: no, but for types
-/// that are written as texts.
+/// Whether a column takes the values of another as they are. Where BigQuery's documentation gives no answer: no, but for texts.
 fn holds(there: &Column, column: &Column) -> bool {
     const OWN: [&str; 12] = [
         "BOOLEAN",
@@ -225,6 +231,10 @@ fn holds(there: &Column, column: &Column) -> bool {
         "STRING",
     ];
     let is_repeated = |column: &Column| column.mode == Repetition::Repeated;
-    let is_text = column.data_type == "STRING" && !OWN.contains(&there.data_type.as_str());
+    let is_text = match column.data_type.as_str() {
+        "STRING" => !OWN.contains(&there.data_type.as_str()),
+        "JSON" => there.data_type == "STRING",
+        _ => false,
+    };
     is_repeated(there) == is_repeated(column) && (there.data_type == column.data_type || is_text)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowTimestampType, Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
+    ArrowTimestampType, Date32Type, Date64Type, Float32Type, Float64Type, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::OffsetBuffer;
@@ -13,7 +13,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, TimeUnit};
 
 use super::rows::MAX_MESSAGE;
-use super::types::{rows_for, schema_for};
+use super::types::{is_json, rows_for, schema_for};
 
 /// Days since 1970 of 0001-01-01 and of 9999-12-31, both of which DATE, DATETIME and TIMESTAMP have.
 const FIRST_DAY: i64 = -719_162;
@@ -32,19 +32,20 @@ pub struct Misfit {
     pub why: String,
 }
 
-/// The rows that BigQuery would refuse, each once, in order: times before the year 1 or after 9999, null elements of lists, and
-/// more bytes than a request may have. What is not found here BigQuery finds itself.
+/// The rows that BigQuery would refuse, each once, in order: times before the year 1 or after 9999, null elements of lists,
+/// numbers that JSON has not in what becomes JSON, and more bytes than a request may have. What is not found here BigQuery finds itself.
 ///
 /// # Errors
 /// As [`table_columns`](super::table_columns).
 pub fn misfits(rows: &RecordBatch) -> Result<Vec<Misfit>, Vec<String>> {
     let mut found = BTreeMap::new();
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        for (row, code, why) in of_array(field.name(), column) {
+        for (row, code, why) in of_array(field.name(), column, false) {
             found.entry(row).or_insert(Misfit { row, code, why });
         }
     }
-    if rows.get_array_memory_size() > MAX_MESSAGE {
+    // As texts of JSON they may be some times as large.
+    if rows.get_array_memory_size() > MAX_MESSAGE / 4 {
         let schema = schema_for(rows.schema_ref())?;
         let size = |from: usize, len: usize| {
             let slice = rows_for(&rows.slice(from, len), &schema).ok()?;
@@ -73,15 +74,26 @@ pub fn misfits(rows: &RecordBatch) -> Result<Vec<Misfit>, Vec<String>> {
 
 type Found = Vec<(usize, &'static str, String)>;
 
-fn of_array(path: &str, array: &dyn Array) -> Found {
+fn of_array(path: &str, array: &dyn Array, in_json: bool) -> Found {
+    let in_json = in_json || is_json(array.data_type());
     match array.data_type() {
+        DataType::Float32 if in_json => {
+            let values = array.as_primitive::<Float32Type>();
+            outside(path, array, NOT_IN_JSON, |row| values.value(row).is_finite())
+        }
+        DataType::Float64 if in_json => {
+            let values = array.as_primitive::<Float64Type>();
+            outside(path, array, NOT_IN_JSON, |row| values.value(row).is_finite())
+        }
         DataType::Date32 => {
             let days = array.as_primitive::<Date32Type>();
-            outside(path, array, |row| (FIRST_DAY..=LAST_DAY).contains(&i64::from(days.value(row))))
+            outside(path, array, OUT_OF_RANGE, |row| {
+                (FIRST_DAY..=LAST_DAY).contains(&i64::from(days.value(row)))
+            })
         }
         DataType::Date64 => {
             let millis = array.as_primitive::<Date64Type>();
-            outside(path, array, |row| {
+            outside(path, array, OUT_OF_RANGE, |row| {
                 (FIRST_DAY..=LAST_DAY).contains(&millis.value(row).div_euclid(86_400_000))
             })
         }
@@ -96,14 +108,14 @@ fn of_array(path: &str, array: &dyn Array) -> Found {
         DataType::Struct(fields) => {
             let parent = array.as_struct();
             let members = fields.iter().zip(parent.columns());
-            let found =
-                members.flat_map(|(field, member)| of_array(&format!("{path}.{}", field.name()), member));
+            let found = members
+                .flat_map(|(field, member)| of_array(&format!("{path}.{}", field.name()), member, in_json));
             found.filter(|(row, ..)| parent.is_valid(*row)).collect()
         }
         DataType::List(_) => {
             let list = array.as_list::<i32>();
-            let mut found = of_array(path, list.values());
-            if let Some(nulls) = list.values().logical_nulls() {
+            let mut found = of_array(path, list.values(), in_json);
+            if let Some(nulls) = list.values().logical_nulls().filter(|_| !in_json) {
                 let null = (0..nulls.len()).filter(|at| nulls.is_null(*at));
                 let why = format!("a list in column {path} has a null element, which BigQuery has none of");
                 found.extend(null.map(|at| (at, "NULL_IN_LIST", why.clone())));
@@ -114,6 +126,12 @@ fn of_array(path: &str, array: &dyn Array) -> Found {
             });
             rows.collect()
         }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let found = of_array(path, map.entries(), true).into_iter();
+            let rows = found.filter_map(|(at, code, why)| Some((row_of(map.offsets(), at)?, code, why)));
+            rows.filter(|(row, ..)| map.is_valid(*row)).collect()
+        }
         _ => Found::new(),
     }
 }
@@ -121,17 +139,22 @@ fn of_array(path: &str, array: &dyn Array) -> Found {
 fn times<T: ArrowTimestampType>(path: &str, array: &dyn Array, times: i128, over: i128) -> Found {
     let values = array.as_primitive::<T>();
     let days = i128::from(FIRST_DAY) * MICROS..(i128::from(LAST_DAY) + 1) * MICROS;
-    outside(path, array, |row| days.contains(&(i128::from(values.value(row)) * times).div_euclid(over)))
+    outside(path, array, OUT_OF_RANGE, |row| {
+        days.contains(&(i128::from(values.value(row)) * times).div_euclid(over))
+    })
 }
 
-fn outside(path: &str, array: &dyn Array, fits: impl Fn(usize) -> bool) -> Found {
+/// A code, and what a column holds.
+type Reason = (&'static str, &'static str);
+
+const OUT_OF_RANGE: Reason =
+    ("TIME_OUT_OF_RANGE", "a time that is not in the years 1 to 9999, which BigQuery has");
+const NOT_IN_JSON: Reason = ("NOT_IN_JSON", "a number that JSON has not");
+
+fn outside(path: &str, array: &dyn Array, reason: Reason, fits: impl Fn(usize) -> bool) -> Found {
+    let (code, what) = reason;
     let bad = (0..array.len()).filter(|row| array.is_valid(*row) && !fits(*row));
-    bad.map(|row| {
-        let why =
-            format!("column {path} holds a time that is not in the years 1 to 9999, which BigQuery has");
-        (row, "TIME_OUT_OF_RANGE", why)
-    })
-    .collect()
+    bad.map(|row| (row, code, format!("column {path} holds {what}"))).collect()
 }
 
 /// The list that holds an element.

@@ -78,6 +78,8 @@ pub struct BigQueryConfig {
     pub endpoint: Option<String>,
     /// The same, of the REST interface, which tables are made by.
     pub rest_endpoint: Option<String>,
+    /// Whether rows are sent by gzip.
+    pub gzip: bool,
     /// Who asks; Application Default Credentials without one.
     pub credentials_file: Option<PathBuf>,
 }
@@ -123,7 +125,7 @@ impl BigQueryStore {
             (None, None) => GcsCredentials::Default,
         };
         let credentials = Arc::new(Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?);
-        let client = Client::new(config.endpoint.as_deref(), credentials.clone())?;
+        let client = Client::new(config.endpoint.as_deref(), credentials.clone(), config.gzip)?;
         let rest = Rest::new(config.rest_endpoint.as_deref(), credentials)?;
         Ok(BigQueryStore { config, client, rest })
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StructArray, UInt64Array};
 use arrow_buffer::OffsetBuffer;
 use arrow_cast::{CastOptions, cast_with_options};
+use arrow_json::writer::{EncoderOptions, make_encoder};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::take::take;
 
@@ -54,7 +56,7 @@ pub(super) fn columns_for(schema: &Schema) -> Result<Vec<Column>, Vec<String>> {
     for field in schema.fields() {
         check_name(field.name(), field.name(), &mut names, &mut mistakes);
         match converted(field.name(), field.data_type(), 1) {
-            Ok(data_type) => columns.push(Column::of(&field.as_ref().clone().with_data_type(data_type))),
+            Ok(taken) => columns.push(Column::of(field, &taken)),
             Err(wrong) => mistakes.push(wrong),
         }
         members(field.name(), field.data_type(), &mut mistakes);
@@ -64,6 +66,8 @@ pub(super) fn columns_for(schema: &Schema) -> Result<Vec<Column>, Vec<String>> {
 
 fn members(path: &str, data_type: &DataType, mistakes: &mut Vec<String>) {
     match data_type {
+        // What is inside has no names of columns.
+        data_type if is_json(data_type) => {}
         DataType::Struct(fields) => {
             let mut names = Vec::new();
             for field in fields {
@@ -99,11 +103,57 @@ fn check_name(path: &str, name: &str, names: &mut Vec<String>, mistakes: &mut Ve
 /// # Errors
 /// A value that does not fit: never a null or another value in its place.
 pub(super) fn rows_for(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = rows.columns().iter().zip(schema.fields());
-    let columns = columns
-        .map(|(column, field)| with_empty_lists(&cast_with_options(column, field.data_type(), &options)?));
+    let columns = columns.map(|(column, field)| with_empty_lists(&taken(column, field.data_type())?));
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+}
+
+/// Whether values go into a column of JSON, as texts: GoogleSQL has neither maps nor lists of lists.
+pub(super) fn is_json(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Map(..) => true,
+        DataType::List(item) => matches!(item.data_type(), DataType::List(_) | DataType::Map(..)),
+        _ => false,
+    }
+}
+
+fn taken(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    match (array.data_type(), to) {
+        (of, _) if is_json(of) => json_texts(array),
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let parent = array.as_struct();
+            let members =
+                parent.columns().iter().zip(fields).map(|(member, to)| taken(member, to.data_type()));
+            let members = members.collect::<Result<Vec<_>, _>>()?;
+            Ok(Arc::new(StructArray::try_new(fields.clone(), members, parent.nulls().cloned())?))
+        }
+        (DataType::List(_), DataType::List(field)) => {
+            let list = array.as_list::<i32>();
+            let values = taken(list.values(), field.data_type())?;
+            let nulls = list.nulls().cloned();
+            Ok(Arc::new(ListArray::try_new(field.clone(), list.offsets().clone(), values, nulls)?))
+        }
+        _ => cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() }),
+    }
+}
+
+fn json_texts(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let field = Arc::new(Field::new("value", array.data_type().clone(), true));
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(&field, array, &options)?;
+    let mut texts = StringBuilder::new();
+    let mut text = Vec::new();
+    for row in 0..array.len() {
+        if array.is_null(row) {
+            texts.append_null();
+            continue;
+        }
+        text.clear();
+        encoder.encode(row, &mut text);
+        let text = std::str::from_utf8(&text).map_err(|e| ArrowError::JsonError(e.to_string()))?;
+        texts.append_value(text);
+    }
+    Ok(Arc::new(texts.finish()))
 }
 
 /// Null lists as empty ones: a REPEATED column has no nulls.
@@ -180,14 +230,8 @@ fn converted(path: &str, data_type: &DataType, depth: usize) -> Result<DataType,
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(field).collect::<Result<Fields, _>>()?)
         }
-        DataType::List(item) => match item.data_type() {
-            DataType::List(_) | DataType::Map(..) => {
-                return Err(format!(
-                    "column {path} is a list of lists, which BigQuery has none of: put them into structs"
-                ));
-            }
-            _ => DataType::List(field(item)?),
-        },
+        data_type if is_json(data_type) => DataType::Utf8,
+        DataType::List(item) => DataType::List(field(item)?),
         other => {
             return Err(format!("column {path} is of type {other}, which the BigQuery sink cannot take"));
         }

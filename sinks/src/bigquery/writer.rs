@@ -134,6 +134,7 @@ impl StreamWriter {
                 // Whoever waits for the reply tries again, and says so.
                 None => self.connection = self.connect().await.ok(),
             }
+            self.take_replies().await?;
             while self.waiting_bytes() > IN_FLIGHT || self.waiting.len() >= MAX_REQUESTS {
                 self.acknowledge().await?;
             }
@@ -186,12 +187,32 @@ impl StreamWriter {
         Ok(Connection { requests, replies })
     }
 
+    /// What waits may be on its way, and taken later.
+    fn disconnect(&mut self) {
+        if self.connection.take().is_some() {
+            self.astray = self.next_offset;
+        }
+    }
+
+    /// Takes the replies that are there. What fails in passing is left to whoever waits for a reply.
+    async fn take_replies(&mut self) -> Result<()> {
+        while self.connection.is_some() && !self.waiting.is_empty() {
+            match self.reply(Duration::ZERO).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Trouble::Final(error)) => return Err(error),
+                Err(Trouble::Passing(_) | Trouble::Lagging(_)) => self.disconnect(),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for one more request to be acknowledged.
     async fn acknowledge(&mut self) -> Result<()> {
         let (mut patience, mut lag) = (Patience::new(), None);
         loop {
-            match self.reply().await {
-                Ok(()) => return Ok(()),
+            match self.reply(REPLY).await {
+                Ok(_) => return Ok(()),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Lagging(status)) => {
                     self.connection = None;
@@ -202,9 +223,7 @@ impl StreamWriter {
                     lag.wait(|| status::error("rows were not appended", &status)).await?;
                 }
                 Err(Trouble::Passing(status)) => {
-                    if self.connection.take().is_some() {
-                        self.astray = self.next_offset;
-                    }
+                    self.disconnect();
                     tracing::warn!(stream = self.stream, %status, "appending to BigQuery again");
                     patience.wait(|| status::error("rows were not appended", &status)).await?;
                 }
@@ -212,23 +231,25 @@ impl StreamWriter {
         }
     }
 
-    async fn reply(&mut self) -> Result<(), Trouble> {
+    /// Takes one reply, if there is one in that time; without any time to wait, none is no trouble.
+    async fn reply(&mut self, wait: Duration) -> Result<bool, Trouble> {
         if self.connection.is_none() {
             let connection =
                 self.connect().await.map_err(|status| Trouble::of("rows were not appended", status))?;
             self.connection = Some(connection);
         }
         let (Some(connection), Some(first)) = (&mut self.connection, self.waiting.front()) else {
-            return Ok(());
+            return Ok(false);
         };
-        let reply = match tokio::time::timeout(REPLY, connection.replies.message()).await {
+        let reply = match tokio::time::timeout(wait, connection.replies.message()).await {
+            Err(_) if wait.is_zero() => return Ok(false),
             Err(_) => return Err(Trouble::Passing(Status::deadline_exceeded("no reply to an append"))),
             Ok(Err(status)) => return Err(Trouble::of("rows were not appended", status)),
             Ok(Ok(None)) => return Err(Trouble::Passing(Status::unavailable("the connection was closed"))),
             Ok(Ok(Some(reply))) => reply,
         };
         if !reply.row_errors.is_empty() {
-            return self.go_on_without(reply.row_errors).await;
+            return self.go_on_without(reply.row_errors).await.map(|()| true);
         }
         match reply.response {
             Some(Response::AppendResult(result))
@@ -262,7 +283,7 @@ impl StreamWriter {
             None => return Err(Trouble::Passing(Status::unavailable("an empty reply"))),
         }
         self.waiting.pop_front();
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the rows that are refused out of the first request that waits.

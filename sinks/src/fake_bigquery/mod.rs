@@ -35,6 +35,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::{Service as TowerService, http};
 use tonic::server::{Grpc, NamedService};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -350,6 +351,7 @@ impl TowerService<http::Request<Body>> for Service {
                 Box::pin(async move {
                     Ok(Grpc::new(ProstCodec::default())
                         .apply_max_message_size_config(Some(MAX_REQUEST), None)
+                        .accept_compressed(CompressionEncoding::Gzip)
                         .streaming(answer, request)
                         .await)
                 })

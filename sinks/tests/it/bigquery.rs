@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::builder::{Date32Builder, Float64Builder, ListBuilder, MapBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal256Type, Int64Type};
 use arrow_array::{
@@ -38,6 +39,7 @@ fn config(url: &str) -> BigQueryConfig {
         tables: None,
         endpoint: Some(url.into()),
         rest_endpoint: None,
+        gzip: false,
         credentials_file: None,
     }
 }
@@ -284,6 +286,11 @@ fn types_are_bigquerys_or_refused() {
     };
     let utc = || Some("UTC".into());
     let list = |item: DataType| DataType::List(Arc::new(Field::new_list_field(item, true)));
+    let map = |value: DataType| {
+        let entry =
+            Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false)
+    };
     for (data_type, expected) in [
         (DataType::Boolean, "BOOL"),
         (DataType::UInt32, "INT64"),
@@ -300,6 +307,13 @@ fn types_are_bigquerys_or_refused() {
         (DataType::Timestamp(TimeUnit::Millisecond, utc()), "TIMESTAMP"),
         (DataType::Timestamp(TimeUnit::Nanosecond, None), "DATETIME"),
         (list(DataType::Utf8), "ARRAY<STRING>"),
+        (map(DataType::Date32), "JSON"),
+        (list(list(DataType::Utf8)), "JSON"),
+        (list(map(DataType::Int64)), "JSON"),
+        (
+            DataType::Struct(Fields::from(vec![Field::new("tags", map(DataType::Int64), true)])),
+            "STRUCT<`tags` JSON>",
+        ),
         (
             DataType::Struct(Fields::from(vec![Field::new("sku", DataType::Utf8, false)])),
             "STRUCT<`sku` STRING NOT NULL>",
@@ -309,7 +323,6 @@ fn types_are_bigquerys_or_refused() {
     }
     for (data_type, why) in [
         (DataType::Decimal256(76, 39), "a BIGNUMERIC has 38 digits before the point"),
-        (list(list(DataType::Utf8)), "a list of lists"),
         (DataType::Null, "which the BigQuery sink cannot take"),
     ] {
         let refused = of(data_type).unwrap_err();
@@ -542,6 +555,28 @@ fn rows_that_no_table_can_hold_are_found_before_they_are_sent() {
     let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
     assert_eq!(rows, [(0, "NULL_IN_LIST"), (1, "TIME_OUT_OF_RANGE")]);
     assert!(found[1].why.contains("items.day"), "{found:?}");
+
+    // What becomes JSON may hold nulls, and neither NaN nor the year 10000.
+    let mut map = MapBuilder::new(None, StringBuilder::new(), Float64Builder::new());
+    for value in [Some(0.5), Some(f64::NAN), None, Some(f64::INFINITY)] {
+        map.keys().append_value("a");
+        map.values().append_option(value);
+        map.append(true).unwrap();
+    }
+    let mut days = ListBuilder::new(ListBuilder::new(Date32Builder::new()));
+    for day in [Some(2_932_897), Some(2), None, Some(1)] {
+        days.values().values().append_option(day);
+        days.values().append(true);
+        days.append(true);
+    }
+    let batch = RecordBatch::try_from_iter([
+        ("map", Arc::new(map.finish()) as ArrayRef),
+        ("days", Arc::new(days.finish()) as ArrayRef),
+    ])
+    .unwrap();
+    let found = misfits(&batch).unwrap();
+    let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
+    assert_eq!(rows, [(0, "TIME_OUT_OF_RANGE"), (1, "NOT_IN_JSON"), (3, "NOT_IN_JSON")]);
 
     let texts =
         StringArray::from_iter_values(["a".into(), "b".repeat(10 << 20), "c".into(), "d".repeat(10 << 20)]);

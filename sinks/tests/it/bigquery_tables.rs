@@ -21,6 +21,7 @@ fn store(bigquery: &FakeBigQuery, tables: TableOptions) -> BigQueryStore {
         tables: Some(tables),
         endpoint: Some(bigquery.url().into()),
         rest_endpoint: Some(bigquery.rest_url().into()),
+        gzip: false,
         credentials_file: None,
     })
     .unwrap()
@@ -207,6 +208,7 @@ async fn a_column_of_another_type_is_refused() {
         tables: None,
         endpoint: Some(bigquery.url().into()),
         rest_endpoint: None,
+        gzip: false,
         credentials_file: None,
     };
     let text = prepare(&BigQueryStore::new(plain).unwrap(), &rows).await.unwrap_err().to_string();

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::builder::{Int64Builder, ListBuilder, StringBuilder, StructBuilder};
+use arrow_array::builder::{
+    Date32Builder, Int64Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder,
+};
 use arrow_array::*;
 use arrow_schema::{DataType, Field, Fields, Schema};
 use gristmill_sinks::*;
@@ -69,6 +71,7 @@ impl LocalBigQuery {
             tables: Some(TableOptions { add_columns: true, ..TableOptions::default() }),
             endpoint: Some(self.storage.clone()),
             rest_endpoint: Some(self.rest.clone()),
+            gzip: false,
             credentials_file: None,
         })
         .unwrap()
@@ -187,6 +190,20 @@ async fn values_of_each_type_come_back_from_a_query_as_they_went_in() {
     texts.append_value([Some("x"), Some("y")]);
     texts.append_null();
     texts.append_value(Vec::<Option<&str>>::new());
+    let mut map = MapBuilder::new(None, StringBuilder::new(), Date32Builder::new());
+    map.keys().append_value("a\"b");
+    map.values().append_value(1);
+    map.keys().append_value("n");
+    map.values().append_null();
+    map.append(true).unwrap();
+    map.append(true).unwrap();
+    map.append(false).unwrap();
+    let mut lists = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
+    lists.values().append_value([Some(1), None]);
+    lists.values().append_null();
+    lists.append(true);
+    lists.append(true);
+    lists.append_null();
     let decimal = |values: [Option<i128>; 3], p, s| -> ArrayRef {
         Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(p, s).unwrap())
     };
@@ -302,6 +319,12 @@ async fn values_of_each_type_come_back_from_a_query_as_they_went_in() {
                 json!({"f": [{"v": ""}, {"v": "-1"}]}),
             ],
         ),
+        (
+            "map",
+            Arc::new(map.finish()),
+            [json!(r#"{"a\"b":"1970-01-02","n":null}"#), json!("{}"), Value::Null],
+        ),
+        ("lists", Arc::new(lists.finish()), [json!("[[1,null],null]"), json!("[]"), Value::Null]),
         ("tags", Arc::new(texts.finish()), [json!([{"v": "x"}, {"v": "y"}]), json!([]), json!([])]),
     ];
     let fields =

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use arrow_avro::reader::ReaderBuilder;
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
+use gristmill_tests::thread_cpu;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -55,7 +56,7 @@ pub(crate) fn avro_to_parquet(values: &Values, schema: &str, schema_id: u32, fil
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_coerce_types(true)
         .build();
-    let start = cpu();
+    let start = thread_cpu();
     let file = File::create(file).expect("the folder is ours");
     let mut writer =
         ArrowWriter::try_new(file, decoder.schema(), Some(properties)).expect("types that Parquet has");
@@ -73,19 +74,7 @@ pub(crate) fn avro_to_parquet(values: &Values, schema: &str, schema_id: u32, fil
         writer.write(&batch).expect("the file takes it");
     }
     let metadata = writer.close().expect("the file takes it");
-    let spent = cpu() - start;
+    let spent = thread_cpu() - start;
     assert_eq!(metadata.file_metadata().num_rows() as usize, values.len());
     spent * 1e6 / values.len() as f64
-}
-
-/// Seconds of CPU time of this thread.
-fn cpu() -> f64 {
-    // SAFETY: all zeros is a valid rusage, and the call fills it in.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
-        usage
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }

@@ -190,7 +190,7 @@ fn orders_are_in_their_tables_exactly_once_through_kills_and_lost_replies() {
 #[test]
 fn at_least_once_orders_are_seen_before_their_entry_and_none_is_lost() {
     let Some(kafka) = shared_kafka() else { return };
-    let mut setup = setup(kafka, "at-least-once", "mode: at_least_once");
+    let mut setup = setup(kafka, "at-least-once", "mode: at_least_once\n    compression: gzip");
     setup.tables.iter().for_each(|table| create_table(&setup.bigquery, table));
     for failpoint in ["after-stage:2", "after-seal:2", "before-commit:2"] {
         setup.bigquery.plan(Call::Append, Effect::LoseReply);
