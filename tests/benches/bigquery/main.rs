@@ -264,7 +264,7 @@ fn main() {
     std::fs::write(&file, lines).expect("the folder is ours");
     let python = std::env::var("GRISTMILL_LOCAL_BIGQUERY").ok().filter(|python| !python.is_empty());
     let google = python.map(|python| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bigquery/google.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bigquery/protobuf_rows.py");
         let output = Command::new(python).arg(script).arg(&file).output().expect("Python starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");

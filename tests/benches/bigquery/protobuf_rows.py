@@ -1,6 +1,6 @@
 """Orders as rows of protobuf, as Google's samples for its Python library write them: a message of a generated class, serialized.
 
-    google.py ORDERS.jsonl
+    protobuf_rows.py ORDERS.jsonl
 
 Prints the microseconds of CPU time a row, the best of three runs, and the bytes of all rows, as JSON.
 """
