@@ -7,8 +7,11 @@ use gristmill_sinks::{DirectoryMistake, DirectoryTemplate};
 use serde_json::Value;
 
 use crate::document::{Document, Problems, escape, nearest};
-use crate::file::{Format, Gcs, GcsCredentials, GroupProtocol, PipelineFile, State};
+use crate::file::{
+    Changes, Format, Gcs, GcsCredentials, GroupProtocol, KeyFormat, Mode, PipelineFile, State,
+};
 use crate::secret::Reference;
+use crate::stages::changes::KeyPlan;
 
 /// A checked pipeline file.
 #[derive(Clone, Debug)]
@@ -149,6 +152,7 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             }
         }
     }
+    changes(checked, report);
     if let (Some(fields), true) = (&decode.fields, decode.kafka_columns) {
         for (name, _) in fields.fields().filter(|(name, _)| name.starts_with("_kafka_")) {
             let text = "names that begin with `_kafka_` are Gristmill's own; rename the field, or write `kafka_columns: false`";
@@ -211,9 +215,13 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 }
             }
             // Whoever is asked by the one is asked by the other: rows would go elsewhere than their tables.
-            if bigquery.tables.is_some() && bigquery.endpoint.is_some() != bigquery.rest_endpoint.is_some() {
+            let is_one = bigquery.endpoint.is_some() != bigquery.rest_endpoint.is_some();
+            if bigquery.tables.is_some() && is_one {
                 let text = "`tables` needs both `endpoint` and `rest_endpoint`, or neither: tables are made by the one, rows written by the other";
                 report("/sink/bigquery/tables", text.into());
+            } else if bigquery.mode == Mode::Cdc && is_one {
+                let text = "`cdc` needs both `endpoint` and `rest_endpoint`, or neither: the one does not show the tables' primary keys";
+                report("/sink/bigquery/mode", text.into());
             }
             if bigquery.table.contains(|c: char| "`.:/ ".contains(c)) {
                 let text = "is the table's name alone, such as `{topic}`; `project` and `dataset` have fields of their own";
@@ -325,6 +333,101 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 }
             }
         }
+    }
+}
+
+/// What a schema cannot say of records that change rows.
+fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
+    let p = &checked.pipeline;
+    let decode = &p.decode;
+    match (decode.changes, &decode.key) {
+        (None, Some(_)) => {
+            report("/decode/key", "belongs to `changes`; add `changes: upsert`, or remove it".into());
+        }
+        (Some(Changes::Upsert), None) => {
+            let text = "`upsert` needs `key`: a record without a value deletes the row with its key";
+            report("/decode/changes", text.into());
+        }
+        _ => {}
+    }
+    if decode.changes == Some(Changes::Debezium) && decode.format == Format::Bytes {
+        report("/decode/changes", "an envelope is `json` or `avro`, not `bytes`".into());
+    }
+    if let Some(key) = &decode.key {
+        let needs_fields = key.format != KeyFormat::Avro;
+        match &key.fields {
+            None if needs_fields => {
+                report(
+                    "/decode/key",
+                    "needs `fields`: the columns and their types, such as `id: int64`".into(),
+                );
+            }
+            Some(_) if !needs_fields => {
+                let text = "`fields` belongs to `json` and `text`; Avro's columns come from the schema";
+                report("/decode/key/fields", text.into());
+            }
+            Some(fields) => match fields.arrow_schema() {
+                Err(mistakes) => {
+                    for mistake in mistakes {
+                        report("/decode/key/fields", format!("{}: {}", mistake.path, mistake.message));
+                    }
+                }
+                Ok(schema) if key.format == KeyFormat::Text => {
+                    if let Err(text) = KeyPlan::text(schema) {
+                        report("/decode/key/fields", text);
+                    }
+                }
+                Ok(_) => {}
+            },
+            None => {}
+        }
+        for (set, name) in [(key.subject.is_some(), "subject"), (key.schema_file.is_some(), "schema_file")] {
+            if set && needs_fields {
+                report(
+                    &format!("/decode/key/{name}"),
+                    format!("`{name}` belongs to `format: avro`; remove it"),
+                );
+            }
+        }
+        if key.subject.is_some() && key.schema_file.is_some() {
+            let text = "`subject` and `schema_file` exclude each other; keep one";
+            report("/decode/key/schema_file", text.into());
+        }
+        if key.format == KeyFormat::Avro {
+            if p.schema_registry.is_none() {
+                let text = "`avro` needs `schema_registry`: keys name their schema by its id there";
+                report("/decode/key/format", text.into());
+            }
+            if key.subject.is_none() && key.schema_file.is_none() && p.source.kafka.topics.len() > 1 {
+                let text =
+                    "several topics need `subject` or `schema_file`: one pipeline has one set of columns";
+                report("/decode/key", text.into());
+            }
+        }
+        if let Some(file) = &key.schema_file {
+            must_exist(checked, "/decode/key/schema_file", file, report);
+        }
+    }
+    let Some(bigquery) = &p.sink.bigquery else { return };
+    let is_cdc = bigquery.mode == Mode::Cdc;
+    if is_cdc && decode.changes.is_none() {
+        let text = "`cdc` needs `decode.changes`: what records say of rows";
+        report("/sink/bigquery/mode", text.into());
+    }
+    if is_cdc && bigquery.primary_key.is_empty() {
+        let text = "`cdc` needs `primary_key`: the columns that rows are told apart by";
+        report("/sink/bigquery", text.into());
+    }
+    if !is_cdc && !bigquery.primary_key.is_empty() {
+        report("/sink/bigquery/primary_key", "belongs to `mode: cdc`; remove it".into());
+    }
+    let mut names: Vec<String> = bigquery.primary_key.iter().map(|name| name.to_lowercase()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        report("/sink/bigquery/primary_key", "names a column twice".into());
+    }
+    if !is_cdc && bigquery.tables.as_ref().is_some_and(|tables| tables.max_staleness.is_some()) {
+        report("/sink/bigquery/tables/max_staleness", "belongs to `mode: cdc`; remove it".into());
     }
 }
 

@@ -270,10 +270,60 @@ pub struct Decode {
     /// For `avro`: a file with the schema that gives the columns, instead of a subject.
     #[serde(default)]
     pub schema_file: Option<PathBuf>,
+    /// Records say how rows change. Into files and tables of `mode: exactly_once` or `at_least_once` go all changes, with a column
+    /// `__op` (`c`, `u`, `d`, and `r` of a snapshot); with `mode: cdc` they are done to the table's rows.
+    #[serde(default)]
+    pub changes: Option<Changes>,
+    /// How record keys become columns, which are put before those of the values. With `changes`: a record without a value deletes
+    /// the row with its key.
+    #[serde(default)]
+    pub key: Option<DecodeKey>,
     /// Adds the columns `_kafka_partition`, `_kafka_offset`, `_kafka_sub` (0 = the record itself, 1 and up =
     /// records that a transform added), `_kafka_timestamp` and `_kafka_key`.
     #[serde(default = "defaults::yes")]
     pub kafka_columns: bool,
+}
+
+/// How records say that rows change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    /// Values are Debezium's envelopes: `op`, `before`, `after`. As JSON also within a `payload` beside its schema; `fields` are those
+    /// of `after`. A record without a value says nothing, unless `key` says which row it deletes.
+    Debezium,
+    /// A value is the row of its key, in the place of an earlier one; a record without a value deletes it. Needs `key`.
+    Upsert,
+}
+
+/// How record keys become columns.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecodeKey {
+    /// The format of keys.
+    pub format: KeyFormat,
+    /// For `json`: the columns and their types, as `decode.fields`; for `text`: the one column, such as `id: int64`. A column that
+    /// values have too is taken from the value, where there is one.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub fields: Option<SchemaSpec>,
+    /// For `avro`: the subject whose latest schema gives the columns; by default `{topic}-key`.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// For `avro`: a file with the schema that gives the columns, instead of a subject.
+    #[serde(default)]
+    pub schema_file: Option<PathBuf>,
+}
+
+/// The format of record keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyFormat {
+    /// One JSON object a key.
+    Json,
+    /// Avro in Confluent's wire format.
+    Avro,
+    /// The text of one value: `4711`.
+    Text,
 }
 
 /// The format of record values.
@@ -318,6 +368,10 @@ pub struct BigQuery {
     /// `_`, and an output other than `main` that the name does not hold is put behind it: `orders_high_value`.
     #[serde(default = "defaults::table")]
     pub table: String,
+    /// For `mode: cdc`: the columns that rows are told apart by, which are the primary key of the tables.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub primary_key: Vec<String>,
     /// Makes tables that are missing, and adds columns to those that lack some. `tables: {}` has the defaults.
     #[serde(default)]
     pub tables: Option<Tables>,
@@ -379,6 +433,10 @@ pub struct Tables {
     /// Makes the dataset there, if it is missing: `EU`, `europe-west1`. Without it the dataset has to be there.
     #[serde(default)]
     pub dataset_location: Option<String>,
+    /// For `mode: cdc`: how old the answer to a query of a new table may be, such as `15m`. Without it each query applies what has
+    /// changed before it answers.
+    #[serde(default)]
+    pub max_staleness: Option<TimeSpan>,
 }
 
 /// How a table is partitioned.
@@ -444,6 +502,9 @@ pub enum Mode {
     /// Each is in its table once or, after a failure, more often: `_kafka_partition`, `_kafka_offset` and `_kafka_sub` tell
     /// repeated ones. They are appended to the table's default stream, and become visible at once.
     AtLeastOnce,
+    /// Change data capture: the table has the newest row of each `primary_key`, and none that was deleted. Needs `decode.changes`.
+    /// Changes are numbered, so that one that is sent again, or late, changes nothing.
+    Cdc,
 }
 
 /// A place for a ledger: a `folder` or a place in a bucket (`gcs`). One pipeline each.

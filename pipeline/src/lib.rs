@@ -12,6 +12,7 @@ mod check;
 mod commands;
 mod dead_letter_topic;
 mod document;
+mod epochs;
 mod error;
 mod exits;
 mod file;

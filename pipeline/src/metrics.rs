@@ -22,6 +22,15 @@ pub struct RejectLabels {
     pub code: String,
 }
 
+/// The labels of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TopicPartitionLabels {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+}
+
 /// The label of what a transform costs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TransformLabels {
@@ -121,6 +130,8 @@ pub struct Metrics {
     pub transform_rejects: Family<TransformRejectLabels, Counter>,
     /// Components that were replaced while the pipeline ran.
     pub reloads: Family<ReloadLabels, Counter>,
+    /// What the changes of a partition are numbered by now.
+    pub change_epoch: Family<TopicPartitionLabels, Gauge>,
     /// Counters that transforms keep.
     pub guest: Family<GuestLabels, Counter>,
     /// Histograms that transforms keep.
@@ -284,6 +295,11 @@ impl Metrics {
             "transform_reloads",
             "Components that were replaced while the pipeline ran",
             self.reloads.clone(),
+        );
+        r.register(
+            "change_epoch",
+            "What the changes of a partition are numbered by: rises when the topic has more partitions or is made anew",
+            self.change_epoch.clone(),
         );
         r.register("guest", "Counters that transforms keep", self.guest.clone());
         r.register("guest_histogram", "Histograms that transforms keep", self.guest_histograms.clone());

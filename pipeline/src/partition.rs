@@ -7,10 +7,11 @@ use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
 use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, ROW_REFUSED, Stage};
 use tokio::sync::{Semaphore, watch};
 
+use crate::epochs::{self, Numbering};
 use crate::error::{Error, ErrorKind};
 use crate::exits::{self, Place};
 use crate::group_offset;
-use crate::metrics::RejectLabels;
+use crate::metrics::{RejectLabels, TopicPartitionLabels};
 use crate::replay;
 use crate::shared::Shared;
 use crate::stages::{Processed, StagePlan, Stages};
@@ -94,7 +95,10 @@ async fn work(
     }
     let mut plans = shared.plan.clone();
     let plan = plans.borrow_and_update().clone();
-    let stages = plan.open(&assigned.topic, assigned.partition)?;
+    let mut stages = plan.open(&assigned.topic, assigned.partition)?;
+    if let Some(epochs) = &shared.epochs {
+        number(&mut stages, &shared, &epochs.of(&id).await?, &id);
+    }
     let transform_digest = plan.digest();
     sink.set_transform_digest(transform_digest.clone());
     let assigned = assigned.commit_metadata(mark);
@@ -117,6 +121,7 @@ async fn work(
         last: None,
         counted,
         published: 0,
+        counted_partitions: Instant::now(),
     };
     worker.count_recovery();
     worker.came_to();
@@ -267,6 +272,16 @@ struct Worker {
     counted: LedgerCounters,
     /// Checkpoints that were published.
     published: u64,
+    /// When the topic's partitions were counted last.
+    counted_partitions: Instant,
+}
+
+/// Has changes numbered so from now on.
+fn number(stages: &mut Stages, shared: &Shared, by: &Numbering, id: &PartitionId) {
+    stages.set_sequence(by.sequence.clone(), by.partitions);
+    let labels = TopicPartitionLabels { topic: id.topic.clone(), partition: id.partition };
+    let epoch = i64::try_from(by.newest()).unwrap_or(i64::MAX);
+    shared.metrics.change_epoch.get_or_create(&labels).set(epoch);
 }
 
 impl Worker {
@@ -275,6 +290,7 @@ impl Worker {
         // An order that a failure came between is read again.
         orders.mark_changed();
         loop {
+            self.count_partitions().await;
             if self.is_at_end() {
                 self.checkpoint(false).await?;
                 // Another owner may have sealed less than this one had read.
@@ -319,6 +335,20 @@ impl Worker {
             if is_replaced {
                 self.take_transforms();
             }
+        }
+    }
+
+    /// Changes that come after there are more partitions are numbered anew.
+    async fn count_partitions(&mut self) {
+        let Some(epochs) = &self.shared.epochs else { return };
+        if self.counted_partitions.elapsed() < epochs::LOOK_AGAIN {
+            return;
+        }
+        self.counted_partitions = Instant::now();
+        match epochs.of(self.sink.id()).await {
+            Ok(by) => number(&mut self.stages, &self.shared, &by, self.sink.id()),
+            // Who adds partitions waits until every member has noticed.
+            Err(error) => tracing::warn!(%error, "the topic's partitions were not counted"),
         }
     }
 
@@ -371,10 +401,10 @@ impl Worker {
             let stages = &mut self.stages;
             let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
             self.shared.count_transforms(&transformed.reports);
-            for id in self.stages.missing_schemas(&transformed) {
+            for missing in self.stages.missing_schemas(&transformed) {
                 // Without it the records that name it are rejected, each with the reason.
-                if let Some(schema) = self.shared.writer_schema(id).await? {
-                    self.stages.add_schema(id, &schema);
+                if let Some(schema) = self.shared.writer_schema(missing.id).await? {
+                    self.stages.add_schema(missing, &schema);
                 }
             }
             let stages = &mut self.stages;

@@ -18,17 +18,20 @@ use gristmill_smt::{Kind, Runtime, RuntimeConfig, Stream, Transform};
 
 use crate::check::{Checked, directory_mistakes};
 use crate::dead_letter_topic::TopicDeadLetters;
+use crate::document::nearest;
 use crate::error::{Error, ErrorKind};
 use crate::file::{
-    BigQuery, Compression, FileFormat, Format, GroupProtocol, Isolation, Mode, NewColumns, PartitionBy,
-    Payload, RequiredColumns, Start, TablePartition, Tables, TransformStep,
+    BigQuery, Changes, Compression, DecodeKey, FileFormat, Format, GroupProtocol, Isolation, KeyFormat, Mode,
+    NewColumns, PartitionBy, Payload, PipelineFile, RequiredColumns, Start, TablePartition, Tables,
+    TransformStep,
 };
 use crate::place::Place;
 use crate::plan::PlannedTable;
 use crate::predicate::Of;
 use crate::quantity::{ByteSize, TimeSpan};
 use crate::replay::{Replay, ReplayRequest};
-use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, kafka_column_of_its_own};
+use crate::stages::changes::{self, ChangePlan, Destination, KeyPlan, OP_COLUMN};
+use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, kafka_column_of_its_own, rows_schema};
 
 /// The largest component that is read, in bytes.
 const MAX_COMPONENT: u64 = 256 << 20;
@@ -45,6 +48,8 @@ pub(crate) struct Prepared {
     pub(crate) sink: SinkConfig,
     /// The sink's store, if it is a bucket.
     pub(crate) gcs: Option<GcsStore>,
+    /// Rows are changed in place.
+    pub(crate) is_cdc: bool,
     pub(crate) has_dead_letters: bool,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) registry: Option<SchemaRegistry>,
@@ -70,6 +75,7 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
         gcs,
         plan,
         loader,
+        is_cdc: is_cdc(&checked),
         has_dead_letters: file.dead_letters.is_some(),
         dead_letter_topic: file.dead_letters.as_ref().and_then(|letters| letters.topic.clone()),
         registry,
@@ -81,6 +87,11 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
 }
 
 pub(crate) async fn prepare_replay(checked: &Checked, request: &ReplayRequest) -> Result<Prepared, Error> {
+    if is_cdc(checked) {
+        let text = "a range of changes makes no table of its own, so `mode: cdc` has no replay: the table is mended by reading again, \
+                    `gristmill ledger reset` says how, and what is read twice changes nothing";
+        return Err(Error::config(text));
+    }
     let aside = request.apply(checked)?;
     let topics = aside.pipeline.source.kafka.topics.clone();
     if let Some(there) = what_is_there(&aside)? {
@@ -113,6 +124,11 @@ pub(crate) async fn plan(checked: &Checked) -> Result<(StagePlan, Option<SchemaR
 
 /// How values become columns: all that looking at them needs.
 pub(crate) async fn decoding(checked: &Checked) -> Result<(DecoderPlan, Option<SchemaRegistry>), Error> {
+    if checked.pipeline.decode.changes.is_some() {
+        let text = "looking at a topic's records does not know `decode.changes` yet: give it a file without it, whose columns are \
+                    those of the values";
+        return Err(Error::config(text));
+    }
     let registry = registry(checked)?;
     let decoder = decoder(checked, registry.as_ref()).await?;
     Ok((decoder, registry))
@@ -122,14 +138,79 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
     let registry = registry(checked)?;
     let transforms = tokio::task::block_in_place(|| loader.all())?;
     let decoder = decoder(checked, registry.as_ref()).await?;
-    let schema =
-        tokio::task::block_in_place(|| columns_after(checked, &transforms, decoder.open()?.schema()))?;
+    let changes = change_plan_of(checked, registry.as_ref()).await?;
+    let rows = rows_schema(&decoder, changes.as_ref())?;
+    let schema = tokio::task::block_in_place(|| columns_after(checked, &transforms, rows))?;
     let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
     let sink = &checked.pipeline.sink;
     let times_as_text = sink.files.as_ref().is_some_and(|files| matches!(files.format, FileFormat::Jsonl));
-    let fits = Fits { directories, times_as_text, bigquery: sink.bigquery.is_some() };
-    Ok((StagePlan { transforms, decoder, schema, kafka_columns, fits }, registry))
+    let destination = destination(checked, &schema)?;
+    let is_table = matches!(destination, Destination::Table { .. });
+    let fits = Fits { directories, times_as_text, bigquery: sink.bigquery.is_some(), changes: is_table };
+    Ok((StagePlan { transforms, decoder, changes, schema, kafka_columns, fits, destination }, registry))
+}
+
+/// What rows are where they go.
+fn destination(checked: &Checked, schema: &SchemaRef) -> Result<Destination, Error> {
+    let PipelineFile { decode, sink, .. } = &checked.pipeline;
+    if decode.changes.is_none() {
+        return Ok(Destination::Rows);
+    }
+    if let Some(bigquery) = sink.bigquery.as_ref().filter(|bigquery| bigquery.mode == Mode::Cdc) {
+        let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        for name in &bigquery.primary_key {
+            if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                let hint = match nearest(name, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("they have {}", known.join(", ")),
+                };
+                return Err(Error::config(format!(
+                    "sink.bigquery.primary_key: rows have no column `{name}`; {hint}"
+                )));
+            }
+        }
+        return Ok(Destination::Table { key: bigquery.primary_key.clone() });
+    }
+    if schema.field_with_name(OP_COLUMN).is_ok() {
+        return Err(Error::config(format!(
+            "rows have a column `{OP_COLUMN}`, which `decode.changes` adds: values that are flat already want no `changes`"
+        )));
+    }
+    Ok(Destination::History)
+}
+
+/// How records become changes of rows, if they do.
+async fn change_plan_of(
+    checked: &Checked,
+    registry: Option<&SchemaRegistry>,
+) -> Result<Option<ChangePlan>, Error> {
+    if let Some(plan) = changes_of_file(checked)? {
+        return Ok(plan);
+    }
+    let decode = &checked.pipeline.decode;
+    let (kind, key) = (decode.changes.expect("checked"), decode.key.as_ref().expect("checked"));
+    let topic = &checked.pipeline.source.kafka.topics[0];
+    let subject = key.subject.clone().unwrap_or_else(|| format!("{topic}-key"));
+    let schema = registry.expect("checked").latest(&subject).await;
+    let schema = schema.map_err(|e| Error::registry(format!("the keys' schema, subject {subject}"), e))?;
+    let text = avro_text(&schema, &format!("subject {subject}"))?;
+    Ok(Some(change_plan(checked, kind, Some(key_of_avro(&text)))))
+}
+
+fn key_of_avro(schema: &str) -> KeyPlan {
+    KeyPlan::Decoder(DecoderPlan::Avro(changes::with_logical_types(schema).into()))
+}
+
+/// How keys become columns, if the file and those beside it say it; none if the registry does.
+fn key_of_file(checked: &Checked, key: &DecodeKey) -> Result<Option<KeyPlan>, Error> {
+    let fields = || key.fields.as_ref().expect("checked").arrow_schema().expect("checked");
+    Ok(Some(match (key.format, &key.schema_file) {
+        (KeyFormat::Text, _) => KeyPlan::text(fields()).map_err(Error::config)?,
+        (KeyFormat::Json, _) => KeyPlan::Decoder(DecoderPlan::Json(fields())),
+        (KeyFormat::Avro, Some(file)) => key_of_avro(&text_of(checked, file)?),
+        (KeyFormat::Avro, None) => return Ok(None),
+    }))
 }
 
 fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
@@ -152,9 +233,13 @@ fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<Directory
 /// [`ErrorKind::Config`]; [`ErrorKind::Transform`] where the runtime itself cannot start.
 pub fn check_components(checked: &Checked) -> Result<(), Error> {
     let transforms = Loader::new(checked)?.all()?;
-    if let Some(decoder) = decoder_of_file(checked)? {
-        let schema = columns_after(checked, &transforms, decoder.open()?.schema())?;
+    if let Some(decoder) = decoder_of_file(checked)?
+        && let Some(changes) = changes_of_file(checked)?
+    {
+        let rows = rows_schema(&decoder, changes.as_ref())?;
+        let schema = columns_after(checked, &transforms, rows)?;
         directories(checked, &schema)?;
+        destination(checked, &schema)?;
     }
     consumer(checked, false)?;
     Ok(())
@@ -329,7 +414,8 @@ async fn decoder(checked: &Checked, registry: Option<&SchemaRegistry>) -> Result
         .latest(&subject)
         .await
         .map_err(|e| Error::registry(format!("the columns' schema, subject {subject}"), e))?;
-    let plan = DecoderPlan::Avro(avro_text(&schema, &format!("subject {subject}"))?.into());
+    let what = format!("subject {subject}");
+    let plan = avro_values(checked, &avro_text(&schema, &what)?, &what)?;
     // A schema that cannot be used is said now, not at the first record.
     plan.open()?;
     Ok(plan)
@@ -340,20 +426,60 @@ fn decoder_of_file(checked: &Checked) -> Result<Option<DecoderPlan>, Error> {
     let decode = &checked.pipeline.decode;
     let plan = match (decode.format, &decode.schema_file) {
         (Format::Json, _) => {
-            let fields = decode.fields.as_ref().expect("checked");
-            DecoderPlan::Json(fields.arrow_schema().expect("checked"))
+            let rows = decode.fields.as_ref().expect("checked").arrow_schema().expect("checked");
+            match decode.changes {
+                Some(Changes::Debezium) => DecoderPlan::Json(changes::json_envelope(&rows)),
+                _ => DecoderPlan::Json(rows),
+            }
         }
         (Format::Bytes, _) => DecoderPlan::Bytes,
         (Format::Avro, Some(file)) => {
-            let bytes = read_bounded(&checked.path(file), 16 << 20)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))?;
-            DecoderPlan::Avro(text.into())
+            avro_values(checked, &text_of(checked, file)?, &file.display().to_string())?
         }
         (Format::Avro, None) => return Ok(None),
     };
     plan.open()?;
     Ok(Some(plan))
+}
+
+fn text_of(checked: &Checked, file: &Path) -> Result<String, Error> {
+    let bytes = read_bounded(&checked.path(file), 16 << 20)?;
+    String::from_utf8(bytes).map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))
+}
+
+/// How values with that schema become columns.
+fn avro_values(checked: &Checked, schema: &str, what: &str) -> Result<DecoderPlan, Error> {
+    let text = match checked.pipeline.decode.changes {
+        Some(Changes::Debezium) => {
+            changes::avro_envelope(schema).map_err(|e| Error::config(format!("{what}: {e}")))?
+        }
+        _ => changes::with_logical_types(schema),
+    };
+    Ok(DecoderPlan::Avro(text.into()))
+}
+
+/// How records become changes of rows, if the file and those beside it say it; none if the registry does.
+fn changes_of_file(checked: &Checked) -> Result<Option<Option<ChangePlan>>, Error> {
+    let decode = &checked.pipeline.decode;
+    let Some(kind) = decode.changes else { return Ok(Some(None)) };
+    let key = match &decode.key {
+        None => None,
+        Some(key) => match key_of_file(checked, key)? {
+            None => return Ok(None),
+            plan => plan,
+        },
+    };
+    Ok(Some(Some(change_plan(checked, kind, key))))
+}
+
+fn change_plan(checked: &Checked, kind: Changes, key: Option<KeyPlan>) -> ChangePlan {
+    let kind = match kind {
+        Changes::Debezium => changes::Kind::Debezium,
+        Changes::Upsert => changes::Kind::Upsert,
+    };
+    let bigquery = checked.pipeline.sink.bigquery.as_ref();
+    let primary_key = bigquery.map(|bigquery| bigquery.primary_key.clone()).unwrap_or_default();
+    ChangePlan { kind, key, primary_key }
 }
 
 /// The self-contained text of an Avro schema.
@@ -429,6 +555,7 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
         }
     };
     let format = match file.sink.files.as_ref().map(|files| files.format) {
+        None if is_cdc(checked) => gristmill_sinks::Format::BigQueryChanges,
         None => gristmill_sinks::Format::BigQuery,
         Some(FileFormat::Parquet) => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
         Some(FileFormat::Jsonl) => gristmill_sinks::Format::JsonLines,
@@ -457,6 +584,11 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
         config = config.dead_letters(sink);
     }
     Ok((config.build().map_err(Error::sink)?, opened.gcs))
+}
+
+/// Whether rows are changed in place.
+pub(crate) fn is_cdc(checked: &Checked) -> bool {
+    checked.pipeline.sink.bigquery.as_ref().is_some_and(|bigquery| bigquery.mode == Mode::Cdc)
 }
 
 /// The tables of BigQuery. With a plan, each is made ready for its rows: the first record would find out too late.
@@ -505,6 +637,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         project,
         dataset,
         table,
+        primary_key,
         tables,
         compression,
         endpoint,
@@ -515,6 +648,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
     let mode = match mode {
         Mode::ExactlyOnce => gristmill_sinks::Mode::ExactlyOnce,
         Mode::AtLeastOnce => gristmill_sinks::Mode::AtLeastOnce,
+        Mode::Cdc => gristmill_sinks::Mode::Cdc,
     };
     let credentials_file = credentials_file.map(|file| checked.path(&file));
     let tables = tables.map(table_options);
@@ -524,6 +658,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         project,
         dataset,
         table,
+        primary_key,
         tables,
         gzip,
         endpoint,
@@ -534,8 +669,16 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
 }
 
 fn table_options(tables: Tables) -> TableOptions {
-    let Tables { partition, cluster, labels, kms_key, new_columns, required_columns, dataset_location } =
-        tables;
+    let Tables {
+        partition,
+        cluster,
+        labels,
+        kms_key,
+        new_columns,
+        required_columns,
+        dataset_location,
+        max_staleness,
+    } = tables;
     let partition = partition.map(|TablePartition { column, by, expire, require_filter }| Partitioning {
         column,
         by: match by {
@@ -555,6 +698,7 @@ fn table_options(tables: Tables) -> TableOptions {
         add_columns: new_columns == NewColumns::Add,
         relax_columns: required_columns == RequiredColumns::Relax,
         dataset_location,
+        max_staleness: max_staleness.map(TimeSpan::duration),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::metrics::{Metrics, ReloadLabels};
 use crate::prepare::Loader;
-use crate::stages::{StagePlan, TransformPlan};
+use crate::stages::{StagePlan, TransformPlan, rows_schema};
 
 /// How often files are looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -102,7 +102,8 @@ fn replaced(loader: &Loader, plan: &StagePlan, number: usize) -> Result<Option<S
     fits(old, &new)?;
     let mut plan = plan.clone();
     plan.transforms[number] = new;
-    let columns = loader.columns_after(&plan.transforms, plan.decoder.open()?.schema())?;
+    let rows = rows_schema(&plan.decoder, plan.changes.as_ref())?;
+    let columns = loader.columns_after(&plan.transforms, rows)?;
     if columns.fields() != plan.schema.fields() {
         let first =
             columns.fields().iter().find(|field| !plan.schema.fields().iter().any(|old| old == *field));

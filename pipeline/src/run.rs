@@ -5,12 +5,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gristmill::{AssignedPartition, Consumer, ConsumerEvent};
+use gristmill::{AssignedPartition, Consumer, ConsumerEvent, Topics};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::check::Checked;
+use crate::epochs::Epochs;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::partition::{self, Order};
@@ -128,6 +129,13 @@ impl Pipeline {
             None => None,
         };
         let shutdown = prepared.shutdown;
+        let epochs = match prepared.is_cdc {
+            true => {
+                let topics = Topics::connect(&prepared.consumer).map_err(Error::source)?;
+                Some(Epochs::new(topics, prepared.sink.clone()))
+            }
+            false => None,
+        };
         let consumer = Consumer::start(prepared.consumer).map_err(Error::source)?;
         let cluster = start::cluster(&consumer, &prepared.bootstrap_servers).await?;
         if !prepared.names_for_ids {
@@ -143,6 +151,7 @@ impl Pipeline {
             consumer,
             plan,
             sink: prepared.sink,
+            epochs,
             has_dead_letters: prepared.has_dead_letters,
             registry: prepared.registry,
             names_for_ids: prepared.names_for_ids,

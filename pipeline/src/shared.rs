@@ -11,6 +11,7 @@ use gristmill_smt::Level;
 use tokio::sync::watch;
 
 use crate::commands::Commands;
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::exits::{self, Place};
 use crate::group_offset::{Author, Span, Verdict, judge};
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// As it is now: components may be replaced.
     pub(crate) plan: watch::Receiver<Arc<StagePlan>>,
     pub(crate) sink: SinkConfig,
+    /// Of a pipeline that changes rows in place.
+    pub(crate) epochs: Option<Epochs>,
     pub(crate) has_dead_letters: bool,
     pub(crate) registry: Option<SchemaRegistry>,
     /// The cluster tells no topic ids.

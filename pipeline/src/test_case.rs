@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use gristmill_codec::rows_as_json;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
-use gristmill_sinks::MAIN_OUTPUT;
+use gristmill_sinks::{CHANGE_SEQUENCE_NUMBER, MAIN_OUTPUT};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -68,7 +68,8 @@ struct TestRecord {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Expect {
-    /// Rows by output, in order. Columns that begin with `_kafka_` are compared only where they are named.
+    /// Rows by output, in order. Columns that begin with `_kafka_`, and `_CHANGE_SEQUENCE_NUMBER`, are compared only where they are
+    /// named. Of `mode: cdc` each row says what it does: `_CHANGE_TYPE: UPSERT` or `DELETE`.
     /// An output that is not named has to be empty.
     #[serde(default)]
     rows: BTreeMap<String, Vec<Map<String, Value>>>,
@@ -151,10 +152,10 @@ async fn process(
 ) -> Result<Processed, Error> {
     let mut stages = plan.open(batch.topic(), batch.partition())?;
     let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
-    for id in stages.missing_schemas(&transformed) {
+    for missing in stages.missing_schemas(&transformed) {
         let registry = registry.ok_or_else(|| Error::config("Avro needs `schema_registry`"))?;
-        if let Some(schema) = prepare::writer_schema(registry, id).await? {
-            stages.add_schema(id, &schema);
+        if let Some(schema) = prepare::writer_schema(registry, missing.id).await? {
+            stages.add_schema(missing, &schema);
         }
     }
     stages.decode(transformed)
@@ -220,7 +221,7 @@ fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
                 (None, Some(got)) => {
                     let shown: Map<_, _> = got
                         .iter()
-                        .filter(|(k, _)| !k.starts_with("_kafka_"))
+                        .filter(|(k, _)| !is_beside(k))
                         .map(|(k, v)| (k.clone(), v.clone()))
                         .collect();
                     out.push(format!("{name}: row {i} was not expected: {}", Value::Object(shown)));
@@ -262,6 +263,11 @@ fn differences(expect: &Expect, got: &Processed) -> Result<Vec<String>, Error> {
     Ok(out)
 }
 
+/// Whether a column has to be named to be compared.
+fn is_beside(column: &str) -> bool {
+    column.starts_with("_kafka_") || column == CHANGE_SEQUENCE_NUMBER
+}
+
 fn row_differences(
     output: &str,
     row: usize,
@@ -277,7 +283,7 @@ fn row_differences(
         }
     }
     for (column, have) in got {
-        if !expected.contains_key(column) && !have.is_null() && !column.starts_with("_kafka_") {
+        if !expected.contains_key(column) && !have.is_null() && !is_beside(column) {
             out.push(format!("{output}: row {row}: {column}: not expected, got {have}"));
         }
     }

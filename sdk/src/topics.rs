@@ -58,6 +58,15 @@ impl Topics {
         self.ask(move |client, wait| client.topic_id(&topic, wait)).await
     }
 
+    /// How many partitions a topic has, as far as the broker that is asked knows.
+    ///
+    /// # Errors
+    /// As [`extents`](Self::extents).
+    pub async fn partitions(&self, topic: &str) -> Result<i32> {
+        let topic = topic.to_owned();
+        self.ask(move |client, wait| client.partition_count(&topic, wait)).await
+    }
+
     /// Where each partition of a topic begins and ends now, by partition number.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
-use crate::bigquery::rows::RowsEncoder;
+use crate::bigquery::rows::{Form, RowsEncoder};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The format of the files.
@@ -25,6 +25,9 @@ pub enum Format {
     JsonLines,
     /// Messages of Arrow's IPC format for [`BigQueryStore`](crate::BigQueryStore), which alone takes it.
     BigQuery,
+    /// The same of rows that change others: messages of protobuf. They end with [`CHANGE_TYPE`](crate::CHANGE_TYPE) and
+    /// [`CHANGE_SEQUENCE_NUMBER`](crate::CHANGE_SEQUENCE_NUMBER). For a store with [`Mode::Cdc`](crate::Mode::Cdc) alone.
+    BigQueryChanges,
 }
 
 impl Format {
@@ -33,8 +36,13 @@ impl Format {
         match self {
             Format::Parquet(_) => "parquet",
             Format::JsonLines => "jsonl",
-            Format::BigQuery => "rows",
+            Format::BigQuery | Format::BigQueryChanges => "rows",
         }
+    }
+
+    /// Whether a store may refuse single rows of what it takes.
+    pub(crate) fn is_of_rows(&self) -> bool {
+        matches!(self, Format::BigQuery | Format::BigQueryChanges)
     }
 }
 
@@ -78,7 +86,10 @@ impl Encoder {
     pub(crate) fn new(format: &Format, schema: SchemaRef) -> Result<Self> {
         match format {
             Format::JsonLines => Ok(Encoder::JsonLines(LineDelimitedWriter::new(Vec::new()))),
-            Format::BigQuery => Ok(Encoder::BigQuery(Box::new(RowsEncoder::new(&schema)?))),
+            Format::BigQuery => Ok(Encoder::BigQuery(Box::new(RowsEncoder::new(&schema, Form::Arrow)?))),
+            Format::BigQueryChanges => {
+                Ok(Encoder::BigQuery(Box::new(RowsEncoder::new(&schema, Form::Changes)?)))
+            }
             Format::Parquet(options) => {
                 let level = ZstdLevel::try_new(options.zstd_level).map_err(encode)?;
                 let properties = WriterProperties::builder()

@@ -103,8 +103,8 @@ mod partition_sink;
 mod store;
 
 pub use bigquery::{
-    BigQueryConfig, BigQueryStore, Granularity, Misfit, Mode, Partitioning, TableColumn, TableNote,
-    TableOptions, misfits, table_columns,
+    BigQueryConfig, BigQueryStore, CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE, Granularity, Misfit, Mode,
+    Partitioning, TableColumn, TableNote, TableOptions, misfits, table_columns,
 };
 pub use config::{DEFAULT_STATE_PREFIX, Rotation, SinkConfig, SinkConfigBuilder, SinkLimits};
 pub use dead_letter::{

@@ -9,7 +9,6 @@ use crate::config::{SinkConfig, SinkSettings};
 use crate::dead_letter::json_lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::format::Format;
 use crate::ledger::driver::{Ledger, LedgerCounters};
 use crate::ledger::entry::{Counts, Entry, FileEntry, Rejects};
 use crate::names::{PartitionId, Paths, validate_output};
@@ -151,7 +150,7 @@ impl PartitionSink {
     /// The records that the rows of the next [`append`](Self::append)s are made of. A store that refuses single rows may do so
     /// later; the dead letter of such a row then holds its record. Without it, it holds none.
     pub fn originate(&mut self, records: RawBatch) {
-        if matches!(self.settings.format, Format::BigQuery) {
+        if self.settings.format.is_of_rows() {
             self.open.originate(records);
         }
     }

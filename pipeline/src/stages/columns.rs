@@ -38,15 +38,15 @@ pub(crate) struct Aside {
     pub(crate) reports: Vec<Report>,
 }
 
-/// Runs the transforms. `trail` is that of the records before they were decoded.
+/// Runs the transforms. `numbers` are in use already.
 pub(crate) fn transform<'a>(
     steps: &mut [ColumnStep],
     mut rows: Rows<'a>,
     partition: i32,
-    trail: &Trail,
+    numbers: &Trail,
 ) -> Result<(Rows<'a>, Aside), Error> {
     let mut aside = Aside::default();
-    let mut numbers = trail.numbers();
+    let mut numbers = numbers.numbers();
     for step in steps {
         let input = match step.reads_kafka {
             true => with_kafka_columns(&rows.rows, partition, &rows.of)?,

@@ -15,6 +15,8 @@ pub(crate) struct Fits {
     /// Files hold times as texts.
     pub(crate) times_as_text: bool,
     pub(crate) bigquery: bool,
+    /// Rows are those of [`Destination::Table`](super::changes::Destination::Table).
+    pub(crate) changes: bool,
 }
 
 /// A row that is put aside.
@@ -49,9 +51,7 @@ impl Fits {
             }
         }
         if self.bigquery {
-            for Misfit { row, code, why, .. } in
-                misfits(rows).map_err(|wrong| Error::config(wrong.join("; ")))?
-            {
+            for Misfit { row, code, why, .. } in misfits(rows, self.changes).map_err(Error::config)? {
                 note(row, code, why);
             }
         }

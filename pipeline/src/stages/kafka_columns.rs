@@ -7,6 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use gristmill_records::RawBatch;
 
+use super::changes::Op;
 use super::records::Leaving;
 use crate::error::Error;
 
@@ -61,7 +62,8 @@ pub(crate) fn with_kafka_columns_of(
         .filter_map(|row| batch.get(*row))
         .map(|r| {
             let (offset, timestamp) = (r.offset(), r.timestamp());
-            Leaving { row: r.row(), sub: 0, output: 0, offset, timestamp, key: r.key(), value: r.value() }
+            let (key, value, op) = (r.key(), r.value(), Op::default());
+            Leaving { row: r.row(), sub: 0, output: 0, offset, timestamp, key, value, op }
         })
         .collect();
     with_kafka_columns(rows, batch.partition(), &of)

@@ -1,5 +1,6 @@
 //! From raw records to rows: transforms of records, decoding, transforms of columns. No I/O; `run` and `test` share it.
 
+pub(crate) mod changes;
 mod columns;
 mod fits;
 mod kafka_columns;
@@ -21,13 +22,14 @@ use gristmill_smt::{
 
 use crate::error::Error;
 use crate::predicate::{Of, Predicate, When};
+use changes::{ChangePlan, Changes, Destination, Sequence};
 use columns::{ColumnStep, Rows};
 pub(crate) use fits::Fits;
 use fits::Unfit;
 use kafka_columns::with_kafka_columns;
 pub(crate) use kafka_columns::{kafka_column_of_its_own, kafka_schema, with_kafka_columns_of};
 pub(crate) use records::Transformed;
-use records::{Leaving, RecordStep, Refused};
+use records::{Leaving, RecordStep, Refused, Trail};
 
 /// How values become columns; each partition has a decoder of its own.
 #[derive(Clone, Debug)]
@@ -102,10 +104,22 @@ pub(crate) struct StagePlan {
     /// Those of records first.
     pub(crate) transforms: Vec<TransformPlan>,
     pub(crate) decoder: DecoderPlan,
+    /// None if each record is a row.
+    pub(crate) changes: Option<ChangePlan>,
     /// The columns of the rows that leave the transforms.
     pub(crate) schema: SchemaRef,
     pub(crate) kafka_columns: bool,
     pub(crate) fits: Fits,
+    pub(crate) destination: Destination,
+}
+
+/// The columns of the rows that go into the transforms of columns.
+pub(crate) fn rows_schema(decoder: &DecoderPlan, changes: Option<&ChangePlan>) -> Result<SchemaRef, Error> {
+    let values = decoder.open()?.schema();
+    match changes {
+        None => Ok(values),
+        Some(changes) => Ok(changes.open(&values)?.schema().clone()),
+    }
 }
 
 impl StagePlan {
@@ -120,9 +134,10 @@ impl StagePlan {
         names
     }
 
-    /// The columns of the rows as the sink gets them.
+    /// The columns of the rows as the sink gets them; of those that change others, as their table has them.
     pub(crate) fn sink_schema(&self) -> SchemaRef {
-        if self.kafka_columns { kafka_schema(&self.schema) } else { self.schema.clone() }
+        let schema = if self.kafka_columns { kafka_schema(&self.schema) } else { self.schema.clone() };
+        self.destination.schema(schema)
     }
 
     /// The SHA-256 of the components, for the ledger.
@@ -137,6 +152,10 @@ impl StagePlan {
         let names = self.outputs();
         let decoder = self.decoder.open()?;
         let mut schema = decoder.schema();
+        let changes = self.changes.as_ref().map(|changes| changes.open(&schema)).transpose()?;
+        if let Some(changes) = &changes {
+            schema = changes.schema().clone();
+        }
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for plan in &self.transforms {
             let manifest = plan.transform.manifest();
@@ -167,9 +186,12 @@ impl StagePlan {
         Ok(Stages {
             before,
             decoder,
+            changes,
             after,
             kafka_columns: self.kafka_columns,
             fits: self.fits.clone(),
+            destination: self.destination.clone(),
+            sequence: Sequence::default(),
             outputs: names,
         })
     }
@@ -180,10 +202,21 @@ impl StagePlan {
 pub(crate) struct Stages {
     before: Vec<RecordStep>,
     decoder: Decoder,
+    changes: Option<Changes>,
     after: Vec<ColumnStep>,
     kafka_columns: bool,
     fits: Fits,
+    destination: Destination,
+    sequence: Sequence,
     outputs: Vec<String>,
+}
+
+/// A schema that decoding needs and does not have yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) id: u32,
+    /// Of keys, else of values.
+    of_keys: bool,
 }
 
 /// What a transform did with a batch, to be counted and told.
@@ -265,10 +298,18 @@ pub(crate) struct Processed {
 }
 
 impl Stages {
-    /// Takes the transforms of `other`; what the decoder knows of schemas stays.
+    /// Takes the transforms of `other`; what the decoders know of schemas stays.
     pub(crate) fn take_transforms(&mut self, other: Stages) {
-        let decoder = std::mem::replace(self, other).decoder;
-        self.decoder = decoder;
+        let Stages { decoder, changes, sequence, .. } = std::mem::replace(self, other);
+        (self.decoder, self.changes, self.sequence) = (decoder, changes, sequence);
+    }
+
+    /// What the changes of this partition are numbered by, and how many partitions the topic has.
+    pub(crate) fn set_sequence(&mut self, sequence: Sequence, partitions: usize) {
+        self.sequence = sequence;
+        if let Some(changes) = &mut self.changes {
+            changes.partitions = partitions;
+        }
     }
 
     /// Runs the transforms of records. CPU only; they may take as long as their limits allow.
@@ -277,14 +318,24 @@ impl Stages {
     }
 
     /// Ids of Avro schemas that decoding needs and does not have yet.
-    pub(crate) fn missing_schemas(&self, transformed: &Transformed) -> Vec<u32> {
-        self.decoder.missing_schemas(transformed.leaving().iter().map(|r| r.value))
+    pub(crate) fn missing_schemas(&self, transformed: &Transformed) -> Vec<Missing> {
+        let leaving = transformed.leaving();
+        let of_values = self.decoder.missing_schemas(leaving.iter().map(|r| r.value));
+        let keys =
+            self.changes.as_ref().map(|changes| changes.missing_schemas(leaving.iter().map(|r| r.key)));
+        let of_values = of_values.into_iter().map(|id| Missing { id, of_keys: false });
+        of_values.chain(keys.into_iter().flatten().map(|id| Missing { id, of_keys: true })).collect()
     }
 
     /// Hands over a schema that was asked for. Records of one that cannot be read as the columns' schema are
     /// undecodable from here on.
-    pub(crate) fn add_schema(&mut self, id: u32, schema: &str) {
-        if let Err(error) = self.decoder.add_writer_schema(id, schema) {
+    pub(crate) fn add_schema(&mut self, missing: Missing, schema: &str) {
+        let id = missing.id;
+        let added = match &mut self.changes {
+            Some(changes) if missing.of_keys => return changes.add_key_schema(id, schema),
+            _ => self.decoder.add_writer_schema(id, &changes::with_logical_types(schema)),
+        };
+        if let Err(error) = added {
             tracing::warn!(id, %error, "records of this schema are rejected");
         }
     }
@@ -301,16 +352,16 @@ impl Stages {
             }
         };
         refused(&mut processed, &mut letters, &transformed.refused);
-        let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value));
-        let decoded = self.decoder.decode(values).map_err(Error::decode)?;
-        for bad in &decoded.undecodable {
-            let record = &leaving[bad.row as usize];
-            let code = decode_code(bad.cause);
-            processed.rejects.push(letters.letter(record.row, record.sub, Stage::Decode, &code, &bad.reason));
+        let decoded = match &mut self.changes {
+            None => as_rows(&mut self.decoder, &leaving, &transformed.trail)?,
+            Some(changes) => changes.read(&mut self.decoder, &leaving, &transformed.trail)?,
+        };
+        for Refused { row, sub, code, message } in &decoded.refused {
+            processed.rejects.push(letters.letter(*row, *sub, Stage::Decode, code, message));
         }
-        let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
-        let rows = Rows { rows: decoded.batch, of };
-        let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &transformed.trail)?;
+        processed.dropped += decoded.dropped;
+        let (rows, numbers) = (decoded.rows, decoded.numbers);
+        let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &numbers)?;
         processed.dropped += aside.dropped;
         processed.reports = aside.reports;
         refused(&mut processed, &mut letters, &aside.refused);
@@ -319,12 +370,18 @@ impl Stages {
             if self.kafka_columns {
                 rows = with_kafka_columns(&rows, batch.partition(), &kept)?;
             }
+            let mut set_aside = |rows: RecordBatch, kept: &mut Vec<Leaving<'_>>, unfit: &[Unfit]| {
+                for Unfit { row, code, why } in unfit {
+                    let record = &kept[*row];
+                    processed.rejects.push(letters.letter(record.row, record.sub, Stage::Write, code, why));
+                }
+                without(rows, kept, unfit)
+            };
+            let unfit = self.destination.unfit(&rows);
+            rows = set_aside(rows, &mut kept, &unfit)?;
+            rows = self.destination.rows(rows, &kept, &self.sequence)?;
             let unfit = self.fits.unfit(&rows)?;
-            for Unfit { row, code, why } in &unfit {
-                let record = &kept[*row];
-                processed.rejects.push(letters.letter(record.row, record.sub, Stage::Write, code, why));
-            }
-            rows = without(rows, &mut kept, &unfit)?;
+            rows = set_aside(rows, &mut kept, &unfit)?;
             if kept.is_empty() {
                 continue;
             }
@@ -337,6 +394,23 @@ impl Stages {
         processed.rejects.sort_by_key(|r| (r.offset, r.sub));
         Ok(processed)
     }
+}
+
+/// Decodes values that are rows.
+fn as_rows<'a>(
+    decoder: &mut Decoder,
+    leaving: &[Leaving<'a>],
+    trail: &Trail,
+) -> Result<changes::Read<'a>, Error> {
+    let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value));
+    let decoded = decoder.decode(values).map_err(Error::decode)?;
+    let refused = decoded.undecodable.into_iter().map(|bad| {
+        let Leaving { row, sub, .. } = leaving[bad.row as usize];
+        Refused { row, sub, code: decode_code(bad.cause), message: bad.reason }
+    });
+    let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
+    let rows = Rows { rows: decoded.batch, of };
+    Ok(changes::Read { rows, refused: refused.collect(), dropped: 0, numbers: trail.numbers() })
 }
 
 /// The code of a dead letter that does not decode.

@@ -6,6 +6,7 @@ use gristmill_records::{NO_TIMESTAMP, PushError, RawBatch, RawBatchBuilder, Reco
 use gristmill_smt::{Applied, Instance, OutputRecord};
 
 use super::Report;
+use super::changes::Op;
 use crate::error::{Error, ErrorKind};
 use crate::predicate::Predicate;
 
@@ -39,6 +40,8 @@ pub(crate) struct Leaving<'a> {
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
+    /// What was done to the row, where records say it.
+    pub(crate) op: Op,
 }
 
 /// Follows what comes out of a transform back to the records of Kafka, and numbers what is emitted: a record's own
@@ -253,7 +256,16 @@ impl Transformed {
                 .map(|(i, r)| {
                     let Place { row, sub, output } = self.trail.of(i);
                     let (offset, timestamp) = (r.offset, r.timestamp);
-                    Leaving { row, sub, output, offset, timestamp, key: r.key, value: r.value }
+                    Leaving {
+                        row,
+                        sub,
+                        output,
+                        offset,
+                        timestamp,
+                        key: r.key,
+                        value: r.value,
+                        op: Op::default(),
+                    }
                 })
                 .collect(),
             Left::Batch(batch) => batch
@@ -261,7 +273,16 @@ impl Transformed {
                 .map(|r| {
                     let Place { row, sub, output } = self.trail.of(r.row());
                     let (offset, timestamp) = (r.offset(), r.timestamp());
-                    Leaving { row, sub, output, offset, timestamp, key: r.key(), value: r.value() }
+                    Leaving {
+                        row,
+                        sub,
+                        output,
+                        offset,
+                        timestamp,
+                        key: r.key(),
+                        value: r.value(),
+                        op: Op::default(),
+                    }
                 })
                 .collect(),
         }

@@ -2,4 +2,5 @@
 
 mod cases;
 mod chain;
+mod changes;
 mod check;

@@ -9,11 +9,10 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::OffsetBuffer;
-use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, TimeUnit};
 
-use super::rows::MAX_MESSAGE;
-use super::types::{is_json, rows_for, schema_for};
+use super::rows::{Form, MAX_MESSAGE, RowsEncoder};
+use super::types::is_json;
 
 /// Days since 1970 of 0001-01-01 and of 9999-12-31, both of which DATE, DATETIME and TIMESTAMP have.
 const FIRST_DAY: i64 = -719_162;
@@ -34,10 +33,11 @@ pub struct Misfit {
 
 /// The rows that BigQuery would refuse, each once, in order: times before the year 1 or after 9999, null elements of lists,
 /// numbers that JSON has not in what becomes JSON, and more bytes than a request may have. What is not found here BigQuery finds itself.
+/// `changes` says that they end with [`CHANGE_TYPE`](super::CHANGE_TYPE) and [`CHANGE_SEQUENCE_NUMBER`](super::CHANGE_SEQUENCE_NUMBER).
 ///
 /// # Errors
-/// As [`table_columns`](super::table_columns).
-pub fn misfits(rows: &RecordBatch) -> Result<Vec<Misfit>, Vec<String>> {
+/// As [`table_columns`](super::table_columns), in one sentence.
+pub fn misfits(rows: &RecordBatch, changes: bool) -> Result<Vec<Misfit>, String> {
     let mut found = BTreeMap::new();
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
         for (row, code, why) in of_array(field.name(), column, false) {
@@ -46,14 +46,10 @@ pub fn misfits(rows: &RecordBatch) -> Result<Vec<Misfit>, Vec<String>> {
     }
     // As texts of JSON they may be some times as large.
     if rows.get_array_memory_size() > MAX_MESSAGE / 4 {
-        let schema = schema_for(rows.schema_ref())?;
-        let size = |from: usize, len: usize| {
-            let slice = rows_for(&rows.slice(from, len), &schema).ok()?;
-            let mut writer = StreamWriter::try_new(Vec::new(), &schema).ok()?;
-            writer.get_mut().clear();
-            writer.write(&slice).ok()?;
-            Some(writer.get_ref().len())
-        };
+        let form = if changes { Form::Changes } else { Form::Arrow };
+        let mut encoder = RowsEncoder::new(&rows.schema(), form).map_err(|e| e.to_string())?;
+        drop(encoder.take(0));
+        let mut size = |from: usize, len: usize| encoder.size_of(&rows.slice(from, len)).ok();
         let mut parts = vec![(0, rows.num_rows())];
         while let Some((from, len)) = parts.pop() {
             // Values that cannot be converted are told as what they are.

@@ -8,6 +8,7 @@
 mod client;
 pub(crate) mod columns;
 mod misfits;
+mod protobuf;
 mod rest;
 pub(crate) mod rows;
 pub(crate) mod status;
@@ -15,6 +16,7 @@ mod tables;
 mod types;
 mod writer;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +30,7 @@ use tonic::Code;
 
 pub use misfits::{Misfit, misfits};
 pub use tables::{Granularity, Partitioning, TableNote, TableOptions};
-pub use types::{TableColumn, table_columns};
+pub use types::{CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE, TableColumn, table_columns};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gcs::GcsCredentials;
@@ -38,6 +40,7 @@ use crate::store::{BoxFuture, Create, Generation, Listed, Move, Object, RowsOf, 
 use client::Client;
 use columns::{Column, Differences};
 use rest::Rest;
+use rows::Form;
 use types::columns_for;
 use writer::StreamWriter;
 
@@ -58,6 +61,10 @@ pub enum Mode {
     /// Each is in its table once or, after a failure, more often. They become visible as soon as they are appended, by the
     /// table's default stream.
     AtLeastOnce,
+    /// Each changes the row with its key in the table, or deletes it, by
+    /// [change data capture](https://cloud.google.com/bigquery/docs/change-data-capture): the rows end with [`CHANGE_TYPE`] and
+    /// [`CHANGE_SEQUENCE_NUMBER`]. They may be sent again after a failure, which changes nothing: the numbers are the same.
+    Cdc,
 }
 
 /// Where rows go.
@@ -71,6 +78,8 @@ pub struct BigQueryConfig {
     pub dataset: String,
     /// The table of each topic, with `{topic}` and `{output}` in it.
     pub table: String,
+    /// The columns that rows of [`Mode::Cdc`] are told apart by: the primary key of the tables.
+    pub primary_key: Vec<String>,
     /// How tables are made and changed; without it they are there already.
     pub tables: Option<TableOptions>,
     /// Another place of the Storage Write API than Google's, such as an emulator: `http://127.0.0.1:9060`. It is asked without
@@ -135,7 +144,8 @@ impl BigQueryStore {
         dotted(&self.config.path_of(topic, output))
     }
 
-    /// Whether the table of an output is there and has the columns of its rows.
+    /// Whether the table of an output is there and has the columns of its rows, and their key. Of rows that are changes `rows`
+    /// has neither [`CHANGE_TYPE`] nor [`CHANGE_SEQUENCE_NUMBER`].
     ///
     /// # Errors
     /// `InvalidConfig` with the statement that makes the table or adds the columns; `PermissionDenied`; `Unavailable`.
@@ -144,9 +154,10 @@ impl BigQueryStore {
         match self.client.default_stream(&table).await {
             Ok((_, found)) => {
                 let (_, differences) = differences(&table, &found.unwrap_or_default(), rows)?;
-                tables::check(&dotted(&table), &differences, &TableOptions::default())
+                tables::check(&dotted(&table), &differences, &TableOptions::default())?;
+                self.check_key(&table).await
             }
-            Err(status) if status.code() == Code::NotFound => Err(no_table(&table, rows)),
+            Err(status) if status.code() == Code::NotFound => Err(self.no_table(&table, rows)),
             Err(status) => Err(status::error(&format!("table {table} was not looked at"), &status)),
         }
     }
@@ -154,19 +165,26 @@ impl BigQueryStore {
     async fn open(&self, rows: RowsOf<'_>) -> Result<Box<dyn StagedWrite>> {
         let table = self.config.path_of(rows.topic, rows.output);
         let end = Instant::now() + tables::LAG;
+        let form = if self.config.mode == Mode::Cdc { Form::Changes } else { Form::Arrow };
+        let schema = match form {
+            Form::Arrow => Cow::Borrowed(rows.schema),
+            Form::Changes => Cow::Owned(without_change_fields(rows.schema)),
+        };
         loop {
             let stream = match self.config.mode {
                 Mode::ExactlyOnce => self.client.create_pending(&table).await,
-                Mode::AtLeastOnce => self.client.default_stream(&table).await,
+                Mode::AtLeastOnce | Mode::Cdc => self.client.default_stream(&table).await,
             };
             let (stream, found) = match stream {
                 Ok((stream, found)) => (stream, found.unwrap_or_default()),
-                Err(status) if status.code() == Code::NotFound => return Err(no_table(&table, rows.schema)),
+                Err(status) if status.code() == Code::NotFound => {
+                    return Err(self.no_table(&table, &schema));
+                }
                 Err(status) => {
                     return Err(status::error(&format!("no stream was made for table {table}"), &status));
                 }
             };
-            let (columns, differences) = differences(&table, &found, rows.schema)?;
+            let (columns, differences) = differences(&table, &found, &schema)?;
             if !differences.missing.is_empty() && self.config.tables.is_some() && Instant::now() < end {
                 // It was given them at the start, and not every end of the interface knows.
                 self.wait_for(&table, &columns).await?;
@@ -174,8 +192,24 @@ impl BigQueryStore {
                 continue;
             }
             tables::check(&dotted(&table), &differences, &TableOptions::default())?;
-            return Ok(Box::new(StreamWriter::new(self.client.clone(), stream)));
+            return Ok(Box::new(StreamWriter::new(self.client.clone(), stream, form)));
         }
+    }
+
+    /// That there is no such table, and how to make it.
+    fn no_table(&self, table: &str, rows: &Schema) -> Error {
+        let table = dotted(table);
+        let text = match columns_for(rows) {
+            Ok(columns) => {
+                let statement = tables::create_table(&table, &columns, &self.config.primary_key);
+                format!("there is no table {table} in BigQuery: {statement};")
+            }
+            Err(mistakes) => format!(
+                "there is no table {table} in BigQuery, and none can hold the rows: {}",
+                mistakes.join("; ")
+            ),
+        };
+        Error::new(ErrorKind::InvalidConfig, text)
     }
 
     async fn publish(&self, stream: &str) -> Result<Move> {
@@ -227,24 +261,15 @@ impl BigQueryStore {
     }
 }
 
+/// The columns of a table of those rows.
+fn without_change_fields(rows: &Schema) -> Schema {
+    let is_own = |name: &str| ![CHANGE_TYPE, CHANGE_SEQUENCE_NUMBER].contains(&name);
+    Schema::new(rows.fields().iter().filter(|field| is_own(field.name())).cloned().collect::<Vec<_>>())
+}
+
 fn dotted(table: &str) -> String {
     let parts: Vec<&str> = table.split('/').skip(1).step_by(2).collect();
     parts.join(".")
-}
-
-/// That there is no such table, and how to make it.
-fn no_table(table: &str, rows: &Schema) -> Error {
-    let table = dotted(table);
-    let text = match columns_for(rows) {
-        Ok(columns) => {
-            format!("there is no table {table} in BigQuery: {};", tables::create_table(&table, &columns))
-        }
-        Err(mistakes) => format!(
-            "there is no table {table} in BigQuery, and none can hold the rows: {}",
-            mistakes.join("; ")
-        ),
-    };
-    Error::new(ErrorKind::InvalidConfig, text)
 }
 
 /// The columns of rows, and how a table differs from them. Not every server tells the columns of a table.

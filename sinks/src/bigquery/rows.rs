@@ -1,4 +1,4 @@
-//! Rows on their way to a stream: messages of Arrow's IPC format, the schema first, each with the number of its rows.
+//! Rows on their way to a stream: messages of Arrow's IPC format, or of protobuf, the schema first, each with the number of its rows.
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -6,8 +6,11 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use bytes::{Buf, Bytes};
+use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::ProtoRows;
+use prost::Message as _;
 
-use super::types::{rows_for, schema_for};
+use super::protobuf::{Columns, delimited, descriptor};
+use super::types::{changes_schema_for, rows_for, schema_for};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A request is below 10 MB, with what is around the rows.
@@ -15,23 +18,72 @@ pub(super) const MAX_MESSAGE: usize = 9 << 20;
 /// Before each message: its rows and its bytes.
 const HEAD: usize = 8;
 
+/// What rows are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `ArrowRecordBatch`, and the schema.
+    Arrow,
+    /// `ProtoRows`, and a `DescriptorProto`: rows that say what [they do to the table](super::CHANGE_TYPE).
+    Changes,
+}
+
 /// Makes messages of rows.
 pub(crate) struct RowsEncoder {
     schema: SchemaRef,
-    writer: StreamWriter<Vec<u8>>,
+    writer: Writer,
     out: Vec<u8>,
     taken: u64,
 }
 
+enum Writer {
+    Arrow(Box<StreamWriter<Vec<u8>>>),
+    /// The message as far as it is written.
+    Protobuf(Vec<u8>),
+}
+
 impl RowsEncoder {
-    pub(crate) fn new(schema: &SchemaRef) -> Result<Self> {
-        let schema = schema_for(schema).map_err(|mistakes| {
+    pub(crate) fn new(schema: &SchemaRef, form: Form) -> Result<Self> {
+        let taken = match form {
+            Form::Arrow => schema_for(schema),
+            Form::Changes => changes_schema_for(schema),
+        };
+        let schema = taken.map_err(|mistakes| {
             Error::new(ErrorKind::InvalidConfig, format!("rows do not fit BigQuery: {}", mistakes.join("; ")))
         })?;
-        let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(encode)?;
+        let writer = match form {
+            Form::Arrow => {
+                Writer::Arrow(Box::new(StreamWriter::try_new(Vec::new(), &schema).map_err(encode)?))
+            }
+            Form::Changes => {
+                let fields = schema.fields().iter().map(AsRef::as_ref);
+                Writer::Protobuf(descriptor("Row", fields).map_err(encode)?.encode_to_vec())
+            }
+        };
         let mut encoder = RowsEncoder { schema, writer, out: Vec::new(), taken: 0 };
         encoder.frame(0);
         Ok(encoder)
+    }
+
+    /// The bytes of the rows in one message.
+    pub(super) fn size_of(&mut self, rows: &RecordBatch) -> Result<usize> {
+        let rows = rows_for(rows, &self.schema).map_err(encode)?;
+        let mut size = 0;
+        match &mut self.writer {
+            Writer::Arrow(writer) => {
+                writer.write(&rows).map_err(encode)?;
+                size = writer.get_ref().len();
+                writer.get_mut().clear();
+            }
+            Writer::Protobuf(message) => {
+                let columns = Columns::of(&rows).map_err(encode)?;
+                for row in 0..rows.num_rows() {
+                    delimited(1, message, |out| columns.put(row, out)).map_err(encode)?;
+                    size += message.len();
+                    message.clear();
+                }
+            }
+        }
+        Ok(size)
     }
 
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
@@ -43,24 +95,59 @@ impl RowsEncoder {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        self.writer.write(rows).map_err(encode)?;
-        if self.writer.get_ref().len() <= MAX_MESSAGE {
-            self.frame(rows.num_rows() as u32);
-            return Ok(());
-        }
-        self.writer.get_mut().clear();
-        if rows.num_rows() == 1 {
+        let too_large = || {
             let text = "a row has more than the 9 MiB that one request to BigQuery may have";
-            return Err(Error::new(ErrorKind::Encode, text));
+            Error::new(ErrorKind::Encode, text)
+        };
+        match &mut self.writer {
+            Writer::Arrow(writer) => {
+                writer.write(rows).map_err(encode)?;
+                if writer.get_ref().len() <= MAX_MESSAGE {
+                    self.frame(rows.num_rows() as u32);
+                    return Ok(());
+                }
+                writer.get_mut().clear();
+                if rows.num_rows() == 1 {
+                    return Err(too_large());
+                }
+                let half = rows.num_rows() / 2;
+                self.add(&rows.slice(0, half))?;
+                self.add(&rows.slice(half, rows.num_rows() - half))
+            }
+            Writer::Protobuf(_) => {
+                let columns = Columns::of(rows).map_err(encode)?;
+                let (mut row_bytes, mut gathered) = (Vec::new(), 0);
+                for row in 0..rows.num_rows() {
+                    row_bytes.clear();
+                    delimited(1, &mut row_bytes, |out| columns.put(row, out)).map_err(encode)?;
+                    if row_bytes.len() > MAX_MESSAGE {
+                        return Err(too_large());
+                    }
+                    if self.message().len() + row_bytes.len() > MAX_MESSAGE {
+                        self.frame(std::mem::take(&mut gathered));
+                    }
+                    self.message().extend_from_slice(&row_bytes);
+                    gathered += 1;
+                }
+                self.frame(gathered);
+                Ok(())
+            }
         }
-        let half = rows.num_rows() / 2;
-        self.add(&rows.slice(0, half))?;
-        self.add(&rows.slice(half, rows.num_rows() - half))
+    }
+
+    fn message(&mut self) -> &mut Vec<u8> {
+        match &mut self.writer {
+            Writer::Arrow(writer) => writer.get_mut(),
+            Writer::Protobuf(message) => message,
+        }
     }
 
     /// Takes the message that was written last.
     fn frame(&mut self, rows: u32) {
-        let message = self.writer.get_mut();
+        let message = match &mut self.writer {
+            Writer::Arrow(writer) => writer.get_mut(),
+            Writer::Protobuf(message) => message,
+        };
         self.out.extend(rows.to_le_bytes());
         self.out.extend((message.len() as u32).to_le_bytes());
         self.out.append(message);
@@ -114,7 +201,14 @@ pub(super) fn messages(mut frames: Bytes) -> Result<Vec<Message>> {
 }
 
 /// The message with those of its rows alone that stay.
-pub(super) fn without(schema: &Bytes, message: &Message, stays: &[bool]) -> Result<Message> {
+pub(super) fn without(form: Form, schema: &Bytes, message: &Message, stays: &[bool]) -> Result<Message> {
+    if form == Form::Changes {
+        let mut rows = ProtoRows::decode(message.bytes.clone()).map_err(|_| broken())?;
+        let mut stays = stays.iter();
+        rows.serialized_rows.retain(|_| stays.next().copied().unwrap_or(true));
+        let count = rows.serialized_rows.len() as u32;
+        return Ok(Message { rows: count, bytes: rows.encode_to_vec().into() });
+    }
     let stream = schema.clone().chain(message.bytes.clone());
     let mut reader = StreamReader::try_new(stream.reader(), None).map_err(encode)?;
     let Some(rows) = reader.next() else { return Err(broken()) };

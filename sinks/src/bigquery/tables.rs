@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow_schema::Schema;
 use serde_json::{Map, Value, json};
 
-use super::columns::{Column, Differences};
+use super::columns::{Column, Differences, Repetition};
 use super::rest::Answer;
 use super::types::columns_for;
 use super::{BigQueryStore, dotted};
@@ -18,6 +18,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often somebody else may change a table while this one tries to.
 const TRIES: u32 = 10;
 const MAX_CLUSTERING: usize = 4;
+/// Columns of a primary key.
+const MAX_KEY: usize = 16;
 
 /// How tables are made and changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub struct TableOptions {
     pub relax_columns: bool,
     /// Makes the dataset there, such as `EU`, if it is missing.
     pub dataset_location: Option<String>,
+    /// How old the answer to a query of a new one may be, so that changes are applied beside and not by the query:
+    /// [`max_staleness`](https://cloud.google.com/bigquery/docs/change-data-capture#manage_table_staleness).
+    pub max_staleness: Option<Duration>,
 }
 
 /// How a table is partitioned.
@@ -117,8 +122,8 @@ impl TableOptions {
     }
 
     /// The statement that makes a table.
-    fn ddl(&self, table: &str, columns: &[Column]) -> String {
-        let mut text = create_table(table, columns);
+    fn ddl(&self, table: &str, columns: &[Column], key: &[String]) -> String {
+        let mut text = create_table(table, columns, key);
         let mut options = Vec::new();
         if let Some(Partitioning { column, by, expire, require_filter }) = &self.partition {
             let kind =
@@ -147,13 +152,16 @@ impl TableOptions {
         if let Some(key) = &self.kms_key {
             options.push(format!("kms_key_name = {key:?}"));
         }
+        if let Some(staleness) = self.max_staleness {
+            options.push(format!("max_staleness = INTERVAL '{}' HOUR TO SECOND", clock(staleness)));
+        }
         if !options.is_empty() {
             text += &format!(" OPTIONS ({})", options.join(", "));
         }
         text + ";"
     }
 
-    fn resource(&self, path: &str, columns: &[Column]) -> Value {
+    fn resource(&self, path: &str, columns: &[Column], key: &[String]) -> Value {
         let part = |at: usize| path.split('/').nth(at).unwrap_or_default();
         let mut table = Map::new();
         let mut put = |name: &str, value: Value| table.insert(name.to_owned(), value);
@@ -180,14 +188,55 @@ impl TableOptions {
         if let Some(key) = &self.kms_key {
             put("encryptionConfiguration", json!({"kmsKeyName": key}));
         }
+        if !key.is_empty() {
+            put("tableConstraints", json!({"primaryKey": {"columns": key}}));
+        }
+        if let Some(staleness) = self.max_staleness {
+            put("maxStaleness", json!(format!("0-0 0 {}", clock(staleness))));
+        }
         Value::Object(table)
     }
 }
 
 /// `CREATE TABLE` of those columns, without what follows.
-pub(super) fn create_table(table: &str, columns: &[Column]) -> String {
-    let columns: Vec<String> = columns.iter().map(Column::sql).collect();
-    format!("CREATE TABLE `{table}` ({})", columns.join(", "))
+pub(super) fn create_table(table: &str, columns: &[Column], key: &[String]) -> String {
+    let mut parts: Vec<String> = columns.iter().map(Column::sql).collect();
+    if !key.is_empty() {
+        parts.push(primary_key(key));
+    }
+    format!("CREATE TABLE `{table}` ({})", parts.join(", "))
+}
+
+fn primary_key(key: &[String]) -> String {
+    let names: Vec<String> = key.iter().map(|name| format!("`{name}`")).collect();
+    format!("PRIMARY KEY ({}) NOT ENFORCED", names.join(", "))
+}
+
+/// Hours, minutes and seconds, as an INTERVAL has them.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{}:{}:{}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// What is wrong with a key of those columns.
+fn check_key(key: &[String], columns: &[Column]) -> Vec<String> {
+    const TYPES: [&str; 8] =
+        ["INTEGER", "STRING", "BOOLEAN", "NUMERIC", "BIGNUMERIC", "DATE", "DATETIME", "TIMESTAMP"];
+    let mut mistakes = Vec::new();
+    if key.len() > MAX_KEY {
+        mistakes.push(format!("a primary key has {MAX_KEY} columns at most"));
+    }
+    for name in key {
+        match columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) {
+            None => mistakes.push(format!("there is no column `{name}` for the primary key")),
+            Some(column) if column.mode == Repetition::Repeated || !TYPES.contains(&&*column.data_type) => {
+                let kind = column.sql_type();
+                mistakes.push(format!("column `{name}` is {kind}, which no primary key has"));
+            }
+            Some(_) => {}
+        }
+    }
+    mistakes
 }
 
 /// The statements that change a table: GoogleSQL where it can say it.
@@ -229,16 +278,17 @@ impl BigQueryStore {
         rows: &Schema,
         dry: bool,
     ) -> Result<TableNote> {
+        let path = self.config.path_of(topic, output);
         let Some(options) = &self.config.tables else {
             return self.check_table(topic, output, rows).await.map(|()| TableNote::Fits);
         };
-        let path = self.config.path_of(topic, output);
         let table = dotted(&path);
         let wrong = |text: String| Error::new(ErrorKind::InvalidConfig, text);
         let columns = columns_for(rows).map_err(|mistakes| {
             wrong(format!("no table can hold the rows of {table}: {}", mistakes.join("; ")))
         })?;
-        let mistakes = options.check(&columns);
+        let key = &self.config.primary_key;
+        let mistakes = [options.check(&columns), check_key(key, &columns)].concat();
         if !mistakes.is_empty() {
             return Err(wrong(format!("table {table} cannot be made: {}", mistakes.join("; "))));
         }
@@ -247,7 +297,7 @@ impl BigQueryStore {
                 Answer::Done(resource) => resource,
                 Answer::Exists | Answer::Changed => continue,
                 Answer::NotFound(_) => {
-                    let note = TableNote::New(options.ddl(&table, &columns));
+                    let note = TableNote::New(options.ddl(&table, &columns, key));
                     if dry || self.make_table(options, &path, &columns).await? {
                         if !dry {
                             tracing::info!(table, "made a table of BigQuery");
@@ -261,6 +311,7 @@ impl BigQueryStore {
             let found = Column::all_of_rest(&resource["schema"]);
             let differences = Differences::between(&found, &columns);
             check(&table, &differences, options)?;
+            has_key(&table, &resource, key)?;
             let Differences { missing, never_given, strict, .. } = differences;
             let relaxed = if options.relax_columns { [never_given, strict].concat() } else { Vec::new() };
             if missing.is_empty() && relaxed.is_empty() {
@@ -294,7 +345,7 @@ impl BigQueryStore {
     /// Whether it was this one that made it.
     async fn make_table(&self, options: &TableOptions, path: &str, columns: &[Column]) -> Result<bool> {
         let Some((dataset, _)) = path.split_once("/tables/") else { return Ok(false) };
-        let resource = options.resource(path, columns);
+        let resource = options.resource(path, columns, &self.config.primary_key);
         match self.rest.make_table(dataset, &resource).await? {
             Answer::Done(_) => return Ok(true),
             Answer::Exists | Answer::Changed => return Ok(false),
@@ -311,6 +362,20 @@ impl BigQueryStore {
             }
         }
         Ok(matches!(self.rest.make_table(dataset, &resource).await?, Answer::Done(_)))
+    }
+
+    /// Whether a table has the primary key that changes need.
+    pub(super) async fn check_key(&self, path: &str) -> Result<()> {
+        if self.config.primary_key.is_empty() {
+            return Ok(());
+        }
+        match self.rest.table(path).await? {
+            Answer::Done(resource) => has_key(&dotted(path), &resource, &self.config.primary_key),
+            Answer::Exists | Answer::Changed | Answer::NotFound(_) => {
+                let text = format!("table {} of BigQuery is not shown by its REST interface", dotted(path));
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+        }
     }
 
     /// Waits until the storage interface shows a table with those columns.
@@ -349,6 +414,30 @@ impl BigQueryStore {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+/// The order of a key's columns says nothing.
+fn has_key(table: &str, resource: &Value, key: &[String]) -> Result<()> {
+    let lower = |names: Vec<&str>| {
+        let mut names: Vec<String> = names.into_iter().map(str::to_lowercase).collect();
+        names.sort_unstable();
+        names
+    };
+    let there = resource["tableConstraints"]["primaryKey"]["columns"].as_array();
+    let there: Vec<&str> = there.into_iter().flatten().filter_map(Value::as_str).collect();
+    if key.is_empty() || lower(there.clone()) == lower(key.iter().map(String::as_str).collect()) {
+        return Ok(());
+    }
+    let has = match there.as_slice() {
+        [] => "has no primary key".to_owned(),
+        other => format!("has another primary key ({})", other.join(", ")),
+    };
+    let text = format!(
+        "table {table} of BigQuery {has}, and rows are told apart by ({}): ALTER TABLE `{table}` ADD {};",
+        key.join(", "),
+        primary_key(key)
+    );
+    Err(Error::new(ErrorKind::InvalidConfig, text))
 }
 
 /// What is not to be mended here.

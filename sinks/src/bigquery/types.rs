@@ -18,8 +18,13 @@ const NUMERIC: (u8, i8) = (38, 9);
 /// Of a BIGNUMERIC. It has 76 whole digits and a part of a 77th.
 const BIGNUMERIC: (u8, i8) = (76, 38);
 /// Names that BigQuery keeps for itself, in any case.
-const RESERVED: [&str; 6] =
-    ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier"];
+const RESERVED: [&str; 7] =
+    ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_"];
+/// Of a row on its way by [change data capture](https://cloud.google.com/bigquery/docs/change-data-capture): `UPSERT` or `DELETE`.
+pub const CHANGE_TYPE: &str = "_CHANGE_TYPE";
+/// Of such a row: of two rows with the same key the one with the higher number holds, whichever comes first. Up to four
+/// hexadecimal numbers with `/` between them.
+pub const CHANGE_SEQUENCE_NUMBER: &str = "_CHANGE_SEQUENCE_NUMBER";
 /// How deep structs may nest.
 const MAX_DEPTH: usize = 15;
 const MAX_NAME: usize = 300;
@@ -196,6 +201,26 @@ pub(super) fn schema_for(schema: &Schema) -> Result<SchemaRef, Vec<String>> {
     });
     Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<Field>, _>>()?)))
 }
+
+/// The same of rows that end with [`CHANGE_TYPE`] and [`CHANGE_SEQUENCE_NUMBER`], which are no columns of the table.
+///
+/// # Errors
+/// As [`table_columns`].
+pub(super) fn changes_schema_for(schema: &Schema) -> Result<SchemaRef, Vec<String>> {
+    let own = schema.fields().len().saturating_sub(CHANGE_FIELDS.len());
+    let (columns, ends) = schema.fields().split_at(own);
+    if !ends.iter().map(|field| (field.name().as_str(), field.data_type())).eq(CHANGE_FIELDS) {
+        return Err(vec![format!(
+            "rows that are changes end with {CHANGE_TYPE} and {CHANGE_SEQUENCE_NUMBER}"
+        )]);
+    }
+    let mut fields = schema_for(&Schema::new(columns.to_vec()))?.fields().to_vec();
+    fields.extend(ends.iter().cloned());
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+const CHANGE_FIELDS: [(&str, &DataType); 2] =
+    [(CHANGE_TYPE, &DataType::Utf8), (CHANGE_SEQUENCE_NUMBER, &DataType::Utf8)];
 
 /// The type of Arrow that BigQuery reads as the column's type.
 fn converted(path: &str, data_type: &DataType, depth: usize) -> Result<DataType, String> {

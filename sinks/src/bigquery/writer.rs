@@ -12,15 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
     AppendRowsRequest, AppendRowsResponse, ArrowRecordBatch, ArrowSchema, FinalizeWriteStreamRequest,
-    RowError,
-    append_rows_request::{ArrowData, Rows},
+    ProtoRows, ProtoSchema, RowError,
+    append_rows_request::{ArrowData, ProtoData, Rows},
     append_rows_response::Response,
 };
+use prost::Message as _;
+use prost_types::DescriptorProto;
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::client::{Client, Patience};
-use super::rows::{Message, messages, without};
+use super::rows::{Form, Message, messages, without};
 use super::status;
 use super::tables::LAG;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +39,7 @@ const MAX_WHY: usize = 1_000;
 
 pub(super) struct StreamWriter {
     client: Client,
+    form: Form,
     is_default: bool,
     /// `projects/../datasets/../tables/../streams/..`
     stream: String,
@@ -80,9 +83,10 @@ impl fmt::Debug for StreamWriter {
 }
 
 impl StreamWriter {
-    pub(super) fn new(client: Client, stream: String) -> Self {
+    pub(super) fn new(client: Client, stream: String, form: Form) -> Self {
         StreamWriter {
             client,
+            form,
             is_default: is_default(&stream),
             stream,
             schema: None,
@@ -117,6 +121,11 @@ impl StreamWriter {
         self.crc32c = crc32c::crc32c_append(self.crc32c, &frames);
         for message in messages(frames)? {
             if message.rows == 0 {
+                // Whoever wrote the schema wrote the rows.
+                if self.form == Form::Changes && DescriptorProto::decode(message.bytes.clone()).is_err() {
+                    let text = "a store that takes changes takes the rows of the format for changes alone";
+                    return Err(Error::new(ErrorKind::Usage, text));
+                }
                 self.schema = Some(message.bytes);
                 continue;
             }
@@ -154,12 +163,25 @@ impl StreamWriter {
     /// The boundaries of a request never change: an offset that is there already is then ours, and whole.
     fn request(&self, waiting: &Waiting, is_first: bool) -> AppendRowsRequest {
         let schema = self.schema.clone().filter(|_| is_first);
-        let mut rows =
-            ArrowRecordBatch { serialized_record_batch: waiting.message.bytes.clone(), ..Default::default() };
-        #[expect(deprecated, reason = "a server may still look at it")]
-        {
-            rows.row_count = i64::from(waiting.message.rows);
-        }
+        let bytes = waiting.message.bytes.clone();
+        let rows = match self.form {
+            Form::Arrow => {
+                let mut rows = ArrowRecordBatch { serialized_record_batch: bytes, ..Default::default() };
+                #[expect(deprecated, reason = "a server may still look at it")]
+                {
+                    rows.row_count = i64::from(waiting.message.rows);
+                }
+                Rows::ArrowRows(ArrowData {
+                    writer_schema: schema.map(|serialized_schema| ArrowSchema { serialized_schema }),
+                    rows: Some(rows),
+                })
+            }
+            Form::Changes => Rows::ProtoRows(ProtoData {
+                writer_schema: schema
+                    .map(|bytes| ProtoSchema { proto_descriptor: DescriptorProto::decode(bytes).ok() }),
+                rows: ProtoRows::decode(bytes).ok(),
+            }),
+        };
         AppendRowsRequest {
             write_stream: if is_first { self.stream.clone() } else { String::new() },
             offset: (!self.is_default).then_some(waiting.offset),
@@ -168,10 +190,7 @@ impl StreamWriter {
             } else {
                 String::new()
             },
-            rows: Some(Rows::ArrowRows(ArrowData {
-                writer_schema: schema.map(|serialized_schema| ArrowSchema { serialized_schema }),
-                rows: Some(rows),
-            })),
+            rows: Some(rows),
             ..Default::default()
         }
     }
@@ -329,7 +348,7 @@ impl StreamWriter {
             .into_iter()
             .map(|(index, message)| RefusedRow { row: numbers[index as usize], message })
             .collect();
-        first.message = without(schema, &first.message, &stays).map_err(Trouble::Final)?;
+        first.message = without(self.form, schema, &first.message, &stays).map_err(Trouble::Final)?;
         first.gaps.extend(gone.iter().map(|refused| refused.row));
         first.gaps.sort_unstable();
         self.refused.extend(gone);

@@ -1,10 +1,11 @@
-//! BigQuery's Storage Write API in the process, for tests: PENDING and default streams of Arrow rows, with scripted faults; and
-//! of its REST interface what makes and changes tables.
+//! BigQuery's Storage Write API in the process, for tests: PENDING and default streams of Arrow rows, with scripted faults;
+//! protobuf rows that change others, in tables with a primary key; and of its REST interface what makes and changes tables.
 //!
 //! Offsets, finalizing and committing follow Google's documentation. What is not needed by this crate (other kinds of streams,
-//! protobuf rows, quotas, the types of columns) is refused or not checked, rather than guessed. Tables are made by
+//! protobuf rows that change nothing, quotas, the types of Arrow's columns) is refused or not checked, rather than guessed. Tables are made by
 //! [`FakeBigQuery::create_table`] or over the REST interface, in datasets that are there. Nothing is stored: everything ends with the [`FakeBigQuery`].
 
+mod changes;
 mod rest;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,18 +21,20 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_ipc::reader::StreamReader;
 use bytes::Bytes;
+use changes::Merged;
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
     AppendRowsRequest, AppendRowsResponse, BatchCommitWriteStreamsRequest, BatchCommitWriteStreamsResponse,
     CreateWriteStreamRequest, FinalizeWriteStreamRequest, FinalizeWriteStreamResponse, GetWriteStreamRequest,
     RowError, StorageError, TableFieldSchema, TableSchema, WriteStream,
-    append_rows_request::Rows,
+    append_rows_request::{ProtoData, Rows},
     append_rows_response::{AppendResult, Response as Reply},
     storage_error::StorageErrorCode,
     table_field_schema, write_stream,
 };
 use googleapis_tonic_google_rpc::google::rpc;
 use prost::Message;
-use serde_json::{Value, json};
+use prost_reflect::MessageDescriptor;
+use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
@@ -91,6 +94,8 @@ struct State {
     made: u64,
     is_vague: bool,
     bad: Option<BadRows>,
+    /// Rows with the number of another that says something else.
+    ambiguous: u64,
 }
 
 /// Rows that are refused.
@@ -112,6 +117,14 @@ impl BadRows {
         let bad = values.filter(|(_, value)| value.is_some_and(|value| self.values.contains(&value)));
         bad.map(|(row, _)| row as i64).collect()
     }
+
+    fn of_changes(&self, changes: &[changes::Change]) -> Vec<i64> {
+        let is_bad = |change: &changes::Change| {
+            let value = change.row().and_then(|row| row.get(&self.column)?.as_i64());
+            value.is_some_and(|value| self.values.contains(&value))
+        };
+        (0..).zip(changes).filter(|(_, change)| is_bad(change)).map(|(row, _)| row).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -123,9 +136,14 @@ struct Table {
     /// As the REST interface gives it.
     resource: Value,
     rows: Vec<RecordBatch>,
+    merged: Merged,
 }
 
 impl Table {
+    fn new(columns: Vec<Column>, resource: Value) -> Self {
+        Table { columns, shown: None, hidden: 0, resource, rows: Vec::new(), merged: Merged::new() }
+    }
+
     /// What the storage interface knows; it is told of changes late.
     fn look(&mut self) -> Option<&[Column]> {
         if self.hidden == 0 {
@@ -134,6 +152,12 @@ impl Table {
         self.hidden -= 1;
         self.shown.as_deref()
     }
+}
+
+/// The columns of a table's primary key.
+fn key_of(resource: &Value) -> Vec<String> {
+    let columns = resource["tableConstraints"]["primaryKey"]["columns"].as_array();
+    columns.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
 }
 
 #[derive(Debug)]
@@ -218,6 +242,11 @@ impl FakeBigQuery {
     /// Makes an empty table, such as `shop.lake.orders`; one of that name is replaced. Types that are not of one word are not
     /// told to clients.
     pub fn create_table(&self, name: &str, columns: Vec<TableColumn>) {
+        self.create_table_with_key(name, columns, &[]);
+    }
+
+    /// The same, with a primary key.
+    pub fn create_table_with_key(&self, name: &str, columns: Vec<TableColumn>, key: &[&str]) {
         let path = path(name);
         let rest = |column: &TableColumn| {
             let is_simple = column.data_type.chars().all(|c| c.is_ascii_alphanumeric());
@@ -229,10 +258,13 @@ impl FakeBigQuery {
         let mut state = self.state();
         let schema = json!({ "fields": fields });
         let columns = Column::all_of_rest(&schema);
-        let resource = json!({"schema": schema, "etag": state.etag()});
+        let mut resource = json!({"schema": schema, "etag": state.etag()});
+        if !key.is_empty() {
+            resource["tableConstraints"] = json!({"primaryKey": {"columns": key}});
+        }
         let dataset = path.split_once("/tables/").map(|(dataset, _)| dataset.to_owned());
         state.datasets.extend(dataset);
-        state.tables.insert(path, Table { columns, shown: None, hidden: 0, resource, rows: Vec::new() });
+        state.tables.insert(path, Table::new(columns, resource));
     }
 
     /// Makes an empty dataset, such as `shop.lake`.
@@ -254,6 +286,15 @@ impl FakeBigQuery {
     /// The rows of a table that a query would see.
     pub fn rows(&self, name: &str) -> Vec<RecordBatch> {
         self.state().tables.get(&path(name)).map(|table| table.rows.clone()).unwrap_or_default()
+    }
+
+    /// The rows of a table with a primary key that a query would see once all changes are applied, in the order of their keys'
+    /// texts; and how many rows came with the number of another that says something else, of which a real one takes either.
+    pub fn merged_rows(&self, name: &str) -> (Vec<Map<String, Value>>, u64) {
+        let state = self.state();
+        let merged = state.tables.get(&path(name)).map(|table| &table.merged);
+        let rows = merged.into_iter().flat_map(BTreeMap::values).filter_map(|newest| newest.row.clone());
+        (rows.collect(), state.ambiguous)
     }
 
     /// Streams, and how many of them are committed.
@@ -548,16 +589,19 @@ fn extra_fields(name: &str) -> AppendRowsResponse {
 struct AppendConnection {
     stream: String,
     schema: Bytes,
+    message: Option<MessageDescriptor>,
 }
 
 impl AppendConnection {
     fn append(&mut self, state: &mut State, request: AppendRowsRequest) -> AppendRowsResponse {
-        let Some(Rows::ArrowRows(data)) = request.rows else {
-            return error_reply(Code::Unimplemented, "this fake takes Arrow alone");
-        };
         if !request.write_stream.is_empty() {
             self.stream = request.write_stream;
         }
+        let data = match request.rows {
+            Some(Rows::ArrowRows(data)) => data,
+            Some(Rows::ProtoRows(data)) => return self.change(state, data),
+            None => return error_reply(Code::InvalidArgument, "there are no rows"),
+        };
         if let Some(schema) = data.writer_schema {
             self.schema = schema.serialized_schema;
         }
@@ -606,13 +650,9 @@ impl AppendConnection {
             return extra_fields(extra.name());
         }
         if let Some(bad) = bad {
-            let refused = bad.of(&batch).into_iter();
-            let row_errors: Vec<RowError> = refused
-                .map(|index| RowError { index, message: bad.message.clone(), ..Default::default() })
-                .collect();
-            if !row_errors.is_empty() {
-                let reply = error_reply(Code::InvalidArgument, "Errors found while processing rows");
-                return AppendRowsResponse { row_errors, ..reply };
+            let refused = bad.of(&batch);
+            if !refused.is_empty() {
+                return refuse(refused, &bad.message);
             }
         }
         match &mut stream {
@@ -625,4 +665,53 @@ impl AppendConnection {
         let taken = AppendResult { offset: request.offset };
         AppendRowsResponse { response: Some(Reply::AppendResult(taken)), ..Default::default() }
     }
+
+    fn change(&mut self, state: &mut State, data: ProtoData) -> AppendRowsResponse {
+        let wrong = |why: &str| error_reply(Code::InvalidArgument, why);
+        if let Some(descriptor) = data.writer_schema.and_then(|schema| schema.proto_descriptor) {
+            match changes::described(descriptor) {
+                Ok(message) => self.message = Some(message),
+                Err(why) => return wrong(&why),
+            }
+        }
+        let Some(message) = &self.message else { return wrong("nothing says how to read the rows") };
+        let Some(table) = self.stream.strip_suffix("/streams/_default") else {
+            return wrong("changes go to the default stream");
+        };
+        let Some(table) = state.tables.get_mut(table) else {
+            return error_reply(Code::NotFound, "there is no such table");
+        };
+        let key = key_of(&table.resource);
+        if key.is_empty() {
+            return wrong("the table has no primary key");
+        }
+        if let Some(extra) = changes::extra(message, &table.columns) {
+            return extra_fields(&extra);
+        }
+        let rows = data.rows.unwrap_or_default().serialized_rows;
+        let read = rows.iter().map(|row| changes::read(message, row, &table.columns, &key));
+        let changes = match read.collect::<Result<Vec<_>, _>>() {
+            Ok(changes) => changes,
+            Err(why) => return wrong(&why),
+        };
+        if let Some(bad) = &state.bad {
+            let refused = bad.of_changes(&changes);
+            if !refused.is_empty() {
+                return refuse(refused, &bad.message);
+            }
+        }
+        for change in changes {
+            state.ambiguous += u64::from(changes::apply(&mut table.merged, change));
+        }
+        let taken = AppendResult { offset: None };
+        AppendRowsResponse { response: Some(Reply::AppendResult(taken)), ..Default::default() }
+    }
+}
+
+/// That rows are refused, and nothing of the request is taken.
+fn refuse(rows: Vec<i64>, message: &str) -> AppendRowsResponse {
+    let row_errors =
+        rows.into_iter().map(|index| RowError { index, message: message.to_owned(), ..Default::default() });
+    let reply = error_reply(Code::InvalidArgument, "Errors found while processing rows");
+    AppendRowsResponse { row_errors: row_errors.collect(), ..reply }
 }

@@ -97,8 +97,7 @@ async fn make_table(
         let columns = Column::all_of_rest(&resource["schema"]);
         resource["etag"] = json!(state.etag());
         let hidden = state.lag;
-        let table = Table { columns, shown: None, hidden, resource: resource.clone(), rows: Vec::new() };
-        state.tables.insert(path, table);
+        state.tables.insert(path, Table { hidden, ..Table::new(columns, resource.clone()) });
         Ok(resource)
     })
 }

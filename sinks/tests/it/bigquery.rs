@@ -36,6 +36,7 @@ fn config(url: &str) -> BigQueryConfig {
         project: "shop".into(),
         dataset: "lake".into(),
         table: "{topic}".into(),
+        primary_key: Vec::new(),
         tables: None,
         endpoint: Some(url.into()),
         rest_endpoint: None,
@@ -528,7 +529,7 @@ fn rows_that_no_table_can_hold_are_found_before_they_are_sent() {
         ("s", Arc::new(seconds) as ArrayRef, true),
     ])
     .unwrap();
-    let found = misfits(&batch).unwrap();
+    let found = misfits(&batch, false).unwrap();
     let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
     assert_eq!(rows, [1, 2, 3, 4].map(|row| (row, "TIME_OUT_OF_RANGE")));
     assert!(found[0].why.starts_with("column at holds a time"), "{found:?}");
@@ -551,7 +552,7 @@ fn rows_that_no_table_can_hold_are_found_before_they_are_sent() {
         ("names", Arc::new(names) as ArrayRef, true),
     ])
     .unwrap();
-    let found = misfits(&batch).unwrap();
+    let found = misfits(&batch, false).unwrap();
     let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
     assert_eq!(rows, [(0, "NULL_IN_LIST"), (1, "TIME_OUT_OF_RANGE")]);
     assert!(found[1].why.contains("items.day"), "{found:?}");
@@ -574,14 +575,14 @@ fn rows_that_no_table_can_hold_are_found_before_they_are_sent() {
         ("days", Arc::new(days.finish()) as ArrayRef),
     ])
     .unwrap();
-    let found = misfits(&batch).unwrap();
+    let found = misfits(&batch, false).unwrap();
     let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
     assert_eq!(rows, [(0, "TIME_OUT_OF_RANGE"), (1, "NOT_IN_JSON"), (3, "NOT_IN_JSON")]);
 
     let texts =
         StringArray::from_iter_values(["a".into(), "b".repeat(10 << 20), "c".into(), "d".repeat(10 << 20)]);
     let batch = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap();
-    let found = misfits(&batch).unwrap();
+    let found = misfits(&batch, false).unwrap();
     let rows: Vec<(usize, &str)> = found.iter().map(|misfit| (misfit.row, misfit.code)).collect();
     assert_eq!(rows, [(1, "ROW_TOO_LARGE"), (3, "ROW_TOO_LARGE")]);
 }

@@ -68,6 +68,7 @@ impl LocalBigQuery {
             project: "shop".into(),
             dataset: "lake".into(),
             table: "{topic}".into(),
+            primary_key: Vec::new(),
             tables: Some(TableOptions { add_columns: true, ..TableOptions::default() }),
             endpoint: Some(self.storage.clone()),
             rest_endpoint: Some(self.rest.clone()),
@@ -332,7 +333,7 @@ async fn values_of_each_type_come_back_from_a_query_as_they_went_in() {
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let rows =
         RecordBatch::try_new(schema, cells.iter().map(|(_, column, _)| column.clone()).collect()).unwrap();
-    assert_eq!(misfits(&rows).unwrap(), []);
+    assert_eq!(misfits(&rows, false).unwrap(), []);
     let store = emulator.store(Mode::AtLeastOnce);
     store.prepare_table("types", MAIN_OUTPUT, rows.schema_ref(), false).await.unwrap();
     let config = emulator.config(Mode::AtLeastOnce, Failpoints::none());

@@ -3,6 +3,7 @@
 mod audit;
 mod aws_container;
 mod bigquery;
+mod bigquery_changes;
 mod bigquery_tables;
 mod budget;
 mod credentials;

@@ -1,0 +1,191 @@
+//! What orders the changes of a row beyond offsets, which do so within one partition of one topic: a topic that is deleted and
+//! created again begins at 0, and more partitions move keys to others.
+//!
+//! Each time an epoch begins: an object in the state store, created if absent, that says at which offset of each partition. So
+//! every process, also one that reads the same records again, gives a record the same number. The numbers are seconds since 1970
+//! when they were made, and rise: a pipeline whose state was lost does not fall behind what its table has.
+//!
+//! The offsets are the partitions' ends when somebody sees that there are more. Kafka tells nobody when that was; so records of before
+//! have to be all that the old partitions hold: `docs/bigquery.md` tells operators how.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use gristmill::Topics;
+use gristmill_sinks::{PartitionId, SinkConfig};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::error::{Error, ErrorKind};
+use crate::stages::changes::Sequence;
+
+/// How often partitions are counted.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Epoch {
+    format_version: u32,
+    number: u64,
+    topic_id: String,
+    /// By partition, from which offset on.
+    first: Vec<i64>,
+}
+
+/// Those of a pipeline.
+#[derive(Debug)]
+pub(crate) struct Epochs {
+    topics: Topics,
+    sink: SinkConfig,
+    /// By topic.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    epochs: Vec<Epoch>,
+    /// For which topic id, and when.
+    looked: Option<(String, Instant)>,
+}
+
+/// What the changes of a partition are numbered by.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbering {
+    pub(crate) sequence: Sequence,
+    /// Of the topic.
+    pub(crate) partitions: usize,
+}
+
+impl Numbering {
+    pub(crate) fn newest(&self) -> u64 {
+        self.sequence.epochs.last().map_or(0, |(_, number)| *number)
+    }
+}
+
+impl Epochs {
+    pub(crate) fn new(topics: Topics, sink: SinkConfig) -> Self {
+        Epochs { topics, sink, known: Mutex::default() }
+    }
+
+    /// Looks how many partitions there are, unless that was done a moment ago, and begins an epoch if there are more than the
+    /// newest counts, or the topic is another.
+    pub(crate) async fn of(&self, id: &PartitionId) -> Result<Numbering, Error> {
+        let mut known = self.known.lock().await;
+        let known = known.entry(id.topic.clone()).or_default();
+        let topic_id = id.topic_id_text();
+        let is_fresh =
+            known.looked.as_ref().is_some_and(|(of, at)| *of == topic_id && at.elapsed() < LOOK_AGAIN);
+        let is_counted = |epochs: &[Epoch]| {
+            newest(epochs, &topic_id)
+                .is_some_and(|epoch| epoch.first.len() > id.partition.unsigned_abs() as usize)
+        };
+        if !is_fresh || !is_counted(&known.epochs) {
+            self.look(&mut known.epochs, id, &topic_id).await?;
+            known.looked = Some((topic_id.clone(), Instant::now()));
+        }
+        Ok(numbering(&known.epochs, id, &topic_id))
+    }
+
+    async fn look(&self, epochs: &mut Vec<Epoch>, id: &PartitionId, topic_id: &str) -> Result<(), Error> {
+        let topic = &id.topic;
+        // What the client counts may lag behind what the group assigns.
+        let count = self.topics.partitions(topic).await.map_err(Error::source)?;
+        let count = usize::try_from(count).unwrap_or_default().max(id.partition.unsigned_abs() as usize + 1);
+        let (state, prefix) = self.sink.state();
+        loop {
+            let name = format!("{prefix}/epochs/{topic}/{:020}.json", epochs.len());
+            if let Some(object) = state.get(&name).await.map_err(Error::sink)? {
+                epochs.push(read(&name, &object.bytes)?);
+                continue;
+            }
+            let first = match newest(epochs, topic_id) {
+                Some(newest) if newest.first.len() >= count => return Ok(()),
+                None => vec![0; count],
+                Some(newest) => {
+                    let old = newest.first.len();
+                    let extents = self.topics.extents(topic).await.map_err(Error::source)?;
+                    let ends = extents.iter().map(|extent| extent.end).take(old);
+                    let ends: Vec<i64> = ends.chain(std::iter::repeat(0)).take(count).collect();
+                    tracing::info!(
+                        topic,
+                        partitions = count,
+                        "the topic has more partitions; changes from here on come after all that were"
+                    );
+                    ends
+                }
+            };
+            let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+            let number = epochs.last().map_or(0, |last| last.number + 1).max(now);
+            let epoch = Epoch { format_version: FORMAT, number, topic_id: topic_id.to_owned(), first };
+            let text = serde_json::to_vec(&epoch).expect("it is plain data");
+            // Whoever came first says what it is: it is read in any case.
+            state.create_if_absent(&name, text.into()).await.map_err(Error::sink)?;
+        }
+    }
+}
+
+fn newest<'a>(epochs: &'a [Epoch], topic_id: &str) -> Option<&'a Epoch> {
+    epochs.iter().rev().find(|epoch| epoch.topic_id == topic_id)
+}
+
+fn numbering(epochs: &[Epoch], id: &PartitionId, topic_id: &str) -> Numbering {
+    let partition = id.partition.unsigned_abs() as usize;
+    let own = epochs.iter().filter(|epoch| epoch.topic_id == topic_id);
+    let from = own.filter_map(|epoch| Some((*epoch.first.get(partition)?, epoch.number)));
+    let partitions = newest(epochs, topic_id).map_or(1, |epoch| epoch.first.len());
+    Numbering { sequence: Sequence { epochs: from.collect() }, partitions }
+}
+
+fn read(name: &str, bytes: &[u8]) -> Result<Epoch, Error> {
+    let wrong = |why: String| Error::new(ErrorKind::Sink, format!("{name} in the state is no epoch: {why}"));
+    let epoch: Epoch = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
+    match epoch.format_version {
+        FORMAT => Ok(epoch),
+        other => Err(wrong(format!("it is of version {other}, and this release reads {FORMAT}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(number: u64, topic: u8, first: &[i64]) -> Epoch {
+        let id = PartitionId {
+            pipeline: "p".into(),
+            cluster: "c".into(),
+            topic: "t".into(),
+            topic_id: [topic; 16],
+            partition: 0,
+        };
+        Epoch { format_version: FORMAT, number, topic_id: id.topic_id_text(), first: first.to_vec() }
+    }
+
+    fn id(topic: u8, partition: i32) -> PartitionId {
+        let (pipeline, cluster) = ("p".to_owned(), "c".to_owned());
+        PartitionId { pipeline, cluster, topic: "t".into(), topic_id: [topic; 16], partition }
+    }
+
+    /// A record has the newest epoch that begins at or before it; one of another topic counts for none.
+    #[test]
+    fn epochs_are_those_of_the_topic_and_of_the_partition() {
+        let epochs =
+            [epoch(10, 1, &[0, 0]), epoch(20, 1, &[700, 9, 0]), epoch(30, 2, &[0]), epoch(40, 2, &[5, 0])];
+        let of = |topic, partition| {
+            let id = id(topic, partition);
+            let numbering = numbering(&epochs, &id, &id.topic_id_text());
+            (numbering.sequence.epochs, numbering.partitions)
+        };
+        assert_eq!(of(1, 0), (vec![(0, 10), (700, 20)], 3));
+        assert_eq!(of(1, 2), (vec![(0, 20)], 3));
+        assert_eq!(of(2, 0), (vec![(0, 30), (5, 40)], 2));
+    }
+
+    #[test]
+    fn an_object_that_is_no_epoch_is_refused() {
+        let later = br#"{"format_version": 2, "number": 1, "topic_id": "", "first": []}"#;
+        assert!(read("e", later).unwrap_err().to_string().contains("of version 2"));
+        assert!(read("e", b"{}").unwrap_err().to_string().contains("is no epoch"));
+        let own = epoch(7, 1, &[3]);
+        assert_eq!(read("e", &serde_json::to_vec(&own).unwrap()).unwrap(), own);
+    }
+}

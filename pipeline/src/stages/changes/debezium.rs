@@ -1,0 +1,276 @@
+//! [Debezium's envelope](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events): `op`,
+//! and the row `before` and `after`. As JSON it may lie in a `payload` beside its schema, as Kafka Connect's JsonConverter
+//! writes it.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, StructArray};
+use arrow_ord::ord::make_comparator;
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, SortOptions};
+use gristmill_codec::Decoded;
+use serde_json::Value;
+
+use super::{Op, Pick};
+use crate::error::Error;
+
+const BEFORE: &str = "before";
+const AFTER: &str = "after";
+const OP: &str = "op";
+const PAYLOAD: &str = "payload";
+/// What stands for a value that the database did not tell, since it did not change:
+/// [`unavailable.value.placeholder`](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-toasted-values).
+const UNAVAILABLE: &str = "__debezium_unavailable_value";
+
+/// What JSON is decoded as where rows have those columns.
+pub(crate) fn json_envelope(rows: &Schema) -> SchemaRef {
+    // Of a row that is gone a database may tell the key alone.
+    let before: Fields =
+        rows.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let fields = vec![
+        Field::new(BEFORE, DataType::Struct(before), true),
+        Field::new(AFTER, DataType::Struct(rows.fields().clone()), true),
+        Field::new(OP, DataType::Utf8, true),
+    ];
+    let mut all = fields.clone();
+    all.push(Field::new(PAYLOAD, DataType::Struct(fields.into()), true));
+    Arc::new(Schema::new(all))
+}
+
+/// What Avro is decoded as: of an envelope's schema what matters here, since the rest (`source`, `transaction`) is costly; and
+/// times as such, which Debezium names by types of its own.
+///
+/// # Errors
+/// It is no envelope.
+pub(crate) fn avro_envelope(schema: &str) -> Result<String, String> {
+    let mut schema: Value = serde_json::from_str(schema).map_err(|e| e.to_string())?;
+    let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
+    let fields = fields.ok_or("it is no record")?;
+    let is_needed = |field: &Value| [BEFORE, AFTER, OP].iter().any(|name| field["name"] == *name);
+    fields.retain(is_needed);
+    if fields.len() < 3 {
+        return Err(format!("it is no envelope of Debezium, which has `{BEFORE}`, `{AFTER}` and `{OP}`"));
+    }
+    logical_types(&mut schema);
+    Ok(schema.to_string())
+}
+
+/// A schema of Avro with times as such.
+pub(crate) fn with_logical_types(schema: &str) -> String {
+    match serde_json::from_str::<Value>(schema) {
+        Ok(mut parsed) => {
+            logical_types(&mut parsed);
+            parsed.to_string()
+        }
+        // Whoever reads it says what is wrong with it.
+        Err(_) => schema.to_owned(),
+    }
+}
+
+/// [Debezium's temporal types](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-temporal-types)
+/// as Avro's; Kafka Connect's own have Avro's logical types already.
+fn logical_types(schema: &mut Value) {
+    match schema {
+        Value::Object(of) => {
+            let logical = match of.get("connect.name").and_then(Value::as_str) {
+                Some("io.debezium.time.Date") => Some(("int", "date")),
+                Some("io.debezium.time.Time") => Some(("int", "time-millis")),
+                Some("io.debezium.time.MicroTime") => Some(("long", "time-micros")),
+                // Of times without a zone.
+                Some("io.debezium.time.Timestamp") => Some(("long", "local-timestamp-millis")),
+                Some("io.debezium.time.MicroTimestamp") => Some(("long", "local-timestamp-micros")),
+                _ => None,
+            };
+            if let Some((kind, name)) = logical
+                && of.get("type").and_then(Value::as_str) == Some(kind)
+                && !of.contains_key("logicalType")
+            {
+                of.insert("logicalType".to_owned(), Value::from(name));
+            }
+            of.values_mut().for_each(logical_types);
+        }
+        Value::Array(items) => items.iter_mut().for_each(logical_types),
+        _ => {}
+    }
+}
+
+/// The columns of rows in decoded envelopes.
+pub(super) fn row_fields(envelope: &SchemaRef) -> Result<Fields, Error> {
+    let part = |name: &str| match envelope.field_with_name(name).map(Field::data_type) {
+        Ok(DataType::Struct(fields)) => Ok(fields.clone()),
+        _ => Err(Error::config(format!(
+            "`decode.changes: debezium` needs envelopes of Debezium, and values have no record `{name}`"
+        ))),
+    };
+    let (before, after) = (part(BEFORE)?, part(AFTER)?);
+    let types = |fields: &Fields| -> Vec<(String, DataType)> {
+        fields.iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+    };
+    if types(&before) != types(&after) {
+        return Err(Error::config(format!("`{BEFORE}` and `{AFTER}` of the values have other columns")));
+    }
+    Ok(after)
+}
+
+/// One way that an envelope may lie in a value.
+struct Envelopes<'a> {
+    /// Null where it lies elsewhere.
+    op: &'a StringArray,
+    before: &'a StructArray,
+    after: &'a StructArray,
+}
+
+fn envelopes(batch: &RecordBatch) -> Result<Vec<Envelopes<'_>>, Error> {
+    let payload = batch.column_by_name(PAYLOAD).and_then(|payload| payload.as_struct_opt());
+    let top = Envelopes::of(|name| batch.column_by_name(name));
+    let inner = payload.and_then(|payload| Envelopes::of(|name| payload.column_by_name(name)));
+    let all: Vec<_> = top.into_iter().chain(inner).collect();
+    if all.is_empty() {
+        return Err(Error::config("values are no envelopes of Debezium".to_owned()));
+    }
+    Ok(all)
+}
+
+impl<'a> Envelopes<'a> {
+    fn of(column: impl Fn(&str) -> Option<&'a ArrayRef>) -> Option<Self> {
+        Some(Envelopes {
+            op: column(OP)?.as_string_opt()?,
+            before: column(BEFORE)?.as_struct_opt()?,
+            after: column(AFTER)?.as_struct_opt()?,
+        })
+    }
+}
+
+/// The columns of rows: `before` and `after`, of each way that envelopes lie in values.
+pub(super) fn forms(batch: &RecordBatch) -> Result<Vec<Vec<ArrayRef>>, Error> {
+    let envelopes = envelopes(batch)?;
+    let parts = envelopes.iter().flat_map(|envelopes| [envelopes.before, envelopes.after]);
+    Ok(parts.map(|part| part.columns().to_vec()).collect())
+}
+
+/// What each envelope does. Where rows are told apart by a key, values that are not there would be written over others.
+pub(super) fn picks(
+    values: &Decoded,
+    key: &[String],
+    partitions: usize,
+    refused: &mut Vec<(usize, String, String)>,
+) -> Result<Vec<Pick>, Error> {
+    let envelopes = envelopes(&values.batch)?;
+    let mut picks = Vec::with_capacity(values.rows.len());
+    let changed: Vec<_> =
+        envelopes.iter().map(|envelopes| key_changes(envelopes, key)).collect::<Result<_, _>>()?;
+    let lacking: Vec<Vec<Option<&str>>> = envelopes
+        .iter()
+        .map(|envelopes| if key.is_empty() { Vec::new() } else { unavailable(envelopes.after) })
+        .collect();
+    for (row, of) in values.rows.iter().enumerate() {
+        let mut refuse = |code: &str, why: String| refused.push((*of as usize, code.to_owned(), why));
+        let Some(at) = envelopes.iter().position(|envelopes| envelopes.op.is_valid(row)) else {
+            refuse("NO_CHANGE", format!("the value is no envelope of Debezium: it has no `{OP}`"));
+            continue;
+        };
+        let (before, after) = (Some((at * 2, row)), Some((at * 2 + 1, row)));
+        let envelope = &envelopes[at];
+        let op = match envelope.op.value(row) {
+            "c" => Op::Create,
+            "u" => Op::Update,
+            "r" => Op::Read,
+            "d" => {
+                picks.push(Pick::of(*of, Op::Delete, before.filter(|_| envelope.before.is_valid(row))));
+                continue;
+            }
+            "t" => {
+                refuse("TRUNCATED", "the table was truncated, which is no change of a row".to_owned());
+                continue;
+            }
+            other => {
+                let other: String = other.chars().take(10).collect();
+                refuse("NO_CHANGE", format!("`{OP}` is {other:?}, which is no change of a row"));
+                continue;
+            }
+        };
+        if envelope.after.is_null(row) {
+            refuse("NO_CHANGE", format!("`{OP}` is {:?}, and `{AFTER}` is null", op.as_str()));
+            continue;
+        }
+        if let Some(name) = lacking[at].get(row).copied().flatten() {
+            let why = format!(
+                "the database did not tell column `{name}`, since it has not changed, and the row would be written \
+                 without it: let it tell all (REPLICA IDENTITY FULL)"
+            );
+            refuse("VALUE_UNAVAILABLE", why);
+            continue;
+        }
+        if op == Op::Update && changed[at].iter().any(|is_changed| is_changed(row)) {
+            if partitions > 1 {
+                let why = "the key has changed within one record, and other changes of the old key may lie in another partition";
+                refuse("KEY_CHANGED", why.to_owned());
+                continue;
+            }
+            picks.push(Pick { sub: 1, ..Pick::of(*of, Op::Delete, before) });
+        }
+        picks.push(Pick::of(*of, op, after));
+    }
+    Ok(picks)
+}
+
+type IsChanged = Box<dyn Fn(usize) -> bool>;
+
+/// For each column of the key: whether it is another after than before, where both are told.
+fn key_changes(envelopes: &Envelopes<'_>, key: &[String]) -> Result<Vec<IsChanged>, Error> {
+    let mut changes: Vec<IsChanged> = Vec::new();
+    for name in key {
+        let (Some(old), Some(new)) =
+            (envelopes.before.column_by_name(name), envelopes.after.column_by_name(name))
+        else {
+            continue;
+        };
+        let compare = make_comparator(old, new, SortOptions::default()).map_err(Error::arrow)?;
+        let (before, old) = (envelopes.before.nulls().cloned(), old.clone());
+        changes.push(Box::new(move |row| {
+            let is_told = before.as_ref().is_none_or(|nulls| nulls.is_valid(row)) && old.is_valid(row);
+            is_told && compare(row, row).is_ne()
+        }));
+    }
+    Ok(changes)
+}
+
+/// For each row: a column that stands for what was not told, if there is one.
+fn unavailable(rows: &StructArray) -> Vec<Option<&str>> {
+    let mut lacking = vec![None; rows.len()];
+    for (field, column) in rows.fields().iter().zip(rows.columns()) {
+        let mut note = |row: usize| lacking[row] = Some(field.name().as_str());
+        match column.data_type() {
+            DataType::Utf8 => {
+                let texts = column.as_string::<i32>().iter().enumerate();
+                texts.filter(|(_, text)| *text == Some(UNAVAILABLE)).for_each(|(row, _)| note(row));
+            }
+            DataType::Binary => {
+                let values = column.as_binary::<i32>().iter().enumerate();
+                values
+                    .filter(|(_, value)| *value == Some(UNAVAILABLE.as_bytes()))
+                    .for_each(|(row, _)| note(row));
+            }
+            DataType::List(item) if *item.data_type() == DataType::Utf8 => {
+                let list = column.as_list::<i32>();
+                for row in (0..list.len()).filter(|row| list.is_valid(*row)) {
+                    if list.value(row).as_string::<i32>().iter().any(|text| text == Some(UNAVAILABLE)) {
+                        note(row);
+                    }
+                }
+            }
+            DataType::Map(..) => {
+                let map = column.as_map();
+                for row in (0..map.len()).filter(|row| map.is_valid(*row)) {
+                    let entries = map.value(row);
+                    let names = entries.column(0).as_string_opt::<i32>();
+                    if names.is_some_and(|names| names.iter().any(|name| name == Some(UNAVAILABLE))) {
+                        note(row);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    lacking
+}

@@ -1,0 +1,127 @@
+//! Record keys as columns.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
+use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_select::filter::filter_record_batch;
+use gristmill_codec::Decoder;
+
+use super::super::records::Leaving;
+use super::super::{DecoderPlan, decode_code};
+use crate::error::Error;
+
+/// How keys become columns.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyPlan {
+    Decoder(DecoderPlan),
+    /// The key is the text of one value.
+    Text(SchemaRef),
+}
+
+/// Those of one partition.
+#[derive(Debug)]
+pub(super) enum Keys {
+    Decoder(Box<Decoder>),
+    Text(SchemaRef),
+}
+
+impl KeyPlan {
+    pub(super) fn open(&self) -> Result<Keys, Error> {
+        Ok(match self {
+            KeyPlan::Decoder(plan) => Keys::Decoder(Box::new(plan.open()?)),
+            KeyPlan::Text(schema) => Keys::Text(schema.clone()),
+        })
+    }
+
+    /// Keys that are text, for the one column of `schema`.
+    ///
+    /// # Errors
+    /// What is wrong with the columns, in one sentence.
+    pub(crate) fn text(schema: SchemaRef) -> Result<Self, String> {
+        let [field] = schema.fields().as_ref() else {
+            return Err(format!(
+                "a key of `text` is one value, and `fields` names {}: name one column",
+                schema.fields().len()
+            ));
+        };
+        match field.data_type().is_nested() || !can_cast_types(&DataType::Utf8, field.data_type()) {
+            true => {
+                Err(format!("a text cannot be {}, which column `{}` is", field.data_type(), field.name()))
+            }
+            false => Ok(KeyPlan::Text(schema)),
+        }
+    }
+}
+
+type Undecodable = (usize, String, String);
+
+impl Keys {
+    pub(super) fn schema(&self) -> SchemaRef {
+        match self {
+            Keys::Decoder(decoder) => decoder.schema(),
+            Keys::Text(schema) => schema.clone(),
+        }
+    }
+
+    pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+        match self {
+            Keys::Decoder(decoder) => decoder.missing_schemas(keys),
+            Keys::Text(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn add_writer_schema(&mut self, id: u32, schema: &str) -> gristmill_codec::Result<()> {
+        match self {
+            Keys::Decoder(decoder) => decoder.add_writer_schema(id, schema),
+            Keys::Text(_) => Ok(()),
+        }
+    }
+
+    /// Columns, which record each row is of, and those whose key does not decode.
+    pub(super) fn decode(
+        &mut self,
+        leaving: &[Leaving<'_>],
+    ) -> Result<(RecordBatch, Vec<u64>, Vec<Undecodable>), Error> {
+        match self {
+            Keys::Decoder(decoder) => {
+                let keys = leaving.iter().enumerate().map(|(i, record)| (i as u64, record.key));
+                let decoded = decoder.decode(keys).map_err(Error::decode)?;
+                let bad = decoded.undecodable.into_iter();
+                let bad = bad.map(|bad| {
+                    (bad.row as usize, decode_code(bad.cause), format!("the key: {}", bad.reason))
+                });
+                Ok((decoded.batch, decoded.rows, bad.collect()))
+            }
+            Keys::Text(schema) => {
+                let texts =
+                    leaving.iter().map(|record| record.key.and_then(|key| std::str::from_utf8(key).ok()));
+                let texts: ArrayRef = Arc::new(StringArray::from_iter(texts));
+                let field = schema.field(0);
+                let options = CastOptions { safe: true, ..CastOptions::default() };
+                let values = cast_with_options(&texts, field.data_type(), &options).map_err(Error::arrow)?;
+                let nullable = Arc::new(Schema::new(vec![field.clone().with_nullable(true)]));
+                let all = RecordBatch::try_new(nullable, vec![values.clone()]).map_err(Error::arrow)?;
+                let good = arrow_array::BooleanArray::from_iter(
+                    (0..values.len()).map(|row| Some(values.is_valid(row))),
+                );
+                let rows = (0..values.len() as u64).filter(|row| values.is_valid(*row as usize)).collect();
+                let bad =
+                    (0..values.len()).filter(|row| values.is_null(*row)).map(|row| match leaving[row].key {
+                        None => (row, "DECODE_NULL_VALUE".to_owned(), "the key is null".to_owned()),
+                        Some(_) => {
+                            let text = format!(
+                                "the key is no text of {}, which column `{}` is",
+                                field.data_type(),
+                                field.name()
+                            );
+                            (row, "DECODE_MISMATCH".to_owned(), text)
+                        }
+                    });
+                let bad = bad.collect();
+                Ok((filter_record_batch(&all, &good).map_err(Error::arrow)?, rows, bad))
+            }
+        }
+    }
+}

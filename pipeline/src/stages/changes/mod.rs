@@ -1,0 +1,287 @@
+//! Records that say how rows change: Debezium's envelopes, or a row for a key and null for none. They become flat rows right after
+//! they are decoded, so that transforms of columns know nothing of envelopes; whether a row is gone goes with it ([`Op`]).
+
+mod debezium;
+mod key;
+mod leave;
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_select::interleave::interleave;
+use gristmill_codec::Decoder;
+
+use super::columns::Rows;
+use super::decode_code;
+use super::records::{Leaving, Place, Refused, Trail};
+use crate::error::Error;
+pub(crate) use debezium::{avro_envelope, json_envelope, with_logical_types};
+pub(crate) use key::KeyPlan;
+use key::Keys;
+pub(crate) use leave::{Destination, OP_COLUMN, Sequence};
+
+/// What became of a row, by [Debezium's letters](https://debezium.io/documentation/reference/stable/transformations/event-flattening.html).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Op {
+    #[default]
+    Create,
+    Update,
+    Delete,
+    /// It was there when a snapshot was taken.
+    Read,
+}
+
+impl Op {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Op::Create => "c",
+            Op::Update => "u",
+            Op::Delete => "d",
+            Op::Read => "r",
+        }
+    }
+}
+
+/// What values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Debezium,
+    /// A row in the place of the one with its key, if there is one; null: none.
+    Upsert,
+}
+
+/// How records become changes of rows.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangePlan {
+    pub(crate) kind: Kind,
+    /// How keys become columns.
+    pub(crate) key: Option<KeyPlan>,
+    /// What rows are told apart by, if they go where that matters.
+    pub(crate) primary_key: Vec<String>,
+}
+
+impl ChangePlan {
+    /// Of one partition, over what its decoder makes of values.
+    ///
+    /// # Errors
+    /// `Config`: values are no envelopes, or keys and values have a column of one name and two types.
+    pub(crate) fn open(&self, values: &SchemaRef) -> Result<Changes, Error> {
+        let of_values = match self.kind {
+            Kind::Debezium => debezium::row_fields(values)?,
+            Kind::Upsert => values.fields().clone(),
+        };
+        let keys = self.key.as_ref().map(KeyPlan::open).transpose()?;
+        let key_schema = keys.as_ref().map(Keys::schema);
+        let key_fields = key_schema.iter().flat_map(|schema| schema.fields().iter().enumerate());
+        let (mut fields, mut sources) = (Vec::new(), Vec::new());
+        for (at, field) in key_fields {
+            match of_values.find(field.name()) {
+                None => {
+                    fields.push(field.as_ref().clone().with_nullable(true));
+                    sources.push(Source { value: None, key: Some(at) });
+                }
+                Some((_, of_value)) if of_value.data_type() != field.data_type() => {
+                    return Err(Error::config(format!(
+                        "column `{}` is {} in keys and {} in values: give `decode.key` the type of the values",
+                        field.name(),
+                        field.data_type(),
+                        of_value.data_type()
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        for (at, field) in of_values.iter().enumerate() {
+            let key = key_schema.as_ref().and_then(|schema| schema.index_of(field.name()).ok());
+            fields.push(field.as_ref().clone().with_nullable(true));
+            sources.push(Source { value: Some(at), key });
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let primary_key = self.primary_key.clone();
+        Ok(Changes { kind: self.kind, keys, sources, schema, primary_key, partitions: 1 })
+    }
+}
+
+/// Where the values of a column come from.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    value: Option<usize>,
+    key: Option<usize>,
+}
+
+/// Makes changes of the records of one partition.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    kind: Kind,
+    keys: Option<Keys>,
+    sources: Vec<Source>,
+    schema: SchemaRef,
+    primary_key: Vec<String>,
+    /// Of the topic.
+    pub(crate) partitions: usize,
+}
+
+/// Where a row comes from.
+struct Pick {
+    /// Which record, of those that leave the transforms.
+    leaving: usize,
+    /// 0 for what the record is about, 1 for what else it changes.
+    sub: u32,
+    op: Op,
+    /// Which of the forms of the decoded values, and which row of it.
+    value: Option<(usize, usize)>,
+}
+
+/// What became of records.
+pub(super) struct Read<'a> {
+    pub(super) rows: Rows<'a>,
+    /// Of the stage of decoding.
+    pub(super) refused: Vec<Refused>,
+    pub(super) dropped: u64,
+    /// The numbers of what was emitted.
+    pub(super) numbers: Trail,
+}
+
+impl Changes {
+    /// The columns of the rows. Any may be null: of a row that is gone its key alone may be known.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Ids of schemas that keys name and that are not there yet.
+    pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+        self.keys.as_ref().map(|of| of.missing_schemas(keys)).unwrap_or_default()
+    }
+
+    pub(super) fn add_key_schema(&mut self, id: u32, schema: &str) {
+        if let Some(Err(error)) =
+            self.keys.as_mut().map(|keys| keys.add_writer_schema(id, &with_logical_types(schema)))
+        {
+            tracing::warn!(id, %error, "records with keys of this schema are rejected");
+        }
+    }
+
+    pub(super) fn read<'a>(
+        &mut self,
+        decoder: &mut Decoder,
+        leaving: &[Leaving<'a>],
+        trail: &Trail,
+    ) -> Result<Read<'a>, Error> {
+        let mut refused: Vec<(usize, String, String)> = Vec::new();
+        let values = leaving.iter().enumerate().filter(|(_, record)| record.value.is_some());
+        let values = decoder.decode(values.map(|(i, record)| (i as u64, record.value)));
+        let values = values.map_err(Error::decode)?;
+        for bad in &values.undecodable {
+            refused.push((bad.row as usize, decode_code(bad.cause), bad.reason.clone()));
+        }
+        let keys = self.keys.as_mut().map(|keys| keys.decode(leaving)).transpose()?;
+        let mut key_rows: Vec<Option<usize>> = vec![None; leaving.len()];
+        let (key_batch, bad_keys) = keys.map_or((None, Vec::new()), |(batch, rows, bad)| {
+            rows.iter().enumerate().for_each(|(row, of)| key_rows[*of as usize] = Some(row));
+            (Some(batch), bad)
+        });
+        let mut picks = match self.kind {
+            Kind::Upsert => values
+                .rows
+                .iter()
+                .enumerate()
+                .map(|(row, of)| Pick::of(*of, Op::Update, Some((0, row))))
+                .collect(),
+            Kind::Debezium => debezium::picks(&values, &self.primary_key, self.partitions, &mut refused)?,
+        };
+        let mut dropped = 0;
+        for (i, record) in leaving.iter().enumerate().filter(|(_, record)| record.value.is_none()) {
+            if self.keys.is_some() {
+                picks.push(Pick::of(i as u64, Op::Delete, None));
+            } else if record.sub == 0 {
+                // Debezium's follow a deletion that has said it all.
+                dropped += 1;
+            }
+        }
+        // A key matters where the value does not say it.
+        let needs_key =
+            |pick: &Pick| pick.value.is_none() || self.sources.iter().any(|source| source.value.is_none());
+        let mut is_refused: Vec<bool> = vec![false; leaving.len()];
+        for (of, code, reason) in bad_keys {
+            if picks.iter().any(|pick| pick.leaving == of && needs_key(pick)) {
+                refused.push((of, code, reason));
+            }
+        }
+        for pick in picks.iter().filter(|pick| pick.value.is_none() && self.keys.is_none()) {
+            let text = "a deletion does not say of which row: its `before` is null; give `decode.key` to have it from the record's key";
+            refused.push((pick.leaving, "NO_KEY".to_owned(), text.to_owned()));
+        }
+        refused.iter().for_each(|(of, ..)| is_refused[*of] = true);
+        picks.retain(|pick| !is_refused[pick.leaving]);
+        picks.sort_by_key(|pick| (pick.leaving, std::cmp::Reverse(pick.sub)));
+
+        let forms = match self.kind {
+            Kind::Upsert => vec![values.batch.columns().to_vec()],
+            Kind::Debezium => debezium::forms(&values.batch)?,
+        };
+        let rows = self.rows(&picks, &forms, key_batch.as_ref(), &key_rows)?;
+        let place = |r: &Leaving<'_>| Place { row: r.row, sub: r.sub, output: r.output };
+        let mut numbers = trail.numbers().then(leaving.iter().map(place).collect());
+        let of = picks.iter().map(|pick| {
+            let Place { row, sub, output } = numbers.follow(pick.leaving, pick.sub, 0, &[]);
+            Leaving { row, sub, output, op: pick.op, ..leaving[pick.leaving] }
+        });
+        let of = of.collect();
+        let refused = refused.into_iter().map(|(of, code, message)| {
+            let Leaving { row, sub, .. } = leaving[of];
+            Refused { row, sub, code, message }
+        });
+        Ok(Read { rows: Rows { rows, of }, refused: refused.collect(), dropped, numbers: numbers.numbers() })
+    }
+
+    fn rows(
+        &self,
+        picks: &[Pick],
+        forms: &[Vec<ArrayRef>],
+        keys: Option<&RecordBatch>,
+        key_rows: &[Option<usize>],
+    ) -> Result<RecordBatch, Error> {
+        let columns = self
+            .sources
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(source, field)| self.column(*source, field, picks, forms, keys, key_rows));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(picks.len()));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(Error::arrow)
+    }
+
+    fn column(
+        &self,
+        source: Source,
+        field: &Field,
+        picks: &[Pick],
+        forms: &[Vec<ArrayRef>],
+        keys: Option<&RecordBatch>,
+        key_rows: &[Option<usize>],
+    ) -> Result<ArrayRef, Error> {
+        let null = new_null_array(field.data_type(), 1);
+        let key = source.key.and_then(|at| Some(keys?.column(at).clone()));
+        let mut arrays: Vec<&dyn Array> = vec![&null];
+        arrays.extend(key.iter().map(|key| key.as_ref()));
+        let first_form = arrays.len();
+        if let Some(at) = source.value {
+            arrays.extend(forms.iter().map(|columns| columns[at].as_ref()));
+        }
+        let at = picks.iter().map(|pick| match (pick.value, source.value) {
+            (Some((form, row)), Some(_)) => (first_form + form, row),
+            _ => match (&key, key_rows[pick.leaving]) {
+                (Some(_), Some(row)) => (1, row),
+                _ => (0, 0),
+            },
+        });
+        interleave(&arrays, &at.collect::<Vec<_>>()).map_err(Error::arrow)
+    }
+}
+
+impl Pick {
+    fn of(leaving: u64, op: Op, value: Option<(usize, usize)>) -> Self {
+        Pick { leaving: leaving as usize, sub: 0, op, value }
+    }
+}
