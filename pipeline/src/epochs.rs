@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::error::{Error, ErrorKind};
-use crate::stages::changes::Sequence;
+use crate::stages::changes::{PartitionEpoch, Sequence};
 
 /// How often partitions are counted.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Epoch {
+pub(crate) struct Epoch {
     format_version: u32,
     number: u64,
     topic_id: String,
@@ -48,20 +48,6 @@ struct Known {
     looked: Option<(String, Instant)>,
 }
 
-/// What the changes of a partition are numbered by.
-#[derive(Clone, Debug)]
-pub(crate) struct Numbering {
-    pub(crate) sequence: Sequence,
-    /// Of the topic.
-    pub(crate) partitions: usize,
-}
-
-impl Numbering {
-    pub(crate) fn newest(&self) -> u64 {
-        self.sequence.epochs.last().map_or(0, |(_, number)| *number)
-    }
-}
-
 impl Epochs {
     pub(crate) fn new(topics: Topics, sink: SinkConfig) -> Self {
         Epochs { topics, sink, known: Mutex::default() }
@@ -69,7 +55,7 @@ impl Epochs {
 
     /// Looks how many partitions there are, unless that was done a moment ago, and begins an epoch if there are more than the
     /// newest counts, or the topic is another.
-    pub(crate) async fn of(&self, id: &PartitionId) -> Result<Numbering, Error> {
+    pub(crate) async fn of(&self, id: &PartitionId) -> Result<Sequence, Error> {
         let mut known = self.known.lock().await;
         let known = known.entry(id.topic.clone()).or_default();
         let topic_id = id.topic_id_text();
@@ -116,7 +102,7 @@ impl Epochs {
             };
             let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
             let number = epochs.last().map_or(0, |last| last.number + 1).max(now);
-            let epoch = Epoch { format_version: FORMAT, number, topic_id: topic_id.to_owned(), first };
+            let epoch = Epoch::new(number, topic_id, first);
             let text = serde_json::to_vec(&epoch).expect("it is plain data");
             // Whoever came first says what it is: it is read in any case.
             state.create_if_absent(&name, text.into()).await.map_err(Error::sink)?;
@@ -124,16 +110,25 @@ impl Epochs {
     }
 }
 
+impl Epoch {
+    pub(crate) fn new(number: u64, topic_id: &str, first: Vec<i64>) -> Self {
+        Epoch { format_version: FORMAT, number, topic_id: topic_id.to_owned(), first }
+    }
+}
+
 fn newest<'a>(epochs: &'a [Epoch], topic_id: &str) -> Option<&'a Epoch> {
     epochs.iter().rev().find(|epoch| epoch.topic_id == topic_id)
 }
 
-fn numbering(epochs: &[Epoch], id: &PartitionId, topic_id: &str) -> Numbering {
+/// What the changes of a partition are numbered by.
+pub(crate) fn numbering(epochs: &[Epoch], id: &PartitionId, topic_id: &str) -> Sequence {
     let partition = id.partition.unsigned_abs() as usize;
     let own = epochs.iter().filter(|epoch| epoch.topic_id == topic_id);
-    let from = own.filter_map(|epoch| Some((*epoch.first.get(partition)?, epoch.number)));
-    let partitions = newest(epochs, topic_id).map_or(1, |epoch| epoch.first.len());
-    Numbering { sequence: Sequence { epochs: from.collect() }, partitions }
+    let of_partition = own.filter_map(|Epoch { number, first, .. }| {
+        let partitions = first.len();
+        Some(PartitionEpoch { first: *first.get(partition)?, number: *number, partitions })
+    });
+    Sequence { epochs: of_partition.collect() }
 }
 
 fn read(name: &str, bytes: &[u8]) -> Result<Epoch, Error> {
@@ -150,14 +145,7 @@ mod tests {
     use super::*;
 
     fn epoch(number: u64, topic: u8, first: &[i64]) -> Epoch {
-        let id = PartitionId {
-            pipeline: "p".into(),
-            cluster: "c".into(),
-            topic: "t".into(),
-            topic_id: [topic; 16],
-            partition: 0,
-        };
-        Epoch { format_version: FORMAT, number, topic_id: id.topic_id_text(), first: first.to_vec() }
+        Epoch::new(number, &id(topic, 0).topic_id_text(), first.to_vec())
     }
 
     fn id(topic: u8, partition: i32) -> PartitionId {
@@ -172,12 +160,12 @@ mod tests {
             [epoch(10, 1, &[0, 0]), epoch(20, 1, &[700, 9, 0]), epoch(30, 2, &[0]), epoch(40, 2, &[5, 0])];
         let of = |topic, partition| {
             let id = id(topic, partition);
-            let numbering = numbering(&epochs, &id, &id.topic_id_text());
-            (numbering.sequence.epochs, numbering.partitions)
+            let epochs = numbering(&epochs, &id, &id.topic_id_text()).epochs;
+            epochs.iter().map(|epoch| (epoch.first, epoch.number, epoch.partitions)).collect::<Vec<_>>()
         };
-        assert_eq!(of(1, 0), (vec![(0, 10), (700, 20)], 3));
-        assert_eq!(of(1, 2), (vec![(0, 20)], 3));
-        assert_eq!(of(2, 0), (vec![(0, 30), (5, 40)], 2));
+        assert_eq!(of(1, 0), [(0, 10, 2), (700, 20, 3)]);
+        assert_eq!(of(1, 2), [(0, 20, 3)]);
+        assert_eq!(of(2, 0), [(0, 30, 1), (5, 40, 2)]);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
 use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, ROW_REFUSED, Stage};
 use tokio::sync::{Semaphore, watch};
 
-use crate::epochs::{self, Numbering};
+use crate::epochs;
 use crate::error::{Error, ErrorKind};
 use crate::exits::{self, Place};
 use crate::group_offset;
 use crate::metrics::{RejectLabels, TopicPartitionLabels};
 use crate::replay;
 use crate::shared::Shared;
+use crate::stages::changes::Sequence;
 use crate::stages::{Processed, StagePlan, Stages};
 
 /// What a worker is asked to do.
@@ -97,7 +98,7 @@ async fn work(
     let plan = plans.borrow_and_update().clone();
     let mut stages = plan.open(&assigned.topic, assigned.partition)?;
     if let Some(epochs) = &shared.epochs {
-        number(&mut stages, &shared, &epochs.of(&id).await?, &id);
+        number(&mut stages, &shared, epochs.of(&id).await?, &id);
     }
     let transform_digest = plan.digest();
     sink.set_transform_digest(transform_digest.clone());
@@ -277,11 +278,11 @@ struct Worker {
 }
 
 /// Has changes numbered so from now on.
-fn number(stages: &mut Stages, shared: &Shared, by: &Numbering, id: &PartitionId) {
-    stages.set_sequence(by.sequence.clone(), by.partitions);
+fn number(stages: &mut Stages, shared: &Shared, by: Sequence, id: &PartitionId) {
     let labels = TopicPartitionLabels { topic: id.topic.clone(), partition: id.partition };
-    let epoch = i64::try_from(by.newest()).unwrap_or(i64::MAX);
-    shared.metrics.change_epoch.get_or_create(&labels).set(epoch);
+    let newest = by.epochs.last().map_or(0, |epoch| epoch.number);
+    shared.metrics.change_epoch.get_or_create(&labels).set(i64::try_from(newest).unwrap_or(i64::MAX));
+    stages.set_sequence(by);
 }
 
 impl Worker {
@@ -346,7 +347,7 @@ impl Worker {
         }
         self.counted_partitions = Instant::now();
         match epochs.of(self.sink.id()).await {
-            Ok(by) => number(&mut self.stages, &self.shared, &by, self.sink.id()),
+            Ok(by) => number(&mut self.stages, &self.shared, by, self.sink.id()),
             // Who adds partitions waits until every member has noticed.
             Err(error) => tracing::warn!(%error, "the topic's partitions were not counted"),
         }

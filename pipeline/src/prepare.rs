@@ -195,11 +195,7 @@ async fn change_plan_of(
     let schema = registry.expect("checked").latest(&subject).await;
     let schema = schema.map_err(|e| Error::registry(format!("the keys' schema, subject {subject}"), e))?;
     let text = avro_text(&schema, &format!("subject {subject}"))?;
-    Ok(Some(change_plan(checked, kind, Some(key_of_avro(&text)))))
-}
-
-fn key_of_avro(schema: &str) -> KeyPlan {
-    KeyPlan::Decoder(DecoderPlan::Avro(changes::with_logical_types(schema).into()))
+    Ok(Some(change_plan(checked, kind, Some(KeyPlan::Decoder(DecoderPlan::Avro(text.into()))))))
 }
 
 /// How keys become columns, if the file and those beside it say it; none if the registry does.
@@ -208,7 +204,7 @@ fn key_of_file(checked: &Checked, key: &DecodeKey) -> Result<Option<KeyPlan>, Er
     Ok(Some(match (key.format, &key.schema_file) {
         (KeyFormat::Text, _) => KeyPlan::text(fields()).map_err(Error::config)?,
         (KeyFormat::Json, _) => KeyPlan::Decoder(DecoderPlan::Json(fields())),
-        (KeyFormat::Avro, Some(file)) => key_of_avro(&text_of(checked, file)?),
+        (KeyFormat::Avro, Some(file)) => KeyPlan::Decoder(DecoderPlan::Avro(text_of(checked, file)?.into())),
         (KeyFormat::Avro, None) => return Ok(None),
     }))
 }
@@ -453,7 +449,7 @@ fn avro_values(checked: &Checked, schema: &str, what: &str) -> Result<DecoderPla
         Some(Changes::Debezium) => {
             changes::avro_envelope(schema).map_err(|e| Error::config(format!("{what}: {e}")))?
         }
-        _ => changes::with_logical_types(schema),
+        _ => schema.to_owned(),
     };
     Ok(DecoderPlan::Avro(text.into()))
 }

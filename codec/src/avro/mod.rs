@@ -36,6 +36,8 @@ const PREFIX: usize = 5;
 /// | `date`, `time-millis`, `time-micros` | `Date32`, `Time32(ms)`, `Time64(us)` |
 /// | `timestamp-millis`, `-micros`, `-nanos` | `Timestamp(unit, UTC)` |
 /// | `local-timestamp-*` | `Timestamp(unit)` without a zone |
+/// | `io.debezium.time.Date`, `Time`, `MicroTime`, as Kafka Connect names them | as `date`, `time-millis`, `time-micros` |
+/// | `io.debezium.time.Timestamp`, `MicroTimestamp`, `NanoTimestamp` | as `local-timestamp-*` |
 /// | `enum`, `uuid` | `Utf8` |
 /// | `fixed`, `duration` | `FixedSizeBinary` |
 /// | `[null, T]` | nullable T |

@@ -283,7 +283,8 @@ impl Parser {
             },
             "int" | "long" => {
                 let (id, text) = self.name(kind, namespace, path)?;
-                let logical = text_of(object, "logicalType").filter(|logical| match kind {
+                let logical = text_of(object, "logicalType").or_else(|| debezium_time(object));
+                let logical = logical.filter(|logical| match kind {
                     "int" => matches!(*logical, "date" | "time-millis"),
                     _ => matches!(
                         *logical,
@@ -388,6 +389,21 @@ fn full_name(name: &str, own: Option<&str>, around: &str) -> (String, String) {
     }
 }
 
+/// [Debezium's temporal types](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-temporal-types),
+/// which Kafka Connect's AvroConverter names in an attribute of its own. They have no zone. Connect's own types have Avro's
+/// logical types already.
+fn debezium_time(object: &Map<String, Value>) -> Option<&'static str> {
+    Some(match text_of(object, "connect.name")?.strip_prefix("io.debezium.time.")? {
+        "Date" => "date",
+        "Time" => "time-millis",
+        "MicroTime" => "time-micros",
+        "Timestamp" => "local-timestamp-millis",
+        "MicroTimestamp" => "local-timestamp-micros",
+        "NanoTimestamp" => "local-timestamp-nanos",
+        _ => return None,
+    })
+}
+
 /// Precision and scale, if the attributes declare a valid decimal; Avro ignores an invalid one.
 fn decimal(object: &Map<String, Value>, fixed: Option<usize>) -> Option<(u8, u8)> {
     if text_of(object, "logicalType") != Some("decimal") {
@@ -462,6 +478,26 @@ mod tests {
         ] {
             let graph = parse(text).unwrap();
             assert_eq!(graph.nodes[graph.root as usize], node, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_that_debezium_names_are_times() {
+        for (kind, name, logical) in [
+            ("int", "Date", Some("date")),
+            ("int", "Time", Some("time-millis")),
+            ("long", "MicroTime", Some("time-micros")),
+            ("long", "Timestamp", Some("local-timestamp-millis")),
+            ("long", "MicroTimestamp", Some("local-timestamp-micros")),
+            ("long", "NanoTimestamp", Some("local-timestamp-nanos")),
+            ("long", "NanoTime", None),
+            ("long", "Date", None),
+        ] {
+            let text = format!(
+                r#"{{"type":"{kind}","connect.version":1,"connect.name":"io.debezium.time.{name}"}}"#
+            );
+            let parsed: Value = serde_json::from_str(&parse(&text).unwrap().text).unwrap();
+            assert_eq!(parsed.get("logicalType").and_then(Value::as_str), logical, "{text}");
         }
     }
 

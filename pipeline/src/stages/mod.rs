@@ -304,12 +304,9 @@ impl Stages {
         (self.decoder, self.changes, self.sequence) = (decoder, changes, sequence);
     }
 
-    /// What the changes of this partition are numbered by, and how many partitions the topic has.
-    pub(crate) fn set_sequence(&mut self, sequence: Sequence, partitions: usize) {
+    /// What the changes of this partition are numbered by.
+    pub(crate) fn set_sequence(&mut self, sequence: Sequence) {
         self.sequence = sequence;
-        if let Some(changes) = &mut self.changes {
-            changes.partitions = partitions;
-        }
     }
 
     /// Runs the transforms of records. CPU only; they may take as long as their limits allow.
@@ -333,7 +330,7 @@ impl Stages {
         let id = missing.id;
         let added = match &mut self.changes {
             Some(changes) if missing.of_keys => return changes.add_key_schema(id, schema),
-            _ => self.decoder.add_writer_schema(id, &changes::with_logical_types(schema)),
+            _ => self.decoder.add_writer_schema(id, schema),
         };
         if let Err(error) = added {
             tracing::warn!(id, %error, "records of this schema are rejected");
@@ -354,7 +351,7 @@ impl Stages {
         refused(&mut processed, &mut letters, &transformed.refused);
         let decoded = match &mut self.changes {
             None => as_rows(&mut self.decoder, &leaving, &transformed.trail)?,
-            Some(changes) => changes.read(&mut self.decoder, &leaving, &transformed.trail)?,
+            Some(changes) => changes.read(&mut self.decoder, &leaving, &transformed.trail, &self.sequence)?,
         };
         for Refused { row, sub, code, message } in &decoded.refused {
             processed.rejects.push(letters.letter(*row, *sub, Stage::Decode, code, message));

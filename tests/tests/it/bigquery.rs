@@ -222,7 +222,7 @@ fn at_least_once_orders_are_seen_before_their_entry_and_none_is_lost() {
 }
 
 /// Each line of the files in a folder.
-fn dead_letters(folder: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn dead_letters(folder: &Path) -> Vec<serde_json::Value> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -3,6 +3,7 @@
 mod audit;
 mod bad_days;
 mod bigquery;
+mod bigquery_changes;
 mod exits;
 mod faults;
 mod readers;

@@ -37,8 +37,7 @@ pub(crate) fn json_envelope(rows: &Schema) -> SchemaRef {
     Arc::new(Schema::new(all))
 }
 
-/// What Avro is decoded as: of an envelope's schema what matters here, since the rest (`source`, `transaction`) is costly; and
-/// times as such, which Debezium names by types of its own.
+/// What Avro is decoded as: of an envelope's schema what matters here, since the rest (`source`, `transaction`) is costly.
 ///
 /// # Errors
 /// It is no envelope.
@@ -51,47 +50,7 @@ pub(crate) fn avro_envelope(schema: &str) -> Result<String, String> {
     if fields.len() < 3 {
         return Err(format!("it is no envelope of Debezium, which has `{BEFORE}`, `{AFTER}` and `{OP}`"));
     }
-    logical_types(&mut schema);
     Ok(schema.to_string())
-}
-
-/// A schema of Avro with times as such.
-pub(crate) fn with_logical_types(schema: &str) -> String {
-    match serde_json::from_str::<Value>(schema) {
-        Ok(mut parsed) => {
-            logical_types(&mut parsed);
-            parsed.to_string()
-        }
-        // Whoever reads it says what is wrong with it.
-        Err(_) => schema.to_owned(),
-    }
-}
-
-/// [Debezium's temporal types](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-temporal-types)
-/// as Avro's; Kafka Connect's own have Avro's logical types already.
-fn logical_types(schema: &mut Value) {
-    match schema {
-        Value::Object(of) => {
-            let logical = match of.get("connect.name").and_then(Value::as_str) {
-                Some("io.debezium.time.Date") => Some(("int", "date")),
-                Some("io.debezium.time.Time") => Some(("int", "time-millis")),
-                Some("io.debezium.time.MicroTime") => Some(("long", "time-micros")),
-                // Of times without a zone.
-                Some("io.debezium.time.Timestamp") => Some(("long", "local-timestamp-millis")),
-                Some("io.debezium.time.MicroTimestamp") => Some(("long", "local-timestamp-micros")),
-                _ => None,
-            };
-            if let Some((kind, name)) = logical
-                && of.get("type").and_then(Value::as_str) == Some(kind)
-                && !of.contains_key("logicalType")
-            {
-                of.insert("logicalType".to_owned(), Value::from(name));
-            }
-            of.values_mut().for_each(logical_types);
-        }
-        Value::Array(items) => items.iter_mut().for_each(logical_types),
-        _ => {}
-    }
 }
 
 /// The columns of rows in decoded envelopes.
@@ -148,11 +107,11 @@ pub(super) fn forms(batch: &RecordBatch) -> Result<Vec<Vec<ArrayRef>>, Error> {
     Ok(parts.map(|part| part.columns().to_vec()).collect())
 }
 
-/// What each envelope does. Where rows are told apart by a key, values that are not there would be written over others.
+/// What each envelope does; `is_alone` says of a record whether its partition was the topic's only one. Where rows are told apart by a key, values that are not there would be written over others.
 pub(super) fn picks(
     values: &Decoded,
     key: &[String],
-    partitions: usize,
+    is_alone: impl Fn(usize) -> bool,
     refused: &mut Vec<(usize, String, String)>,
 ) -> Result<Vec<Pick>, Error> {
     let envelopes = envelopes(&values.batch)?;
@@ -202,7 +161,7 @@ pub(super) fn picks(
             continue;
         }
         if op == Op::Update && changed[at].iter().any(|is_changed| is_changed(row)) {
-            if partitions > 1 {
+            if !is_alone(*of as usize) {
                 let why = "the key has changed within one record, and other changes of the old key may lie in another partition";
                 refuse("KEY_CHANGED", why.to_owned());
                 continue;

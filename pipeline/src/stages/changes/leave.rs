@@ -28,17 +28,36 @@ pub(crate) enum Destination {
     Table { key: Vec<String> },
 }
 
-/// The numbers of a partition's records: [`epoch`](crate::epochs), offset, and which of its rows.
+/// The numbers of a partition's records: [epoch](crate::epochs), offset, and which of its rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sequence {
-    /// From which offset on an epoch counts, rising.
-    pub(crate) epochs: Vec<(i64, u64)>,
+    /// From the oldest on.
+    pub(crate) epochs: Vec<PartitionEpoch>,
+}
+
+/// An epoch as one partition sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionEpoch {
+    /// From which offset on.
+    pub(crate) first: i64,
+    pub(crate) number: u64,
+    /// How many the topic has.
+    pub(crate) partitions: usize,
 }
 
 impl Sequence {
+    fn epoch(&self, offset: i64) -> Option<&PartitionEpoch> {
+        self.epochs.iter().rev().find(|epoch| epoch.first <= offset)
+    }
+
     fn number(&self, record: &Leaving<'_>) -> String {
-        let epoch = self.epochs.iter().rev().find(|(from, _)| *from <= record.offset);
-        format!("{:X}/{:X}/{:X}", epoch.map_or(0, |(_, epoch)| *epoch), record.offset, record.sub)
+        let epoch = self.epoch(record.offset).map_or(0, |epoch| epoch.number);
+        format!("{epoch:X}/{:X}/{:X}", record.offset, record.sub)
+    }
+
+    /// How many partitions the topic had when a record came.
+    pub(super) fn partitions(&self, offset: i64) -> usize {
+        self.epoch(offset).map_or(1, |epoch| epoch.partitions)
     }
 }
 

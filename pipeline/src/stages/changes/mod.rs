@@ -4,6 +4,8 @@
 mod debezium;
 mod key;
 mod leave;
+#[cfg(test)]
+mod property;
 
 use std::sync::Arc;
 
@@ -16,10 +18,10 @@ use super::columns::Rows;
 use super::decode_code;
 use super::records::{Leaving, Place, Refused, Trail};
 use crate::error::Error;
-pub(crate) use debezium::{avro_envelope, json_envelope, with_logical_types};
+pub(crate) use debezium::{avro_envelope, json_envelope};
 pub(crate) use key::KeyPlan;
 use key::Keys;
-pub(crate) use leave::{Destination, OP_COLUMN, Sequence};
+pub(crate) use leave::{Destination, OP_COLUMN, PartitionEpoch, Sequence};
 
 /// What became of a row, by [Debezium's letters](https://debezium.io/documentation/reference/stable/transformations/event-flattening.html).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +101,7 @@ impl ChangePlan {
         }
         let schema = Arc::new(Schema::new(fields));
         let primary_key = self.primary_key.clone();
-        Ok(Changes { kind: self.kind, keys, sources, schema, primary_key, partitions: 1 })
+        Ok(Changes { kind: self.kind, keys, sources, schema, primary_key })
     }
 }
 
@@ -118,8 +120,6 @@ pub(crate) struct Changes {
     sources: Vec<Source>,
     schema: SchemaRef,
     primary_key: Vec<String>,
-    /// Of the topic.
-    pub(crate) partitions: usize,
 }
 
 /// Where a row comes from.
@@ -155,9 +155,7 @@ impl Changes {
     }
 
     pub(super) fn add_key_schema(&mut self, id: u32, schema: &str) {
-        if let Some(Err(error)) =
-            self.keys.as_mut().map(|keys| keys.add_writer_schema(id, &with_logical_types(schema)))
-        {
+        if let Some(Err(error)) = self.keys.as_mut().map(|keys| keys.add_writer_schema(id, schema)) {
             tracing::warn!(id, %error, "records with keys of this schema are rejected");
         }
     }
@@ -167,6 +165,7 @@ impl Changes {
         decoder: &mut Decoder,
         leaving: &[Leaving<'a>],
         trail: &Trail,
+        sequence: &Sequence,
     ) -> Result<Read<'a>, Error> {
         let mut refused: Vec<(usize, String, String)> = Vec::new();
         let values = leaving.iter().enumerate().filter(|(_, record)| record.value.is_some());
@@ -188,7 +187,10 @@ impl Changes {
                 .enumerate()
                 .map(|(row, of)| Pick::of(*of, Op::Update, Some((0, row))))
                 .collect(),
-            Kind::Debezium => debezium::picks(&values, &self.primary_key, self.partitions, &mut refused)?,
+            Kind::Debezium => {
+                let is_alone = |record: usize| sequence.partitions(leaving[record].offset) == 1;
+                debezium::picks(&values, &self.primary_key, is_alone, &mut refused)?
+            }
         };
         let mut dropped = 0;
         for (i, record) in leaving.iter().enumerate().filter(|(_, record)| record.value.is_none()) {
