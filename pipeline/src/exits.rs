@@ -217,6 +217,18 @@ pub(crate) fn lost_file(at: Place<'_>, entry: (i64, i64), file: &FileEntry) -> E
     Error::new(ErrorKind::Sink, text)
 }
 
+/// A stream of the newest entry is gone, and may have been committed or not.
+pub(crate) fn gone_stream(at: Place<'_>, entry: (i64, i64), why: &gristmill_sinks::Error) -> Error {
+    let text = format!(
+        "{why}\n  \
+         if they are there, or to go on without them: `{} --yes`\n  \
+         if they are not, to have the range written elsewhere, from the topic: {}",
+        at.commands().accept_missing(),
+        at.replay(entry.0, entry.1)
+    );
+    Error::new(ErrorKind::Sink, text)
+}
+
 /// As [`lost_file`], of a replay: what it has published is not the range.
 pub(crate) fn replay_lost_file(entry: (i64, i64), file: &FileEntry) -> Error {
     let text = format!(

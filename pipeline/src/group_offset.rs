@@ -24,6 +24,11 @@ pub(crate) fn begin_mark(id: &PartitionId) -> String {
     format!("{BEGIN}{} {}", id.topic_id_text(), id.pipeline)
 }
 
+/// Up to which offset a ledger was published: an offset is committed after that.
+pub(crate) fn published(offset: Option<i64>, metadata: Option<&str>, id: &PartitionId) -> Option<i64> {
+    offset.filter(|_| Author::of(metadata, id) == Author::Ours)
+}
+
 /// Who committed an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Author {

@@ -80,8 +80,10 @@ async fn work(
         None => shared.start_of(&assigned, &id).await?,
     };
     let mark = group_offset::mark(&id);
+    let published = group_offset::published(assigned.group_offset, assigned.group_metadata.as_deref(), &id);
+    let ledger = Opening { id: id.clone(), start, published };
     let mut patience = Patience::default();
-    let Some((mut sink, next)) = patience.open(&shared, &id, start, &orders).await? else { return Ok(()) };
+    let Some((mut sink, next)) = patience.open(&shared, &ledger, &orders).await? else { return Ok(()) };
     sweep(&shared, sink.id());
     if let Some(range) = range.filter(|range| next < range.first) {
         let text = format!(
@@ -134,7 +136,7 @@ async fn work(
                     patience = Patience::default();
                 }
                 patience.wait(error, &id, &orders).await?;
-                let opened = patience.open(&worker.shared, &id, start, &orders).await?;
+                let opened = patience.open(&worker.shared, &ledger, &orders).await?;
                 let Some((sink, next)) = opened else { return Ok(()) };
                 // What was open is read again from where the ledger ends; staged files of it are left to the sweep.
                 worker.go_on(sink, next);
@@ -157,6 +159,15 @@ enum Ended {
     PositionLost,
 }
 
+/// A ledger that is to be opened.
+struct Opening {
+    id: PartitionId,
+    /// If there is none.
+    start: i64,
+    /// Up to which offset it was published, as the group knows.
+    published: Option<i64>,
+}
+
 /// How long a store may fail in passing before the pipeline stops.
 #[derive(Default)]
 struct Patience {
@@ -168,19 +179,27 @@ impl Patience {
     async fn open(
         &mut self,
         shared: &Shared,
-        id: &PartitionId,
-        start: i64,
+        ledger: &Opening,
         orders: &watch::Receiver<Order>,
     ) -> Result<Option<(PartitionSink, i64)>, Error> {
+        let Opening { id, start, published } = ledger;
         loop {
             let opened = tokio::select! {
-                opened = PartitionSink::open(shared.sink.clone(), id.clone(), start) => opened.map_err(Error::sink),
+                opened = PartitionSink::open_published(shared.sink.clone(), id.clone(), *start, *published) => opened,
                 () = abandoned(orders) => return Ok(None),
             };
             match opened {
                 Ok(opened) => return Ok(Some(opened)),
-                Err(error) if error.is_passing() => self.wait(error, id, orders).await?,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == gristmill_sinks::ErrorKind::Changed => {
+                    return Err(shared.gone_stream(id, error).await);
+                }
+                Err(error) => {
+                    let error = Error::sink(error);
+                    if !error.is_passing() {
+                        return Err(error);
+                    }
+                    self.wait(error, id, orders).await?;
+                }
             }
         }
     }

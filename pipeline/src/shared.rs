@@ -178,6 +178,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Streams of the newest entry are gone, and nobody knows whether they were committed.
+    pub(crate) async fn gone_stream(&self, id: &PartitionId, error: gristmill_sinks::Error) -> Error {
+        let end = gristmill_sinks::ledger_end(&self.sink, id).await.ok().flatten();
+        match end.and_then(|end| end.tip) {
+            Some(tip) if self.replay.is_none() => {
+                exits::gone_stream(Place::of(&self.file, id), (tip.first, tip.next), &error)
+            }
+            _ => Error::sink(error),
+        }
+    }
+
     /// The schema that records were written with; `None` if there is none that can be used. One that the
     /// registry does not know is asked for a little longer: its replicas lag.
     pub(crate) async fn writer_schema(&self, id: u32) -> Result<Option<String>, Error> {

@@ -80,6 +80,7 @@ pub(crate) struct Paths {
     pub(crate) ledger: String,
     staged: String,
     rejects: String,
+    accepted: String,
 }
 
 impl Paths {
@@ -89,6 +90,7 @@ impl Paths {
             ledger: join(state_prefix, &format!("ledger/{path}/")),
             staged: join(state_prefix, &format!("staged/{path}/")),
             rejects: join(state_prefix, &format!("rejects/{path}/")),
+            accepted: join(state_prefix, &format!("accepted/{path}/")),
         }
     }
 
@@ -123,6 +125,11 @@ impl Paths {
     /// may have been incomplete. Not among the staged files: it stays for as long as its entry does.
     pub(crate) fn rejects(&self, first: i64, unique: Uuid) -> String {
         format!("{}{first:020}+{unique}", self.rejects)
+    }
+
+    /// That an operator goes on without streams of an entry that are gone.
+    pub(crate) fn accepted(&self, first: i64) -> String {
+        format!("{}{first:020}.json", self.accepted)
     }
 
     /// What the names of this ledger's staged files start with.

@@ -92,6 +92,21 @@ impl PartitionSink {
     /// `InvalidConfig` if directories could make names that are too long; `WrongLedger`, `Corrupt`,
     /// `UnsupportedVersion`, `DestinationTaken`, the errors of the stores and of the dead-letter sink.
     pub async fn open(config: SinkConfig, id: PartitionId, start_if_new: i64) -> Result<(Self, i64)> {
+        PartitionSink::open_published(config, id, start_if_new, None).await
+    }
+
+    /// The same, of a ledger that was published up to offset `published`, as the offset that the group has committed proves:
+    /// streams of an entry before it that their service has forgotten were committed. Without proof they are an error of the
+    /// kind `Changed`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_published(
+        config: SinkConfig,
+        id: PartitionId,
+        start_if_new: i64,
+        published: Option<i64>,
+    ) -> Result<(Self, i64)> {
         id.validate()?;
         if start_if_new < 0 {
             let text = format!("a ledger cannot start at offset {start_if_new}");
@@ -100,7 +115,8 @@ impl PartitionSink {
         let settings = config.0;
         settings.check_names(&id)?;
         let paths = Paths::new(&settings.state_prefix, &id);
-        let mut ledger = Ledger::new(settings.resources.clone(), id.clone(), paths.clone(), start_if_new);
+        let ledger = Ledger::new(settings.resources.clone(), id.clone(), paths.clone(), start_if_new);
+        let mut ledger = ledger.published_before(published.unwrap_or(i64::MIN));
         ledger.drive().await?;
         let next = ready(&ledger)?;
         let open = OpenEntry::new(next, &settings.memory);

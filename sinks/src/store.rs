@@ -34,6 +34,9 @@ pub enum Move {
     AlreadyMoved,
     /// The final name is taken by another object; neither was touched.
     DestinationExists,
+    /// The store knows nothing of what was staged, and cannot say whether it was moved: a stream that its service has
+    /// forgotten.
+    Gone,
 }
 
 /// A whole object.

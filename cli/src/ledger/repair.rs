@@ -11,7 +11,8 @@ use crate::exit::Exit;
 pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Go on without files of the newest entry that were lost before they were published.
+    /// Go on without files of the newest entry that were lost before they were published, and without streams of BigQuery that
+    /// are gone.
     #[arg(long)]
     accept_missing: bool,
     #[command(flatten)]
@@ -83,7 +84,13 @@ fn mended(report: &LedgerReport, accept_missing: bool) -> Vec<String> {
         }
         _ => None,
     };
-    report.findings.iter().filter_map(sentence).collect()
+    let streams = report.newest_streams;
+    let streams = (accept_missing && streams > 0).then(|| {
+        format!(
+            "{name}: commit the {streams} streams of the newest entry, and go on without those that are gone"
+        )
+    });
+    report.findings.iter().filter_map(sentence).chain(streams).collect()
 }
 
 /// Prints what a repair leaves, and what helps instead. Gives how much of it is a problem.

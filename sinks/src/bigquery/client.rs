@@ -1,7 +1,7 @@
 //! BigQuery's Storage Write API: who is asked, as whom, and how patiently.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
@@ -27,9 +27,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A reply may name all rows of a request.
 const MAX_REPLY: usize = 64 << 20;
 
+/// Appends that stay open on one connection: Google's front ends take a hundred requests on one, and those beyond would wait
+/// without a word.
+const APPENDS: usize = 50;
+
 #[derive(Clone)]
 pub(super) struct Client {
+    /// For calls that are soon answered.
     channel: Channel,
+    endpoint: Endpoint,
+    /// For appends, and how many are open on each.
+    appends: Arc<Mutex<Vec<(Channel, Weak<()>)>>>,
     gzip: bool,
     credentials: Arc<Credentials>,
 }
@@ -91,11 +99,27 @@ impl Client {
         if place.starts_with("https://") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }
-        Ok(Client { channel: endpoint.connect_lazy(), gzip, credentials })
+        let (channel, appends) = (endpoint.connect_lazy(), Arc::default());
+        Ok(Client { channel, endpoint, appends, gzip, credentials })
     }
 
     fn stub(&self) -> BigQueryWriteClient<Channel> {
         BigQueryWriteClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    /// A connection with room for one more append, which is counted for as long as the second is there.
+    fn append_channel(&self) -> (Channel, Arc<()>) {
+        let mut appends = self.appends.lock().unwrap_or_else(PoisonError::into_inner);
+        appends.retain(|(_, open)| open.strong_count() > 0);
+        let room = appends.iter().find(|(_, open)| open.strong_count() < APPENDS);
+        if let Some((channel, open)) =
+            room.and_then(|(channel, open)| Some((channel.clone(), open.upgrade()?)))
+        {
+            return (channel, open);
+        }
+        let (channel, open) = (self.endpoint.connect_lazy(), Arc::new(()));
+        appends.push((channel.clone(), Arc::downgrade(&open)));
+        (channel, open)
     }
 
     /// With a token, and what routes a request to the right place.
@@ -156,14 +180,14 @@ impl Client {
     }
 
     /// Whether a stream says that it was committed.
-    pub(super) async fn is_committed(&self, stream: &str) -> bool {
+    pub(super) async fn is_committed(&self, stream: &str) -> Result<bool, Status> {
         let message = GetWriteStreamRequest { name: stream.to_owned(), view: WriteStreamView::Basic as i32 };
         let found = self
             .call("a stream was not looked at", message, ("name", stream), async |mut stub, request| {
                 stub.get_write_stream(request).await
             })
-            .await;
-        found.is_ok_and(|found| found.commit_time.is_some())
+            .await?;
+        Ok(found.commit_time.is_some())
     }
 
     /// The stream that every table has, and the table's columns.
@@ -206,17 +230,19 @@ impl Client {
         Ok(answer.map_err(|_| Status::deadline_exceeded("no answer in time"))??.into_inner())
     }
 
+    /// Replies, and what counts the append as open.
     pub(super) async fn append_rows(
         &self,
         requests: mpsc::Receiver<AppendRowsRequest>,
         stream: &str,
-    ) -> Result<Streaming<AppendRowsResponse>, Status> {
+    ) -> Result<(Streaming<AppendRowsResponse>, Arc<()>), Status> {
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
         let request = self.request(requests, ("write_stream", stream)).await?;
-        let mut stub = self.stub();
+        let (channel, open) = self.append_channel();
+        let mut stub = BigQueryWriteClient::new(channel).max_decoding_message_size(MAX_REPLY);
         if self.gzip {
             stub = stub.send_compressed(CompressionEncoding::Gzip);
         }
-        Ok(stub.append_rows(request).await?.into_inner())
+        Ok((stub.append_rows(request).await?.into_inner(), open))
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowTimestampType, Date32Type, Date64Type, Float32Type, Float64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, Date64Type, Float32Type, Float64Type,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::OffsetBuffer;
@@ -31,7 +32,7 @@ pub struct Misfit {
     pub why: String,
 }
 
-/// The rows that BigQuery would refuse, each once, in order: times before the year 1 or after 9999, null elements of lists,
+/// The rows that BigQuery would refuse, each once, in order: times before the year 1 or after 9999, or that no day has, null elements of lists,
 /// numbers that JSON has not in what becomes JSON, and more bytes than a request may have. What is not found here BigQuery finds itself.
 /// `changes` says that they end with [`CHANGE_TYPE`](super::CHANGE_TYPE) and [`CHANGE_SEQUENCE_NUMBER`](super::CHANGE_SEQUENCE_NUMBER).
 ///
@@ -44,28 +45,56 @@ pub fn misfits(rows: &RecordBatch, changes: bool) -> Result<Vec<Misfit>, String>
             found.entry(row).or_insert(Misfit { row, code, why });
         }
     }
-    // As texts of JSON they may be some times as large.
-    if rows.get_array_memory_size() > MAX_MESSAGE / 4 {
+    let most = rows.columns().iter().map(|column| {
+        column.get_array_memory_size().saturating_mul(growth(column.data_type(), changes, false))
+    });
+    if most.fold(0, usize::saturating_add) > MAX_MESSAGE {
         let form = if changes { Form::Changes } else { Form::Arrow };
         let mut encoder = RowsEncoder::new(&rows.schema(), form).map_err(|e| e.to_string())?;
         drop(encoder.take(0));
-        let mut size = |from: usize, len: usize| encoder.size_of(&rows.slice(from, len)).ok();
+        let mut size = |from: usize, len: usize| encoder.size_of(&rows.slice(from, len));
         let mut parts = vec![(0, rows.num_rows())];
         while let Some((from, len)) = parts.pop() {
-            // Values that cannot be converted are told as what they are.
-            if size(from, len).is_some_and(|size| size <= MAX_MESSAGE) || len == 0 {
-                continue;
-            }
+            let (code, why) = match size(from, len) {
+                _ if len == 0 => continue,
+                Ok(size) if size <= MAX_MESSAGE => continue,
+                Ok(_) => {
+                    let most = MAX_MESSAGE >> 20;
+                    ("ROW_TOO_LARGE", format!("the row has more than the {most} MiB that a request may have"))
+                }
+                Err(e) => ("NOT_CONVERTED", e.to_string()),
+            };
             if len == 1 {
-                let why =
-                    format!("the row has more than the {} MiB that a request may have", MAX_MESSAGE >> 20);
-                found.entry(from).or_insert(Misfit { row: from, code: "ROW_TOO_LARGE", why });
+                found.entry(from).or_insert(Misfit { row: from, code, why });
                 continue;
             }
             parts.extend([(from, len / 2), (from + len / 2, len - len / 2)]);
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// How many times as large values may become on their way: texts of JSON, and protobuf in place of Arrow.
+fn growth(data_type: &DataType, changes: bool, in_json: bool) -> usize {
+    let in_json = in_json || is_json(data_type);
+    match data_type {
+        DataType::Struct(fields) => {
+            fields.iter().map(|field| growth(field.data_type(), changes, in_json)).max().unwrap_or(1)
+        }
+        DataType::List(item) | DataType::Map(item, _) => growth(item.data_type(), changes, in_json),
+        // A bit as `false,`; a byte as `-128,`, or as `\u0001`.
+        DataType::Boolean if in_json => 48,
+        DataType::Int8 | DataType::UInt8 | DataType::Utf8 if in_json => 6,
+        DataType::Boolean if changes => 16,
+        // Ten bytes of a negative number, and its key.
+        DataType::Int8 | DataType::UInt8 if changes => 12,
+        _ if in_json || changes => 6,
+        // Into 64 bits.
+        DataType::Int8 | DataType::UInt8 => 8,
+        DataType::Int16 | DataType::UInt16 => 4,
+        DataType::Int32 | DataType::UInt32 | DataType::UInt64 | DataType::Float32 | DataType::Time32(_) => 2,
+        _ => 1,
+    }
 }
 
 type Found = Vec<(usize, &'static str, String)>;
@@ -93,6 +122,10 @@ fn of_array(path: &str, array: &dyn Array, in_json: bool) -> Found {
                 (FIRST_DAY..=LAST_DAY).contains(&millis.value(row).div_euclid(86_400_000))
             })
         }
+        DataType::Time32(TimeUnit::Second) => clock::<Time32SecondType>(path, array, 1),
+        DataType::Time32(_) => clock::<Time32MillisecondType>(path, array, 1_000),
+        DataType::Time64(TimeUnit::Microsecond) => clock::<Time64MicrosecondType>(path, array, 1_000_000),
+        DataType::Time64(_) => clock::<Time64NanosecondType>(path, array, 1_000_000_000),
         DataType::Timestamp(TimeUnit::Second, _) => times::<TimestampSecondType>(path, array, 1_000_000, 1),
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             times::<TimestampMillisecondType>(path, array, 1_000, 1)
@@ -132,6 +165,17 @@ fn of_array(path: &str, array: &dyn Array, in_json: bool) -> Found {
     }
 }
 
+/// Of times of a day, so many of which are a second.
+fn clock<T>(path: &str, array: &dyn Array, second: i64) -> Found
+where
+    T: ArrowPrimitiveType,
+    T::Native: Into<i64>,
+{
+    let values = array.as_primitive::<T>();
+    let day = 0..86_400 * second;
+    outside(path, array, NO_TIME, |row| day.contains(&values.value(row).into()))
+}
+
 fn times<T: ArrowTimestampType>(path: &str, array: &dyn Array, times: i128, over: i128) -> Found {
     let values = array.as_primitive::<T>();
     let days = i128::from(FIRST_DAY) * MICROS..(i128::from(LAST_DAY) + 1) * MICROS;
@@ -145,6 +189,7 @@ type Reason = (&'static str, &'static str);
 
 const OUT_OF_RANGE: Reason =
     ("TIME_OUT_OF_RANGE", "a time that is not in the years 1 to 9999, which BigQuery has");
+const NO_TIME: Reason = ("TIME_OUT_OF_RANGE", "a time that no day has");
 const NOT_IN_JSON: Reason = ("NOT_IN_JSON", "a number that JSON has not");
 
 fn outside(path: &str, array: &dyn Array, reason: Reason, fits: impl Fn(usize) -> bool) -> Found {

@@ -178,6 +178,11 @@ impl BigQueryStore {
             let (stream, found) = match stream {
                 Ok((stream, found)) => (stream, found.unwrap_or_default()),
                 Err(status) if status.code() == Code::NotFound => {
+                    if self.config.tables.is_some() && Instant::now() < end {
+                        // It was made at the start.
+                        tokio::time::sleep(AGAIN).await;
+                        continue;
+                    }
                     return Err(self.no_table(&table, &schema));
                 }
                 Err(status) => {
@@ -185,9 +190,12 @@ impl BigQueryStore {
                 }
             };
             let (columns, differences) = differences(&table, &found, &schema)?;
-            if !differences.missing.is_empty() && self.config.tables.is_some() && Instant::now() < end {
-                // It was given them at the start, and not every end of the interface knows.
-                self.wait_for(&table, &columns).await?;
+            if let Some(options) = &self.config.tables
+                && options.lag(&differences).is_some()
+                && Instant::now() < end
+            {
+                // It was changed at the start, and not every end of the interface knows.
+                self.wait_for(&table, &columns, options).await?;
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
@@ -217,46 +225,41 @@ impl BigQueryStore {
             // Its rows are there since they were appended.
             return Ok(Move::AlreadyMoved);
         }
-        let gone = |why: &str| {
-            let text = format!(
-                "stream {stream} of BigQuery holds sealed rows that were never committed, and it is gone ({why}): replay the \
-                 entry's offsets into the table, then skip it"
-            );
-            Error::new(ErrorKind::Corrupt, text)
-        };
         let Some((table, _)) = stream.split_once("/streams/") else {
             return Err(Error::new(ErrorKind::Corrupt, format!("{stream:?} is no stream of BigQuery")));
         };
-        match self.client.commit(table, stream).await {
-            Ok(answer) => match answer.stream_errors.first() {
-                None if answer.commit_time.is_some() => Ok(Move::Moved),
-                None => Err(Error::new(
-                    ErrorKind::Unavailable,
-                    format!("BigQuery neither committed {stream} nor said why"),
-                )),
-                Some(StorageError { code, error_message, .. }) => match StorageErrorCode::try_from(*code) {
-                    Ok(StorageErrorCode::StreamAlreadyCommitted) => Ok(Move::AlreadyMoved),
-                    Ok(StorageErrorCode::StreamNotFound | StorageErrorCode::TableNotFound) => {
-                        Err(gone(error_message))
-                    }
-                    // An emulator says of a committed stream that it is not finalized: what it shows of it decides.
-                    _ if self.client.is_committed(stream).await => Ok(Move::AlreadyMoved),
-                    _ => Err(Error::new(
-                        ErrorKind::Corrupt,
-                        format!("BigQuery does not commit {stream}: {error_message}"),
-                    )),
-                },
-            },
-            Err(status) if status.code() == Code::NotFound => Err(gone(status.message())),
+        let unknown = |why: &str| {
+            let text = format!("BigQuery: whether stream {stream} was committed is not known: {why}");
+            Error::new(ErrorKind::OutcomeUnknown, text)
+        };
+        let answer = match self.client.commit(table, stream).await {
+            Ok(answer) => answer,
+            Err(status) if status.code() == Code::NotFound => return Ok(Move::Gone),
             // It may come yet, which is as good: the entry is sealed.
-            Err(status) if status::is_passing(status.code()) => {
-                let text = format!(
-                    "BigQuery: whether stream {stream} was committed is not known: {}",
-                    status.message()
-                );
-                Err(Error::new(ErrorKind::OutcomeUnknown, text))
-            }
-            Err(status) => Err(status::error(&format!("stream {stream} was not committed"), &status)),
+            Err(status) if status::is_passing(status.code()) => return Err(unknown(status.message())),
+            Err(status) => return Err(status::error(&format!("stream {stream} was not committed"), &status)),
+        };
+        let Some(StorageError { code, error_message, .. }) = answer.stream_errors.first() else {
+            return match answer.commit_time {
+                Some(_) => Ok(Move::Moved),
+                None => Err(unknown("BigQuery neither did so nor said why not")),
+            };
+        };
+        match StorageErrorCode::try_from(*code) {
+            Ok(StorageErrorCode::StreamAlreadyCommitted) => Ok(Move::AlreadyMoved),
+            Ok(StorageErrorCode::StreamNotFound | StorageErrorCode::TableNotFound) => Ok(Move::Gone),
+            Ok(StorageErrorCode::KmsServiceError) => Err(unknown(error_message)),
+            // An emulator says of a committed stream that it is not finalized, and BigQuery of one that it has cleared away: what
+            // it shows of it decides.
+            _ => match self.client.is_committed(stream).await {
+                Ok(true) => Ok(Move::AlreadyMoved),
+                Ok(false) => {
+                    let text = format!("BigQuery does not commit {stream}: {error_message}");
+                    Err(Error::new(ErrorKind::Corrupt, text))
+                }
+                Err(status) if status.code() == Code::NotFound => Ok(Move::Gone),
+                Err(status) => Err(unknown(status.message())),
+            },
         }
     }
 }

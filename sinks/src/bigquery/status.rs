@@ -37,6 +37,12 @@ pub(super) fn error(what: &str, status: &Status) -> Error {
     Error::new(kind, format!("BigQuery: {what}: {} ({:?})", status.message(), status.code()))
 }
 
+/// The details of an answer that is nothing but a status.
+pub(super) fn detailed(status: &Status) -> Option<rpc::Status> {
+    let details = status.details();
+    (!details.is_empty()).then(|| rpc::Status::decode(details).ok()).flatten()
+}
+
 /// The type of BigQuery's own details of an error.
 pub(crate) const STORAGE_ERROR: &str = "type.googleapis.com/google.cloud.bigquery.storage.v1.StorageError";
 

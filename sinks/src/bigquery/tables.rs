@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::columns::{Column, Differences, Repetition};
 use super::rest::Answer;
 use super::types::columns_for;
-use super::{BigQueryStore, dotted};
+use super::{BigQueryConfig, BigQueryStore, dotted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Google says of both ends of the storage interface that they may learn of a change minutes later.
@@ -17,6 +17,7 @@ pub(super) const LAG: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often somebody else may change a table while this one tries to.
 const TRIES: u32 = 10;
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 const MAX_CLUSTERING: usize = 4;
 /// Columns of a primary key.
 const MAX_KEY: usize = 16;
@@ -90,6 +91,16 @@ pub enum TableNote {
 }
 
 impl TableOptions {
+    /// What of a table is not as a start has left it.
+    pub(super) fn lag(&self, differences: &Differences) -> Option<String> {
+        let Differences { missing, never_given, strict, .. } = differences;
+        if let Some((_, column)) = missing.first() {
+            return Some(format!("column {}", column.name));
+        }
+        let relaxed = never_given.iter().chain(strict).next().filter(|_| self.relax_columns);
+        relaxed.map(|column| format!("that column {column} may be null"))
+    }
+
     /// What is wrong with them for a table of those columns.
     fn check(&self, columns: &[Column]) -> Vec<String> {
         let mut mistakes = Vec::new();
@@ -292,7 +303,10 @@ impl BigQueryStore {
         if !mistakes.is_empty() {
             return Err(wrong(format!("table {table} cannot be made: {}", mistakes.join("; "))));
         }
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
             let resource = match self.rest.table(&path).await? {
                 Answer::Done(resource) => resource,
                 Answer::Exists | Answer::Changed => continue,
@@ -301,7 +315,7 @@ impl BigQueryStore {
                     if dry || self.make_table(options, &path, &columns).await? {
                         if !dry {
                             tracing::info!(table, "made a table of BigQuery");
-                            self.wait_for(&path, &columns).await?;
+                            self.wait_for(&path, &columns, options).await?;
                         }
                         return Ok(note);
                     }
@@ -316,7 +330,7 @@ impl BigQueryStore {
             let relaxed = if options.relax_columns { [never_given, strict].concat() } else { Vec::new() };
             if missing.is_empty() && relaxed.is_empty() {
                 if !dry {
-                    self.wait_for(&path, &columns).await?;
+                    self.wait_for(&path, &columns, options).await?;
                 }
                 return Ok(TableNote::Fits);
             }
@@ -332,7 +346,7 @@ impl BigQueryStore {
                     "changed a table of BigQuery: {}",
                     alterations(&table, &missing, &relaxed)
                 );
-                self.wait_for(&path, &columns).await?;
+                self.wait_for(&path, &columns, options).await?;
                 return Ok(note);
             }
         }
@@ -358,10 +372,22 @@ impl BigQueryStore {
                     );
                     return Err(Error::new(ErrorKind::InvalidConfig, text));
                 };
-                self.rest.make_dataset(&self.config.project, &self.config.dataset, location).await?;
+                let BigQueryConfig { project, dataset, .. } = &self.config;
+                if let Answer::NotFound(why) = self.rest.make_dataset(project, dataset, location).await? {
+                    let text = format!("dataset {dataset} of BigQuery cannot be made: {why}");
+                    return Err(Error::new(ErrorKind::InvalidConfig, text));
+                }
             }
         }
-        Ok(matches!(self.rest.make_table(dataset, &resource).await?, Answer::Done(_)))
+        match self.rest.make_table(dataset, &resource).await? {
+            Answer::Done(_) => Ok(true),
+            Answer::Exists | Answer::Changed => Ok(false),
+            // Not every end knows the new dataset.
+            Answer::NotFound(why) => {
+                let text = format!("table {} of BigQuery was not made: {why}", dotted(path));
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+        }
     }
 
     /// Whether a table has the primary key that changes need.
@@ -379,7 +405,12 @@ impl BigQueryStore {
     }
 
     /// Waits until the storage interface shows a table with those columns.
-    pub(super) async fn wait_for(&self, path: &str, columns: &[Column]) -> Result<()> {
+    pub(super) async fn wait_for(
+        &self,
+        path: &str,
+        columns: &[Column],
+        options: &TableOptions,
+    ) -> Result<()> {
         let end = Instant::now() + LAG;
         let mut is_told = false;
         loop {
@@ -387,12 +418,12 @@ impl BigQueryStore {
                 Ok((_, found)) => {
                     let found: Vec<Column> =
                         found.unwrap_or_default().fields.iter().map(Column::of_storage).collect();
-                    let missing = Differences::between(&found, columns).missing;
+                    let lag = options.lag(&Differences::between(&found, columns));
                     // Not every server tells.
-                    if found.is_empty() || missing.is_empty() {
-                        return Ok(());
+                    match lag.filter(|_| !found.is_empty()) {
+                        None => return Ok(()),
+                        Some(lag) => lag,
                     }
-                    format!("column {}", missing[0].1.name)
                 }
                 Err(status) if status.code() == tonic::Code::NotFound => "the table itself".to_owned(),
                 Err(status) => {
@@ -402,7 +433,7 @@ impl BigQueryStore {
             let table = dotted(path);
             if Instant::now() >= end {
                 let text =
-                    format!("BigQuery's storage interface does not show {lacks} of {table} after {LAG:?}");
+                    format!("BigQuery's storage interface does not show {lacks} in {table} after {LAG:?}");
                 return Err(Error::new(ErrorKind::Unavailable, text));
             }
             if !std::mem::replace(&mut is_told, true) {
@@ -428,15 +459,18 @@ fn has_key(table: &str, resource: &Value, key: &[String]) -> Result<()> {
     if key.is_empty() || lower(there.clone()) == lower(key.iter().map(String::as_str).collect()) {
         return Ok(());
     }
-    let has = match there.as_slice() {
-        [] => "has no primary key".to_owned(),
-        other => format!("has another primary key ({})", other.join(", ")),
+    let wanted = key.join(", ");
+    let text = match there.as_slice() {
+        [] => format!(
+            "table {table} of BigQuery has no primary key, and rows are told apart by ({wanted}): ALTER TABLE `{table}` ADD {};",
+            primary_key(key)
+        ),
+        other => format!(
+            "table {table} of BigQuery has another primary key ({}), and rows are told apart by ({wanted}): name that one, or let \
+             the rows go into a new table",
+            other.join(", ")
+        ),
     };
-    let text = format!(
-        "table {table} of BigQuery {has}, and rows are told apart by ({}): ALTER TABLE `{table}` ADD {};",
-        key.join(", "),
-        primary_key(key)
-    );
     Err(Error::new(ErrorKind::InvalidConfig, text))
 }
 

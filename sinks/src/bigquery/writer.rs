@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,6 +70,7 @@ struct Waiting {
 struct Connection {
     requests: mpsc::Sender<AppendRowsRequest>,
     replies: Streaming<AppendRowsResponse>,
+    _open: Arc<()>,
 }
 
 /// No rows.
@@ -141,7 +143,7 @@ impl StreamWriter {
             match self.connection {
                 Some(_) => self.send_last().await,
                 // Whoever waits for the reply tries again, and says so.
-                None => self.connection = self.connect().await.ok(),
+                None => _ = self.connect().await,
             }
             self.take_replies().await?;
             while self.waiting_bytes() > IN_FLIGHT || self.waiting.len() >= MAX_REQUESTS {
@@ -156,7 +158,7 @@ impl StreamWriter {
         let (Some(connection), Some(last)) = (&self.connection, self.waiting.back()) else { return };
         let request = self.request(last, false);
         if connection.requests.send(request).await.is_err() {
-            self.connection = None;
+            self.lose_connection();
         }
     }
 
@@ -195,22 +197,30 @@ impl StreamWriter {
         }
     }
 
-    /// Everything that waits goes out again, in order.
-    async fn connect(&self) -> Result<Connection, Status> {
+    /// Everything that waits goes out again, in order. If it fails it may have gone out, too.
+    async fn connect(&mut self) -> Result<(), Status> {
         let (requests, receiver) = mpsc::channel(MAX_REQUESTS + 1);
         for (i, waiting) in self.waiting.iter().enumerate() {
             // There is room for all that may wait.
             let _ = requests.try_send(self.request(waiting, i == 0));
         }
-        let replies = self.client.append_rows(receiver, &self.stream).await?;
-        Ok(Connection { requests, replies })
+        let connected = tokio::time::timeout(REPLY, self.client.append_rows(receiver, &self.stream)).await;
+        match connected.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to a new connection"))) {
+            Ok((replies, open)) => {
+                self.connection = Some(Connection { requests, replies, _open: open });
+                Ok(())
+            }
+            Err(status) => {
+                self.lose_connection();
+                Err(status)
+            }
+        }
     }
 
     /// What waits may be on its way, and taken later.
-    fn disconnect(&mut self) {
-        if self.connection.take().is_some() {
-            self.astray = self.next_offset;
-        }
+    fn lose_connection(&mut self) {
+        self.connection = None;
+        self.astray = self.next_offset;
     }
 
     /// Takes the replies that are there. What fails in passing is left to whoever waits for a reply.
@@ -220,7 +230,7 @@ impl StreamWriter {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(_) | Trouble::Lagging(_)) => self.disconnect(),
+                Err(Trouble::Passing(_) | Trouble::Lagging(_)) => self.lose_connection(),
             }
         }
         Ok(())
@@ -234,7 +244,7 @@ impl StreamWriter {
                 Ok(_) => return Ok(()),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Lagging(status)) => {
-                    self.connection = None;
+                    self.lose_connection();
                     if lag.is_none() {
                         tracing::info!(stream = self.stream, %status, "waiting for BigQuery to know the table's columns");
                     }
@@ -242,7 +252,7 @@ impl StreamWriter {
                     lag.wait(|| status::error("rows were not appended", &status)).await?;
                 }
                 Err(Trouble::Passing(status)) => {
-                    self.disconnect();
+                    self.lose_connection();
                     tracing::warn!(stream = self.stream, %status, "appending to BigQuery again");
                     patience.wait(|| status::error("rows were not appended", &status)).await?;
                 }
@@ -253,9 +263,7 @@ impl StreamWriter {
     /// Takes one reply, if there is one in that time; without any time to wait, none is no trouble.
     async fn reply(&mut self, wait: Duration) -> Result<bool, Trouble> {
         if self.connection.is_none() {
-            let connection =
-                self.connect().await.map_err(|status| Trouble::of("rows were not appended", status))?;
-            self.connection = Some(connection);
+            self.connect().await.map_err(Trouble::of_connection)?;
         }
         let (Some(connection), Some(first)) = (&mut self.connection, self.waiting.front()) else {
             return Ok(false);
@@ -263,7 +271,7 @@ impl StreamWriter {
         let reply = match tokio::time::timeout(wait, connection.replies.message()).await {
             Err(_) if wait.is_zero() => return Ok(false),
             Err(_) => return Err(Trouble::Passing(Status::deadline_exceeded("no reply to an append"))),
-            Ok(Err(status)) => return Err(Trouble::of("rows were not appended", status)),
+            Ok(Err(status)) => return Err(Trouble::of_connection(status)),
             Ok(Ok(None)) => return Err(Trouble::Passing(Status::unavailable("the connection was closed"))),
             Ok(Ok(Some(reply))) => reply,
         };
@@ -388,10 +396,10 @@ impl StreamWriter {
         };
         if rows != self.next_offset {
             let text = format!(
-                "stream {} of BigQuery has {rows} rows, {} were appended; nothing of it is visible",
+                "stream {} of BigQuery has {rows} rows, {} were appended; nothing of it is visible, its entry is begun again",
                 self.stream, self.next_offset
             );
-            return Err(Error::new(ErrorKind::Corrupt, text));
+            return Err(Error::new(ErrorKind::Unavailable, text));
         }
         Ok(Staged {
             name: self.stream.clone(),
@@ -406,7 +414,7 @@ impl Waiting {
     /// Of its rows, which those are among all that were appended.
     fn numbers(&self) -> Vec<u64> {
         let all = u64::from(self.message.rows) + self.gaps.len() as u64;
-        (self.first_row..self.first_row + all).filter(|row| !self.gaps.contains(row)).collect()
+        (self.first_row..self.first_row + all).filter(|row| self.gaps.binary_search(row).is_err()).collect()
     }
 }
 
@@ -423,10 +431,24 @@ enum Trouble {
 }
 
 impl Trouble {
+    /// A server may end a connection with what it could have said of a request: of which one it does not say.
+    fn of_connection(status: Status) -> Self {
+        match status::detailed(&status) {
+            Some(e) if status::is_extra_fields(&e) => Trouble::Lagging(status),
+            _ if matches!(status.code(), Code::AlreadyExists | Code::OutOfRange) => Trouble::Passing(status),
+            _ => Trouble::of("rows were not appended", status),
+        }
+    }
+
     fn of(what: &str, status: Status) -> Self {
-        match status::is_passing(status.code()) {
-            true => Trouble::Passing(status),
-            false => Trouble::Final(status::error(what, &status)),
+        match status.code() {
+            code if status::is_passing(code) => Trouble::Passing(status),
+            // One end may not know what another has made; whoever begins again finds out.
+            Code::NotFound => {
+                let text = format!("BigQuery: {what}: {}; their entry is begun again", status.message());
+                Trouble::Final(Error::new(ErrorKind::Unavailable, text))
+            }
+            _ => Trouble::Final(status::error(what, &status)),
         }
     }
 }

@@ -78,6 +78,8 @@ pub enum Effect {
     LoseReply,
     /// Nothing is carried out, and the connection ends.
     Break,
+    /// The same, once so many more requests have come on it.
+    BreakAfter(usize),
     /// Of an append: its columns are not known yet.
     ExtraFields,
 }
@@ -87,6 +89,8 @@ struct State {
     /// By `projects/../datasets/../tables/..`.
     tables: BTreeMap<String, Table>,
     datasets: BTreeSet<String>,
+    /// None: any is there.
+    projects: Option<BTreeSet<String>>,
     /// How often the storage interface is asked before it shows a change.
     lag: u64,
     streams: BTreeMap<String, Pending>,
@@ -94,6 +98,7 @@ struct State {
     made: u64,
     is_vague: bool,
     bad: Option<BadRows>,
+    hangs_up: bool,
     /// Rows with the number of another that says something else.
     ambiguous: u64,
 }
@@ -199,6 +204,14 @@ impl FakeBigQuery {
     /// # Panics
     /// If there is no port or no thread to be had.
     pub fn start() -> Self {
+        FakeBigQuery::start_with(1_000)
+    }
+
+    /// The same, of which a connection takes so many requests at a time; those beyond wait.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with(requests: u32) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let (listener, url) = listen();
         let (rest_listener, rest_url) = listen();
@@ -212,7 +225,8 @@ impl FakeBigQuery {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("it is bound");
                 let rest_listener = tokio::net::TcpListener::from_std(rest_listener).expect("it is bound");
                 let connections = tokio_stream::wrappers::TcpListenerStream::new(listener);
-                let server = tonic::transport::Server::builder().add_service(service);
+                let server =
+                    tonic::transport::Server::builder().max_concurrent_streams(requests).add_service(service);
                 // Connections that are open end with the runtime.
                 tokio::select! {
                     _ = server.serve_with_incoming(connections) => {}
@@ -283,6 +297,18 @@ impl FakeBigQuery {
         self.state().lag = times;
     }
 
+    /// From now on the storage interface has not heard of a table until it is asked so many times more.
+    pub fn hide(&self, name: &str, times: u64) {
+        if let Some(table) = self.state().tables.get_mut(&path(name)) {
+            (table.shown, table.hidden) = (None, times);
+        }
+    }
+
+    /// From now on there are no projects but those that are made by this.
+    pub fn create_project(&self, name: &str) {
+        self.state().projects.get_or_insert_default().insert(name.to_owned());
+    }
+
     /// The rows of a table that a query would see.
     pub fn rows(&self, name: &str) -> Vec<RecordBatch> {
         self.state().tables.get(&path(name)).map(|table| table.rows.clone()).unwrap_or_default()
@@ -313,6 +339,11 @@ impl FakeBigQuery {
     pub fn refuse_rows(&self, column: &str, values: &[i64], message: &str) {
         let bad = BadRows { column: column.to_owned(), values: values.to_vec(), message: message.to_owned() };
         self.state().bad = Some(bad);
+    }
+
+    /// From now on a connection ends with a reply that refuses rows.
+    pub fn hang_up(&self) {
+        self.state().hangs_up = true;
     }
 
     /// From now on a committed stream is refused as one of a wrong state, as local-bigquery does.
@@ -418,7 +449,9 @@ impl Service {
                 let _ = effect(&mut state);
                 Err(Status::unavailable("the reply is lost"))
             }
-            Some(Effect::Break | Effect::ExtraFields) => Err(Status::unavailable("the connection breaks")),
+            Some(Effect::Break | Effect::BreakAfter(_) | Effect::ExtraFields) => {
+                Err(Status::unavailable("the connection breaks"))
+            }
             None => effect(&mut state).map(Response::new),
         }
     }
@@ -483,11 +516,16 @@ impl Service {
         tokio::spawn(async move {
             let mut connection = AppendConnection::default();
             while let Some(Ok(request)) = requests.next().await {
+                let mut more = 0;
                 let reply = {
                     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                     match state.fault(Call::Append) {
                         Some(Effect::Refuse(code)) => Some(error_reply(code, "planned")),
                         Some(Effect::Break) => None,
+                        Some(Effect::BreakAfter(requests)) => {
+                            more = requests;
+                            None
+                        }
                         Some(Effect::ExtraFields) => Some(extra_fields("planned")),
                         Some(Effect::LoseReply) => {
                             connection.append(&mut state, request);
@@ -496,11 +534,16 @@ impl Service {
                         None => Some(connection.append(&mut state, request)),
                     }
                 };
+                for _ in 0..more {
+                    let _ = requests.next().await;
+                }
                 let Some(reply) = reply else {
                     let _ = replies.send(Err(Status::unavailable("the connection breaks"))).await;
                     return;
                 };
-                if replies.send(Ok(reply)).await.is_err() {
+                let refuses = !reply.row_errors.is_empty();
+                let hangs_up = refuses && state.lock().unwrap_or_else(PoisonError::into_inner).hangs_up;
+                if replies.send(Ok(reply)).await.is_err() || hangs_up {
                     return;
                 }
             }

@@ -66,6 +66,9 @@ async fn make_dataset(
         let dataset = body(&bytes)?;
         let name = dataset["datasetReference"]["datasetId"].as_str().unwrap_or_default();
         let path = format!("projects/{project}/datasets/{name}");
+        if state.projects.as_ref().is_some_and(|projects| !projects.contains(&project)) {
+            return Err(not_found("Project", &project));
+        }
         if !state.datasets.insert(path) {
             return Err((
                 StatusCode::CONFLICT,

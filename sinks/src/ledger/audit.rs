@@ -135,6 +135,8 @@ pub struct LedgerReport {
     pub skips: u64,
     /// Offsets that were given up with those.
     pub skipped_offsets: u64,
+    /// Streams that the newest entry names: only committing them shows whether they are there.
+    pub newest_streams: u64,
     /// What is worth a look.
     pub findings: Vec<Finding>,
 }
@@ -348,6 +350,7 @@ async fn check_ledger(
         rejects: 0,
         skips: 0,
         skipped_offsets: 0,
+        newest_streams: 0,
         findings: Vec::new(),
     };
     let mut after = paths.before_entry(0);
@@ -423,6 +426,8 @@ async fn verify_files(
         report.rows += file.rows;
         report.bytes += file.bytes;
         if file.is_stream() {
+            let is_default = file.staged.ends_with("/_default");
+            report.newest_streams += u64::from(is_tip && !is_default);
             continue;
         }
         let name = file.final_name.clone();

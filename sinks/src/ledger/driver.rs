@@ -87,6 +87,8 @@ pub(crate) struct Ledger {
     counters: LedgerCounters,
     start_if_new: i64,
     must_deliver: bool,
+    /// What is before this offset was published, says somebody who knows.
+    published: i64,
 }
 
 impl Ledger {
@@ -99,12 +101,18 @@ impl Ledger {
             counters: LedgerCounters::default(),
             start_if_new,
             must_deliver: false,
+            published: i64::MIN,
         }
     }
 
     /// Makes it an error if an entry has dead letters and there is no place for them.
     pub(crate) fn must_deliver(self) -> Self {
         Ledger { must_deliver: true, ..self }
+    }
+
+    /// Takes what is before that offset for published where nobody else can say.
+    pub(crate) fn published_before(self, published: i64) -> Self {
+        Ledger { published, ..self }
     }
 
     pub(crate) fn ready(&self) -> Option<i64> {
@@ -266,6 +274,30 @@ impl Ledger {
         match objects.move_if_absent(&file.staged, file.generation, &file.final_name).await? {
             Move::Moved => Ok(Answer::Moved),
             Move::AlreadyMoved => Ok(Answer::AlreadyMoved),
+            Move::Gone if entry.next <= self.published || self.is_accepted(entry).await? => {
+                tracing::warn!(
+                    stream = file.staged,
+                    rows = file.rows,
+                    first = entry.first,
+                    next = entry.next,
+                    "a stream of the newest entry is gone, and counts as committed"
+                );
+                Ok(Answer::AlreadyMoved)
+            }
+            Move::Gone => Err(Error::new(
+                ErrorKind::Changed,
+                format!(
+                    "{} holds {} sealed rows of offsets {} to {} of topic {} partition {}, and it is gone: whether it was \
+                     committed nobody can say. Look for these rows in the table, by `_kafka_partition` and `_kafka_offset`; \
+                     nothing was read or written",
+                    file.staged,
+                    file.rows,
+                    entry.first,
+                    entry.next - 1,
+                    self.id.topic,
+                    self.id.partition
+                ),
+            )),
             Move::DestinationExists => Err(Error::new(
                 ErrorKind::DestinationTaken,
                 format!(
@@ -281,6 +313,11 @@ impl Ledger {
                 ),
             )),
         }
+    }
+
+    /// Whether an operator goes on without what is gone of an entry.
+    async fn is_accepted(&self, entry: &Entry) -> Result<bool> {
+        Ok(self.resources.state.get(&self.paths.accepted(entry.first)).await?.is_some())
     }
 
     async fn deliver(&self, entry: &Entry) -> Result<Answer<Arc<Entry>>> {

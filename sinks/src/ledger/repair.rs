@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::audit::{Finding, FindingKind, LedgerRef, LedgerReport};
 use super::driver::{Ledger, no_place_for_letters, read_entry};
-use super::entry::{Entry, Note};
+use super::entry::{Entry, FileEntry, Note};
 use super::orphans::{sweep_orphans, sweep_rejects};
 use super::tip::{LedgerEnd, ledger_end, missing_files};
 use crate::config::SinkConfig;
@@ -75,7 +75,7 @@ const SKIP_ATTEMPTS: usize = 20;
 /// of this one's.
 ///
 /// # Errors
-/// `Changed` if files of the newest entry are provably lost and `accept_missing` is not set; `DeadLetter` if it has dead
+/// `Changed` if files of the newest entry are provably lost, or its streams are gone, and `accept_missing` is not set; `DeadLetter` if it has dead
 /// letters and the configuration no place for them; those of [`PartitionSink::open`](crate::PartitionSink::open).
 pub async fn settle(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) -> Result<i64> {
     Ok(settled(config, ledger, accept_missing).await?.1)
@@ -86,6 +86,11 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
     if let Some(LedgerEnd { tip: Some(tip), .. }) = ledger_end(config, &ledger.id).await? {
         if tip.rejects.is_some() && config.0.resources.dead_letters.is_none() {
             return Err(no_place_for_letters(&tip));
+        }
+        if accept_missing && tip.files.iter().any(FileEntry::is_stream) {
+            // For good: every later owner finds the streams gone, too, until there is another entry.
+            let name = Paths::new(config.state().1, &ledger.id).accepted(tip.first);
+            driver_of(config, ledger).create_unique(&name, "{}".into()).await?;
         }
         let missing = if accept_missing { None } else { Some(missing_files(config, &tip).await?) };
         if let Some(file) = missing.iter().flat_map(|missing| &missing.lost).next() {
@@ -100,12 +105,15 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
             ));
         }
     }
-    let paths = Paths::new(config.state().1, &ledger.id);
-    let driver = Ledger::new(config.0.resources.clone(), ledger.id.clone(), paths, ledger.start);
-    let mut driver = driver.must_deliver();
+    let mut driver = driver_of(config, ledger).must_deliver();
     driver.drive().await?;
     let next = ready(&driver)?;
     Ok((driver, next))
+}
+
+fn driver_of(config: &SinkConfig, ledger: &LedgerRef) -> Ledger {
+    let paths = Paths::new(config.state().1, &ledger.id);
+    Ledger::new(config.0.resources.clone(), ledger.id.clone(), paths, ledger.start)
 }
 
 fn ready(ledger: &Ledger) -> Result<i64> {
@@ -180,7 +188,10 @@ pub async fn repair(
         }
     }
     let is_lost = report.findings.iter().any(|f| f.kind == FindingKind::LostFile);
-    let settles = if is_lost { accept_missing } else { found(Remedy::Settle).next().is_some() };
+    let settles = match is_lost {
+        true => accept_missing,
+        false => found(Remedy::Settle).next().is_some() || accept_missing && report.newest_streams > 0,
+    };
     if settles {
         settle(config, &report.ledger, accept_missing).await?;
         let pending: BTreeSet<_> = found(Remedy::Settle).map(|f| f.object.clone()).collect();
@@ -204,7 +215,7 @@ async fn publish(config: &SinkConfig, report: &LedgerReport, finding: &Finding) 
     let objects = &config.0.resources.objects;
     match objects.move_if_absent(&file.staged, file.generation, &file.final_name).await? {
         Move::Moved => Ok(true),
-        Move::AlreadyMoved => Ok(false),
+        Move::AlreadyMoved | Move::Gone => Ok(false),
         Move::DestinationExists => Err(Error::new(
             ErrorKind::DestinationTaken,
             format!(

@@ -284,3 +284,63 @@ async fn rows_wait_until_bigquery_knows_the_columns() {
     }
     assert_eq!(bigquery.rows(TABLE).iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
 }
+
+/// A table that may hold nulls now, and one that was just made: an end that does not know yet is asked again.
+#[tokio::test]
+async fn an_end_that_lags_behind_a_change_is_asked_again() {
+    let bigquery = FakeBigQuery::start();
+    bigquery.create_dataset("shop.lake");
+    let options = TableOptions { relax_columns: true, ..adding() };
+    let tables = Arc::new(store(&bigquery, options));
+    let state = tempfile::tempdir().unwrap();
+    let config = SinkConfig::builder(tables.clone())
+        .state(Arc::new(FolderStore::open(state.path()).unwrap()))
+        .format(Format::BigQuery)
+        .build()
+        .unwrap();
+    let id = PartitionId {
+        pipeline: "orders".into(),
+        cluster: "c".into(),
+        topic: "orders".into(),
+        topic_id: [7; 16],
+        partition: 0,
+    };
+    let (mut sink, _) = PartitionSink::open(config, id, 0).await.unwrap();
+    let mut offset = 0;
+    let mut append = async |rows: RecordBatch| {
+        let rows = sink.append(MAIN_OUTPUT, &rows, &[RowCoord { offset, sub: 0, timestamp: None }]).await;
+        offset += 1;
+        rows
+    };
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+    let strict = RecordBatch::try_from_iter([("id", ids), ("name", names.clone())]).unwrap();
+    prepare(&tables, &strict.schema()).await.unwrap();
+    // It was made, and this end has not heard of it.
+    bigquery.hide(TABLE, 1);
+    append(strict).await.unwrap();
+    // Relaxed, and shown as it was for a while.
+    bigquery.lag(2);
+    let without = RecordBatch::try_from_iter([("name", names)]).unwrap();
+    prepare(&tables, &without.schema()).await.unwrap();
+    assert_eq!(bigquery.table(TABLE)["schema"]["fields"][0]["mode"], "NULLABLE");
+    append(without).await.unwrap();
+    // A project that is not there is no quarrel about a table.
+    let nowhere = BigQueryConfig {
+        mode: Mode::ExactlyOnce,
+        project: "shopp".into(),
+        dataset: "lake".into(),
+        table: "{topic}".into(),
+        primary_key: Vec::new(),
+        tables: Some(TableOptions { dataset_location: Some("EU".into()), ..adding() }),
+        endpoint: Some(bigquery.url().into()),
+        rest_endpoint: Some(bigquery.rest_url().into()),
+        gzip: false,
+        credentials_file: None,
+    };
+    bigquery.create_project("shop");
+    let nowhere = BigQueryStore::new(nowhere).unwrap();
+    let error = prepare(&nowhere, &orders()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.to_string().contains("dataset lake of BigQuery cannot be made: "), "{error}");
+}
