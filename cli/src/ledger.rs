@@ -1,6 +1,6 @@
 //! `gristmill ledger`.
 
-mod change;
+pub(crate) mod change;
 mod log;
 mod repair;
 mod reset;

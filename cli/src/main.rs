@@ -2,6 +2,7 @@
 
 mod audit;
 mod demo;
+mod dlq;
 mod exit;
 mod ledger;
 mod pipeline;
@@ -58,6 +59,9 @@ enum Command {
     /// Look at the ledger, and mend it: which ranges of a topic are published, in which files.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Look at dead letters, and deliver their records once more.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Account for every offset that was published, and compare the books with the files.
     Audit(audit::Args),
     /// Build and test transforms.
@@ -74,6 +78,8 @@ impl Command {
         match self {
             Command::Run(_) | Command::Replay(_) | Command::Demo(_) => true,
             Command::Ledger(command) => command.changes_ledgers(),
+            // Dead letters that are refused again may go to a topic.
+            Command::Dlq(dlq::Command::Replay { .. }) => true,
             _ => false,
         }
     }
@@ -108,6 +114,7 @@ fn execute(command: &Command) -> Result<(), Exit> {
         Command::Replay(args) => replay::run(args),
         Command::Pipeline(command) => pipeline::run(command),
         Command::Ledger(command) => ledger::run(command),
+        Command::Dlq(command) => dlq::run(command),
         Command::Audit(args) => audit::run(args),
         Command::Transform(command) => transform::run(command),
         Command::Demo(args) => demo::run(args),

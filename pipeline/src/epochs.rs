@@ -79,7 +79,7 @@ impl Epochs {
         let count = usize::try_from(count).unwrap_or_default().max(id.partition.unsigned_abs() as usize + 1);
         let (state, prefix) = self.sink.state();
         loop {
-            let name = format!("{prefix}/epochs/{topic}/{:020}.json", epochs.len());
+            let name = object_name(prefix, topic, epochs.len());
             if let Some(object) = state.get(&name).await.map_err(Error::sink)? {
                 epochs.push(read(&name, &object.bytes)?);
                 continue;
@@ -114,6 +114,23 @@ impl Epoch {
     pub(crate) fn new(number: u64, topic_id: &str, first: Vec<i64>) -> Self {
         Epoch { format_version: FORMAT, number, topic_id: topic_id.to_owned(), first }
     }
+}
+
+/// What a partition's changes are numbered by, as far as it is written down. Nobody is asked how many partitions there are.
+pub(crate) async fn stored(config: &SinkConfig, id: &PartitionId) -> Result<Sequence, Error> {
+    let (state, prefix) = config.state();
+    let mut epochs = Vec::new();
+    loop {
+        let name = object_name(prefix, &id.topic, epochs.len());
+        match state.get(&name).await.map_err(Error::sink)? {
+            Some(object) => epochs.push(read(&name, &object.bytes)?),
+            None => return Ok(numbering(&epochs, id, &id.topic_id_text())),
+        }
+    }
+}
+
+fn object_name(prefix: &str, topic: &str, index: usize) -> String {
+    format!("{prefix}/epochs/{topic}/{index:020}.json")
 }
 
 fn newest<'a>(epochs: &'a [Epoch], topic_id: &str) -> Option<&'a Epoch> {

@@ -11,6 +11,7 @@
 mod check;
 mod commands;
 mod dead_letter_topic;
+mod dlq;
 mod document;
 mod epochs;
 mod error;
@@ -38,6 +39,7 @@ mod test_case;
 
 pub use check::{Checked, check, schema};
 pub use commands::{Commands, quoted, shell_word};
+pub use dlq::{Letter, LetterState, Retried, dead_letters, retry_dead_letters};
 pub use document::{Problem, Problems};
 pub use error::{Error, ErrorKind};
 pub use file::*;

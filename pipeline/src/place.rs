@@ -60,7 +60,7 @@ impl Place<'_> {
     }
 
     /// Where the ledger's own objects lie.
-    fn state_prefix(&self) -> String {
+    pub(crate) fn state_prefix(&self) -> String {
         let state = gristmill_sinks::DEFAULT_STATE_PREFIX;
         match self.prefix() {
             "" => state.to_owned(),

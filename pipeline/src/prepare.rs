@@ -539,6 +539,27 @@ fn half(memory: ByteSize) -> usize {
 }
 
 async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig, Option<GcsStore>), Error> {
+    sink_under(checked, plan, None).await
+}
+
+/// Where the records of dead letters go when they are tried again: the same place, and a ledger of its own.
+pub(crate) async fn sink_of_try(
+    checked: &Checked,
+    plan: &StagePlan,
+    number: u32,
+) -> Result<SinkConfig, Error> {
+    Ok(sink_under(checked, Some(plan), Some(state_of_try(checked, number))).await?.0)
+}
+
+fn state_of_try(checked: &Checked, number: u32) -> String {
+    format!("{}/dlq/{number}", checked.pipeline.sink.place().state_prefix())
+}
+
+async fn sink_under(
+    checked: &Checked,
+    plan: Option<&StagePlan>,
+    state_prefix: Option<String>,
+) -> Result<(SinkConfig, Option<GcsStore>), Error> {
     let file = &checked.pipeline;
     let place = file.sink.place();
     let opened = place.open(checked)?;
@@ -560,6 +581,9 @@ async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<(SinkConfig
     let rotation = Rotation { bytes: rotate.bytes.0, rows: rotate.rows, age: rotate.age.duration() };
     let mut config =
         config.prefix(place.prefix()).memory(half(file.memory)).format(format).rotation(rotation);
+    if let Some(state_prefix) = state_prefix {
+        config = config.state_prefix(state_prefix);
+    }
     if let Some(template) = plan.and_then(|plan| plan.fits.directories.as_ref()) {
         config = config.directories(template.clone());
     }
@@ -706,6 +730,17 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
     let place = checked.pipeline.sink.place();
     let opened = place.look(checked)?;
     SinkConfig::builder(opened.store).prefix(place.prefix()).build().map_err(Error::sink)
+}
+
+/// As [`ledger_of`], of a try to deliver dead letters; 0 is the pipeline itself.
+pub(crate) fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
+    if number == 0 {
+        return ledger_of(checked);
+    }
+    let place = checked.pipeline.sink.place();
+    let opened = place.look(checked)?;
+    let config = SinkConfig::builder(opened.store).prefix(place.prefix());
+    config.state_prefix(state_of_try(checked, number)).build().map_err(Error::sink)
 }
 
 /// As [`ledger_of`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the

@@ -126,8 +126,8 @@ pub use folder::FolderStore;
 pub use format::{Format, ParquetOptions};
 pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
-    BrokenLedger, Finding, FindingKind, LedgerRef, LedgerReport, Ledgers, VerifyReport, known_topic_ids,
-    list_ledgers, read_entries, survey_ledgers, verify, verify_ledger,
+    BrokenLedger, Finding, FindingKind, LedgerRef, LedgerReport, Ledgers, VerifyReport, dead_letters_of,
+    known_topic_ids, list_ledgers, read_entries, survey_ledgers, verify, verify_ledger,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};

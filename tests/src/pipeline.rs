@@ -51,24 +51,29 @@ impl Pipeline {
 
     /// Starts `gristmill run`; `failpoint` as in `GRISTMILL_FAILPOINT`.
     pub fn start(&self, failpoint: Option<&str>) -> Running {
-        self.start_command("run", &[], failpoint)
+        self.start_command(&["run"], &[], failpoint)
     }
 
     /// Starts `gristmill replay` with these options.
     pub fn replay(&self, options: &[&str], failpoint: Option<&str>) -> Running {
-        self.start_command("replay", options, failpoint)
+        self.start_command(&["replay"], options, failpoint)
+    }
+
+    /// Starts `gristmill dlq replay` with these options.
+    pub fn replay_dead_letters(&self, options: &[&str], failpoint: Option<&str>) -> Running {
+        self.start_command(&["dlq", "replay"], options, failpoint)
     }
 
     /// Starts `gristmill run` with that in its environment.
     pub fn start_with(&self, variable: &str, value: impl AsRef<std::ffi::OsStr>) -> Running {
-        self.start_edited("run", |command| {
+        self.start_edited(&["run"], |command| {
             command.env(variable, value.as_ref());
         })
     }
 
     /// Starts `gristmill run`, whose files cannot become larger than that, as if the disk were full then.
     pub fn start_on_small_disk(&self, bytes: u64) -> Running {
-        self.start_edited("run", |command| {
+        self.start_edited(&["run"], |command| {
             // SAFETY: both calls may be made between fork and exec, and touch the child alone.
             unsafe {
                 command.pre_exec(move || {
@@ -84,7 +89,7 @@ impl Pipeline {
         })
     }
 
-    fn start_command(&self, name: &str, options: &[&str], failpoint: Option<&str>) -> Running {
+    fn start_command(&self, name: &[&str], options: &[&str], failpoint: Option<&str>) -> Running {
         self.start_edited(name, |command| {
             command.args(options);
             if let Some(failpoint) = failpoint {
@@ -93,14 +98,14 @@ impl Pipeline {
         })
     }
 
-    fn start_edited(&self, name: &str, edit: impl FnOnce(&mut Command)) -> Running {
+    fn start_edited(&self, name: &[&str], edit: impl FnOnce(&mut Command)) -> Running {
         let number = self.started.get();
         self.started.set(number + 1);
         let log = self.folder.join(format!("run-{number}.log"));
         let log_file = File::create(&log).expect("the folder is ours");
         let mut command = Command::new(gristmill());
         command
-            .arg(name)
+            .args(name)
             .arg(self.file())
             .env("GRISTMILL_LOG", "info,gristmill_pipeline=debug")
             .env_remove("GRISTMILL_FAILPOINT")

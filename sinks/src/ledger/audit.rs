@@ -6,6 +6,7 @@ use super::driver::{firsts, read_entry, read_rejects};
 use super::entry::{Entry, FileEntry, Genesis};
 use super::orphans::all_orphans;
 use crate::config::SinkConfig;
+use crate::dead_letter::DeadLetter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::{PartitionId, Paths, join, parse_topic_id};
 use crate::store::Store;
@@ -279,6 +280,28 @@ pub async fn read_entries(
         }
     }
     Ok(entries)
+}
+
+/// The dead letters of up to `limit` entries of a ledger, beginning with the first entry that starts at `from` or later, in order;
+/// and the offset behind those entries, which is `from` where there are none.
+///
+/// # Errors
+/// As [`read_entries`]; `Corrupt` if they are gone.
+pub async fn dead_letters_of(
+    config: &SinkConfig,
+    ledger: &LedgerRef,
+    from: i64,
+    limit: usize,
+) -> Result<(Vec<DeadLetter>, i64)> {
+    let (mut letters, mut next) = (Vec::new(), from);
+    for entry in read_entries(config, ledger, from, limit).await? {
+        if let Some(rejects) = &entry.rejects {
+            letters.extend(read_rejects(config.state().0, rejects).await?);
+        }
+        next = entry.next;
+    }
+    letters.sort_by_key(|letter| (letter.offset, letter.sub));
+    Ok((letters, next))
 }
 
 /// Checks everything that can be checked without the topic: that each ledger's entries follow each other

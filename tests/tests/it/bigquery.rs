@@ -309,3 +309,67 @@ fn tables_are_made_and_changed_by_the_pipeline_and_the_plan_says_so_before() {
     assert_eq!(run.wait(PATIENCE).code(), Some(2), "{}", run.log());
     assert!(run.log().contains(why), "{}", run.log());
 }
+
+/// After what refused them was mended, the records of dead letters are delivered once, however often that is asked for and
+/// whatever dies; what is refused again can be tried again.
+#[test]
+fn dead_letters_are_delivered_again_once() {
+    let Some(kafka) = shared_kafka() else { return };
+    let mut setup = setup(kafka, "dlq", "");
+    setup.tables.iter().for_each(|table| create_table(&setup.bigquery, table));
+    setup.bigquery.refuse_rows("amount_cents", &[1, 2, 157, 2_001], "no such customer");
+    let run = setup.pipeline.start(None);
+    setup.producer.produce(2_500);
+    setup.wait_for(&setup.expected(&[1, 2, 157, 2_001]));
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", setup.pipeline.logs());
+    let dlq = |setup: &Setup, arguments: &[&str]| setup.pipeline.command(&[&["dlq"], arguments].concat());
+
+    let (code, out) = dlq(&setup, &["list"]);
+    assert!(code == Some(0) && out.contains("4 ROW_REFUSED open"), "{out}");
+    assert!(out.contains("-0 offset 1 ROW_REFUSED (waiting): no such customer"), "{out}");
+    let (code, out) = dlq(&setup, &["list", "--code", "TRAP"]);
+    assert!(code == Some(0) && out.contains("there are no dead letters"), "{out}");
+    let (code, out) = dlq(&setup, &["show", "--partition", "0", "--offset", "1"]);
+    let shown: serde_json::Value = serde_json::from_str(out.trim()).unwrap_or_else(|e| panic!("{e}: {out}"));
+    assert!(code == Some(0) && shown["state"] == "waiting", "{out}");
+    assert!(shown["payload"]["value"]["utf8"].as_str().unwrap().contains(r#""amount_cents": 2"#), "{out}");
+    let (code, out) = dlq(&setup, &["show", "--offset", "7"]);
+    assert!(code == Some(2) && out.contains("there is no such dead letter"), "{out}");
+    let (code, out) = dlq(&setup, &["replay"]);
+    assert!(code == Some(0) && out.contains("would: try the records of 4 dead letters again"), "{out}");
+    assert_eq!(setup.amounts(), setup.expected(&[1, 2, 157, 2_001]));
+
+    // One of them is refused still; the first to try dies on the way.
+    setup.bigquery.refuse_rows("amount_cents", &[2], "no such customer yet");
+    for failpoint in ["after-stage:1", "after-seal:1", "after-move:1"] {
+        let mut killed = setup.pipeline.replay_dead_letters(&["--yes"], Some(failpoint));
+        killed.wait_for_kill(PATIENCE);
+    }
+    let (code, out) = dlq(&setup, &["replay", "--yes"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert_eq!(setup.amounts(), setup.expected(&[2]), "{out}");
+    let (code, out) = dlq(&setup, &["replay", "--yes"]);
+    assert!(code == Some(0) && out.contains("done: try 1: 0 records, of which 0 rows"), "{out}");
+    let (code, out) = dlq(&setup, &["list", "--open"]);
+    assert!(code == Some(0) && out.contains("(refused again by try 1): no such customer yet"), "{out}");
+    assert!(out.ends_with("1 ROW_REFUSED open\n"), "{out}");
+
+    // What comes later is tried with the rest; what was refused again when it is asked for.
+    setup.bigquery.refuse_rows("amount_cents", &[2_501], "nor this one");
+    let run = setup.pipeline.start(None);
+    setup.producer.produce(10);
+    setup.wait_for(&setup.expected(&[2, 2_501]));
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", setup.pipeline.logs());
+    setup.bigquery.refuse_rows("amount_cents", &[], "");
+    let (code, out) = dlq(&setup, &["replay", "--yes"]);
+    assert!(code == Some(0) && out.contains("try 1: 1 records, of which 1 rows were delivered"), "{out}");
+    let (code, out) = dlq(&setup, &["replay", "--again", "--yes"]);
+    assert!(code == Some(0) && out.contains("try 2: 1 records, of which 1 rows were delivered"), "{out}");
+    assert_eq!(setup.amounts(), setup.expected(&[]));
+    let (code, out) = dlq(&setup, &["list"]);
+    assert!(code == Some(0) && out.ends_with("5 ROW_REFUSED delivered\n"), "{out}");
+    let (code, out) = setup.pipeline.command(&["ledger", "log"]);
+    assert!(code == Some(0) && out.contains("dlq replay"), "{out}");
+    let (code, out) = setup.pipeline.command(&["ledger", "verify"]);
+    assert_eq!(code, Some(0), "{out}");
+}
