@@ -18,7 +18,7 @@ SCRIPTS := $(VENV)/ready $(if $(shell command -v npm),$(NPM)/ready)
 SCRIPTS_PATH := $(VENV)/bin:$(NPM)/node_modules/.bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery need need-tests clean-demo
+.PHONY: help build demo test lint unit guests e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery example-bigquery need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ BENCH_SINK := --package gristmill-cli --package gristmill-tests --bench sink
 bench-sink: need-tests ## What a record costs from Kafka into Parquet, against bare libraries and Kafka Connect
 	cargo build --release $(BENCH_SINK) --bin gristmill
 	cargo bench $(BENCH_SINK) -- $(PARTS)
+
+MODE ?= exactly-once
+example-bigquery: ## Run examples/bigquery/$(MODE).yaml (exactly-once, at-least-once, cdc) against an embedded Kafka and a fake
+	cargo run --quiet --package gristmill-tests --example bigquery -- examples/bigquery/$(MODE).yaml
 
 bench-bigquery: $(EMULATORS) ## What a row costs on its way to BigQuery, against prost and Google's Python library; bytes with and without gzip
 	cargo bench --package gristmill-tests --bench bigquery

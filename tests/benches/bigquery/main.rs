@@ -1,15 +1,21 @@
-//! What does a row cost on its way to BigQuery, until it can be appended, and how many bytes is it?
+//! What does a row cost on its way to BigQuery, until it can be appended, how many bytes is it, and when is it seen?
 //!
-//! The same orders (702 bytes as JSON) become: requests of Arrow by the sink, from columns and from Avro; rows of protobuf by
+//! The same orders (702 bytes as JSON) become: requests of Arrow by the sink, from columns and from Avro; requests of protobuf by the
+//! sink, from columns, as changes; rows of protobuf by
 //! prost, from structs in memory, which is the least that a writer of protobuf can do; rows of protobuf by Google's own Python
 //! library, from dicts in memory. Costs are microseconds of CPU time a row, of one thread; ratios are between runs of one call,
 //! the best of three, and the noise is what the others were above it. Bytes are those of a million rows, as they are and by gzip
 //! at the level that gRPC has.
 //!
+//! Latency is from just before a record is produced, one at a time, to the first look at the fake, every 5 ms, that shows its row:
+//! the embedded Kafka, the pipeline, a ledger in a folder, the fake, all in this process. Of records that come at any time within
+//! an interval half of it is waiting.
+//!
 //! Not measured: the network, TLS, what the server does with a row.
 //!
 //! The last line is one JSON object. `GRISTMILL_BENCH_SCALE=0.1` takes a tenth of the rows, to see whether it runs.
 
+mod latency;
 #[path = "../sink/orders.rs"]
 #[allow(dead_code)]
 mod orders;
@@ -19,12 +25,15 @@ use std::io::Write as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use gristmill_codec::AvroDecoder;
 use gristmill_sinks::{
-    FolderStore, Format, MAIN_OUTPUT, PartitionId, PartitionSink, Rotation, RowCoord, SinkConfig,
+    CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE, FolderStore, Format, MAIN_OUTPUT, PartitionId, PartitionSink,
+    Rotation, RowCoord, SinkConfig,
 };
 use gristmill_tests::thread_cpu;
 use prost::Message;
@@ -188,7 +197,7 @@ struct Sink {
 }
 
 impl Sink {
-    fn open() -> Sink {
+    fn open(format: Format) -> Sink {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let state = tempfile::tempdir().expect("a temporary folder can be made");
         let store = Arc::new(Counting::default());
@@ -202,7 +211,7 @@ impl Sink {
         };
         let config = SinkConfig::builder(store.clone())
             .state(Arc::new(folder))
-            .format(Format::BigQuery)
+            .format(format)
             .rotation(Rotation { bytes: u64::MAX, rows: u64::MAX, ..Rotation::default() })
             .build()
             .expect("the settings are right");
@@ -218,6 +227,22 @@ impl Sink {
         self.sink.advance(end, None).expect("the offsets rise");
         self.next = end;
     }
+}
+
+/// Upserts of those rows.
+fn as_changes(first: i64, rows: &RecordBatch) -> RecordBatch {
+    let numbers = (first..).take(rows.num_rows()).map(|offset| format!("6747A2F0/{offset:X}/0"));
+    let kinds: ArrayRef =
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n("UPSERT", rows.num_rows())));
+    let numbers: ArrayRef = Arc::new(StringArray::from_iter_values(numbers));
+    let own = rows.schema();
+    let own = own
+        .fields()
+        .iter()
+        .zip(rows.columns())
+        .map(|(field, column)| (field.name().as_str(), column.clone(), field.is_nullable()));
+    let ends = [(CHANGE_TYPE, kinds, false), (CHANGE_SEQUENCE_NUMBER, numbers, false)];
+    RecordBatch::try_from_iter_with_nullable(own.chain(ends)).expect("as many of each")
 }
 
 fn main() {
@@ -243,7 +268,7 @@ fn main() {
     };
     let mut decoder = decoder();
     let batches: Vec<RecordBatch> = values.chunks(BATCH).map(|values| decode(&mut decoder, values)).collect();
-    let mut sink = Sink::open();
+    let mut sink = Sink::open(Format::BigQuery);
     let columns = measure(rows, || batches.iter().for_each(|rows| sink.append(rows)));
     let avro = measure(rows, || {
         values.chunks(BATCH).for_each(|values| {
@@ -253,6 +278,12 @@ fn main() {
     });
     let sent = sink.store.take();
     assert!(sent.len() >= rows, "the rows were made ready");
+
+    let changes: Vec<RecordBatch> =
+        (0i64..).zip(&batches).map(|(n, rows)| as_changes(n * BATCH as i64, rows)).collect();
+    let mut changing = Sink::open(Format::BigQueryChanges);
+    let changes = measure(rows, || changes.iter().for_each(|rows| changing.append(rows)));
+    drop(changing);
 
     let json: Vec<Value> = (0..rows as u64).map(order_json).collect();
     let structs: Vec<Order> = json.iter().map(order).collect();
@@ -294,6 +325,7 @@ fn main() {
         |name: &str, cost: &Cost| println!("  {name:<38} {:>6.2} ({:.0} %)", cost.best, cost.noise * 100.0);
     line("columns to requests", &columns);
     line("Avro to requests", &avro);
+    line("columns to requests that are changes", &changes);
     line("structs to protobuf, by prost", &prost);
     if let Some(google) = google {
         println!("  dicts to protobuf, by Google's Python  {google:>6.2}");
@@ -301,6 +333,16 @@ fn main() {
     println!("MB of a million rows: Arrow {:.0}, protobuf {:.0}", million(per_run), million(protobuf));
     for (level, (share, cost)) in [(1, fast), (6, usual)] {
         println!("  gzip {level}: to {:.0} % of Arrow, for {cost:.2} us a row", share * 100.0);
+    }
+    println!("ms from a producer until a query sees it, median and 99 %:");
+    let records = (400.0 * scale.unwrap_or(1.0)) as usize;
+    let mut latencies = Vec::new();
+    for (mode, age) in
+        [("exactly_once", 1_000), ("exactly_once", 5_000), ("at_least_once", 5_000), ("cdc", 5_000)]
+    {
+        let latency::Latency { median, most } = latency::measure(mode, Duration::from_millis(age), records);
+        println!("  {mode:<14} rotate.age {age:>5} ms: {median:>6.0} {most:>6.0}");
+        latencies.push(json!({"mode": mode, "age": age, "median": median, "most": most}));
     }
     let ratio = |of: f64| (of * 100.0).round() / 100.0;
     let mut aims = vec![
@@ -314,6 +356,6 @@ fn main() {
     }
     println!(
         "{}",
-        json!({"rows": rows, "aims": aims, "gzip": {"1": [fast.0, fast.1], "6": [usual.0, usual.1]}})
+        json!({"rows": rows, "aims": aims, "changes": changes.best, "latency": latencies, "gzip": {"1": [fast.0, fast.1], "6": [usual.0, usual.1]}})
     );
 }

@@ -373,3 +373,22 @@ fn dead_letters_are_delivered_again_once() {
     let (code, out) = setup.pipeline.command(&["ledger", "verify"]);
     assert_eq!(code, Some(0), "{out}");
 }
+
+/// As `make example-bigquery` runs them.
+#[test]
+fn the_examples_of_each_mode_end_in_their_tables() {
+    let test = std::env::current_exe().unwrap();
+    let example = test.parent().unwrap().parent().unwrap().join("examples/bigquery");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bigquery");
+    for (file, last) in [
+        ("exactly-once.yaml", r#"{"order_id":"o-5","amount":"5.500000000","#),
+        ("at-least-once.yaml", r#"{"order_id":"o-5","amount":"5.500000000","#),
+        ("cdc.yaml", r#"{"id":2,"name":"bob","email":"bob@example.org"}"#),
+    ] {
+        let output = std::process::Command::new(&example).arg(folder.join(file)).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let end = text.lines().last().unwrap_or_default().trim_start();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && end.starts_with(last), "{file}: {text}{errors}");
+    }
+}
