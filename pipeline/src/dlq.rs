@@ -4,14 +4,15 @@
 //! reads those of the pipeline, each later one those of the try before it. So a try that is made again, or dies, delivers nothing
 //! twice, and goes on with what has come since.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use arrow_array::BooleanArray;
 use arrow_select::filter::filter_record_batch;
 use gristmill::SchemaRegistry;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_sinks::{
-    Checkpoint, DeadLetter, LedgerRef, PartitionId, PartitionSink, SinkConfig, dead_letters_of,
+    Checkpoint, DeadLetter, LedgerRef, PartitionId, PartitionSink, RejectedPayload, RejectedRecord,
+    SinkConfig, Stage, dead_letters_of,
 };
 
 use crate::check::Checked;
@@ -24,6 +25,8 @@ use crate::stages::{OutputRows, Processed, StagePlan, Stages};
 const BATCH: usize = 500;
 /// Ledger entries that are read at once.
 const PAGE: usize = 100;
+/// Of a change that is tried again, in milliseconds: half of what BigQuery allows.
+const MAX_AGE_MS: i64 = 86_400_000;
 /// Tries that there may be.
 const MAX_TRIES: u32 = 1_000;
 
@@ -247,8 +250,14 @@ impl OfLedger<'_> {
         sink: &mut PartitionSink,
         letters: &[DeadLetter],
     ) -> Result<bool, Error> {
-        let batch = records_of(self.ledger, letters)?;
-        let (records, next) = (batch.len() as u64, letters.last().map_or(0, |letter| letter.offset + 1));
+        let next = letters.last().map_or(0, |letter| letter.offset + 1);
+        let (old, letters): (Vec<DeadLetter>, Vec<DeadLetter>) =
+            letters.iter().cloned().partition(|letter| self.is_too_old(letter));
+        for letter in old {
+            sink.reject(too_old(letter)).map_err(Error::sink)?;
+        }
+        let batch = records_of(self.ledger, &letters)?;
+        let records = batch.len() as u64;
         sink.originate(batch.clone());
         let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
         for missing in stages.missing_schemas(&transformed) {
@@ -257,15 +266,23 @@ impl OfLedger<'_> {
                 stages.add_schema(missing, &schema);
             }
         }
+        // Of a record whose value did not decode nothing was delivered but what a transform had emitted for it before.
+        let emitted: HashSet<(i64, u32)> =
+            transformed.leaving().iter().filter(|r| r.sub > 0).map(|r| (r.offset, r.sub)).collect();
+        let whole = letters.iter().filter(|letter| letter.sub == 0 && letter.stage == Stage::Decode);
+        let whole: HashSet<i64> = whole.map(|letter| letter.offset).collect();
         let Processed { outputs, rejects, dropped, .. } =
             tokio::task::block_in_place(|| stages.decode(transformed))?;
         sink.tally(records, dropped);
         self.retried.records += records;
         self.retried.dropped += dropped;
-        let wanted: BTreeSet<(i64, u32)> = letters.iter().map(|letter| (letter.offset, letter.sub)).collect();
+        let refused: HashSet<(i64, u32)> = letters.iter().map(|letter| (letter.offset, letter.sub)).collect();
+        let is_wanted = |offset: i64, sub: u32| {
+            refused.contains(&(offset, sub)) || whole.contains(&offset) && !emitted.contains(&(offset, sub))
+        };
         for OutputRows { output, rows, coords } in outputs {
             let is_wanted: Vec<bool> =
-                coords.iter().map(|coord| wanted.contains(&(coord.offset, coord.sub))).collect();
+                coords.iter().map(|coord| is_wanted(coord.offset, coord.sub)).collect();
             let kept: Vec<_> =
                 coords.iter().zip(&is_wanted).filter(|(_, is)| **is).map(|(coord, _)| *coord).collect();
             self.retried.left_out += (coords.len() - kept.len()) as u64;
@@ -273,7 +290,7 @@ impl OfLedger<'_> {
             sink.append(&output, &rows, &kept).await.map_err(Error::sink)?;
         }
         for reject in rejects {
-            match wanted.contains(&(reject.offset, reject.sub)) {
+            match is_wanted(reject.offset, reject.sub) {
                 true => sink.reject(reject).map_err(Error::sink)?,
                 false => self.retried.left_out += 1,
             }
@@ -283,6 +300,13 @@ impl OfLedger<'_> {
             true => self.checkpoint(sink).await,
             false => Ok(true),
         }
+    }
+
+    /// BigQuery forgets after two days which rows were deleted: one that was deleted since would come back.
+    fn is_too_old(&self, letter: &DeadLetter) -> bool {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
+        let age = letter.timestamp.map(|time| now.saturating_sub(time));
+        prepare::is_cdc(self.checked) && age.is_none_or(|age| age > MAX_AGE_MS)
     }
 
     async fn checkpoint(&mut self, sink: &mut PartitionSink) -> Result<bool, Error> {
@@ -295,6 +319,30 @@ impl OfLedger<'_> {
             Checkpoint::Adopted { .. } => Ok(false),
             Checkpoint::Nothing => Ok(true),
         }
+    }
+}
+
+/// The dead letter of a record that cannot be tried any more.
+fn too_old(letter: DeadLetter) -> RejectedRecord {
+    let payload = letter.payload.unwrap_or(RejectedPayload { key: None, value: None, headers: Vec::new() });
+    RejectedRecord {
+        offset: letter.offset,
+        sub: letter.sub,
+        stage: letter.stage,
+        code: "TOO_OLD".to_owned(),
+        message: format!(
+            "it was {} ({}); the record is older than a day, and BigQuery forgets after two which rows were deleted: have the source \
+             write the row again",
+            letter.code, letter.message
+        ),
+        key: payload.key.map(|blob| blob.0),
+        value: payload.value.map(|blob| blob.0),
+        headers: payload
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name.0, value.map(|value| value.0)))
+            .collect(),
+        timestamp: letter.timestamp,
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Epoch {
 pub(crate) struct Epochs {
     topics: Topics,
     sink: SinkConfig,
+    /// The cluster tells no topic ids.
+    names_for_ids: bool,
     /// By topic.
     known: Mutex<HashMap<String, Known>>,
 }
@@ -44,46 +46,60 @@ pub(crate) struct Epochs {
 #[derive(Debug, Default)]
 struct Known {
     epochs: Vec<Epoch>,
-    /// For which topic id, and when.
-    looked: Option<(String, Instant)>,
+    /// Of which topic id partitions were counted, and when.
+    counted: Option<(String, Instant)>,
 }
 
 impl Epochs {
-    pub(crate) fn new(topics: Topics, sink: SinkConfig) -> Self {
-        Epochs { topics, sink, known: Mutex::default() }
+    /// `topics` sees records of transactions that are open: the end of a partition is behind them.
+    pub(crate) fn new(topics: Topics, sink: SinkConfig, names_for_ids: bool) -> Self {
+        Epochs { topics, sink, names_for_ids, known: Mutex::default() }
     }
 
-    /// Looks how many partitions there are, unless that was done a moment ago, and begins an epoch if there are more than the
-    /// newest counts, or the topic is another.
+    /// What the changes of a partition are numbered by now: as all epochs say that were begun by anybody. One is begun if there are more
+    /// partitions than the newest counts, or the topic is another; they are counted unless that was done a moment ago.
+    ///
+    /// To be asked before a partition is read, and again after another may have written what comes next.
     pub(crate) async fn of(&self, id: &PartitionId) -> Result<Sequence, Error> {
         let mut known = self.known.lock().await;
         let known = known.entry(id.topic.clone()).or_default();
         let topic_id = id.topic_id_text();
-        let is_fresh =
-            known.looked.as_ref().is_some_and(|(of, at)| *of == topic_id && at.elapsed() < LOOK_AGAIN);
-        let is_counted = |epochs: &[Epoch]| {
-            newest(epochs, &topic_id)
-                .is_some_and(|epoch| epoch.first.len() > id.partition.unsigned_abs() as usize)
-        };
-        if !is_fresh || !is_counted(&known.epochs) {
-            self.look(&mut known.epochs, id, &topic_id).await?;
-            known.looked = Some((topic_id.clone(), Instant::now()));
+        self.read_newer(&id.topic, &mut known.epochs).await?;
+        let is_counted = newest(&known.epochs, &topic_id)
+            .is_some_and(|epoch| epoch.first.len() > id.partition.unsigned_abs() as usize);
+        let is_fresh = |(of, at): &(String, Instant)| *of == topic_id && at.elapsed() < LOOK_AGAIN;
+        if !is_counted || !known.counted.as_ref().is_some_and(is_fresh) {
+            match self.count(&mut known.epochs, id, &topic_id).await {
+                Ok(()) => known.counted = Some((topic_id.clone(), Instant::now())),
+                // Who adds partitions waits until every member has noticed.
+                Err(error) if is_counted => {
+                    tracing::warn!(topic = id.topic, %error, "the topic's partitions were not counted")
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(numbering(&known.epochs, id, &topic_id))
     }
 
-    async fn look(&self, epochs: &mut Vec<Epoch>, id: &PartitionId, topic_id: &str) -> Result<(), Error> {
-        let topic = &id.topic;
-        // What the client counts may lag behind what the group assigns.
-        let count = self.topics.partitions(topic).await.map_err(Error::source)?;
-        let count = usize::try_from(count).unwrap_or_default().max(id.partition.unsigned_abs() as usize + 1);
+    async fn read_newer(&self, topic: &str, epochs: &mut Vec<Epoch>) -> Result<(), Error> {
         let (state, prefix) = self.sink.state();
         loop {
             let name = object_name(prefix, topic, epochs.len());
-            if let Some(object) = state.get(&name).await.map_err(Error::sink)? {
-                epochs.push(read(&name, &object.bytes)?);
-                continue;
+            match state.get(&name).await.map_err(Error::sink)? {
+                Some(object) => epochs.push(read(&name, &object.bytes)?),
+                None => return Ok(()),
             }
+        }
+    }
+
+    async fn count(&self, epochs: &mut Vec<Epoch>, id: &PartitionId, topic_id: &str) -> Result<(), Error> {
+        let topic = &id.topic;
+        let (state, prefix) = self.sink.state();
+        loop {
+            // What the client counts may lag behind what the group assigns.
+            let count = self.topics.partitions(topic).await.map_err(Error::source)?;
+            let count =
+                usize::try_from(count).unwrap_or_default().max(id.partition.unsigned_abs() as usize + 1);
             let first = match newest(epochs, topic_id) {
                 Some(newest) if newest.first.len() >= count => return Ok(()),
                 None => vec![0; count],
@@ -91,21 +107,28 @@ impl Epochs {
                     let old = newest.first.len();
                     let extents = self.topics.extents(topic).await.map_err(Error::source)?;
                     let ends = extents.iter().map(|extent| extent.end).take(old);
-                    let ends: Vec<i64> = ends.chain(std::iter::repeat(0)).take(count).collect();
-                    tracing::info!(
-                        topic,
-                        partitions = count,
-                        "the topic has more partitions; changes from here on come after all that were"
-                    );
-                    ends
+                    ends.chain(std::iter::repeat(0)).take(count).collect()
                 }
             };
+            // A topic that was made anew has other partitions, which say nothing of those of the old one.
+            if !self.names_for_ids && self.topics.topic_id(topic).await.map_err(Error::source)? != id.topic_id
+            {
+                return Ok(());
+            }
             let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
             let number = epochs.last().map_or(0, |last| last.number + 1).max(now);
             let epoch = Epoch::new(number, topic_id, first);
+            tracing::info!(
+                topic,
+                partitions = count,
+                epoch = number,
+                "changes from here on come after all that were: the topic is new, or has more partitions"
+            );
+            let name = object_name(prefix, topic, epochs.len());
             let text = serde_json::to_vec(&epoch).expect("it is plain data");
             // Whoever came first says what it is: it is read in any case.
             state.create_if_absent(&name, text.into()).await.map_err(Error::sink)?;
+            self.read_newer(topic, epochs).await?;
         }
     }
 }

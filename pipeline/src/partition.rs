@@ -140,6 +140,7 @@ async fn work(
                 let Some((sink, next)) = opened else { return Ok(()) };
                 // What was open is read again from where the ledger ends; staged files of it are left to the sweep.
                 worker.go_on(sink, next);
+                worker.number_anew().await?;
             }
             Err(error) => return Err(error),
             Ok(Ended::Finished) => return Ok(()),
@@ -310,7 +311,7 @@ impl Worker {
         // An order that a failure came between is read again.
         orders.mark_changed();
         loop {
-            self.count_partitions().await;
+            self.count_partitions().await?;
             if self.is_at_end() {
                 self.checkpoint(false).await?;
                 // Another owner may have sealed less than this one had read.
@@ -358,18 +359,21 @@ impl Worker {
         }
     }
 
-    /// Changes that come after there are more partitions are numbered anew.
-    async fn count_partitions(&mut self) {
-        let Some(epochs) = &self.shared.epochs else { return };
-        if self.counted_partitions.elapsed() < epochs::LOOK_AGAIN {
-            return;
+    /// Changes that come after there are more partitions have other numbers.
+    async fn count_partitions(&mut self) -> Result<(), Error> {
+        match self.counted_partitions.elapsed() < epochs::LOOK_AGAIN {
+            true => Ok(()),
+            false => self.number_anew().await,
         }
+    }
+
+    /// So, too, where another owner was before.
+    async fn number_anew(&mut self) -> Result<(), Error> {
+        let Some(epochs) = &self.shared.epochs else { return Ok(()) };
+        let by = epochs.of(self.sink.id()).await?;
+        number(&mut self.stages, &self.shared, by, self.sink.id());
         self.counted_partitions = Instant::now();
-        match epochs.of(self.sink.id()).await {
-            Ok(by) => number(&mut self.stages, &self.shared, by, self.sink.id()),
-            // Who adds partitions waits until every member has noticed.
-            Err(error) => tracing::warn!(%error, "the topic's partitions were not counted"),
-        }
+        Ok(())
     }
 
     /// Goes on with the components that are there now; right after a checkpoint, so that no entry is of two.
@@ -527,6 +531,7 @@ impl Worker {
             }
             Checkpoint::Adopted { next } => {
                 self.last = None;
+                self.number_anew().await?;
                 // If the partition was revoked meanwhile, the stream has ended and says so next.
                 self.stream.seek(self.seek_to(next));
             }

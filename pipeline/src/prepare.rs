@@ -1,5 +1,6 @@
 //! From a checked file to everything that a run needs.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,8 +49,8 @@ pub(crate) struct Prepared {
     pub(crate) sink: SinkConfig,
     /// The sink's store, if it is a bucket.
     pub(crate) gcs: Option<GcsStore>,
-    /// Rows are changed in place.
-    pub(crate) is_cdc: bool,
+    /// Of a pipeline that changes rows in place: who counts partitions, and sees where they end.
+    pub(crate) counting: Option<ConsumerConfig>,
     pub(crate) has_dead_letters: bool,
     pub(crate) dead_letter_topic: Option<String>,
     pub(crate) registry: Option<SchemaRegistry>,
@@ -65,6 +66,15 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
     let (plan, registry) = plan_with(&checked, &loader).await?;
     let file = &checked.pipeline;
     let (sink, gcs) = sink(&checked, Some(&plan)).await?;
+    let counting = match is_cdc(&checked) {
+        true => {
+            // The end of a partition is behind transactions that are open, too.
+            let mut all = checked.clone();
+            all.pipeline.source.kafka.isolation = Isolation::ReadUncommitted;
+            Some(consumer(&all, names_for_ids)?)
+        }
+        false => None,
+    };
     Ok(Prepared {
         name: file.name.clone(),
         file: checked.file.clone(),
@@ -75,7 +85,7 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
         gcs,
         plan,
         loader,
-        is_cdc: is_cdc(&checked),
+        counting,
         has_dead_letters: file.dead_letters.is_some(),
         dead_letter_topic: file.dead_letters.as_ref().and_then(|letters| letters.topic.clone()),
         registry,
@@ -139,6 +149,7 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
     let transforms = tokio::task::block_in_place(|| loader.all())?;
     let decoder = decoder(checked, registry.as_ref()).await?;
     let changes = change_plan_of(checked, registry.as_ref()).await?;
+    fit_for_changes(checked, &transforms)?;
     let rows = rows_schema(&decoder, changes.as_ref())?;
     let schema = tokio::task::block_in_place(|| columns_after(checked, &transforms, rows))?;
     let directories = directories(checked, &schema)?;
@@ -146,9 +157,29 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
     let sink = &checked.pipeline.sink;
     let times_as_text = sink.files.as_ref().is_some_and(|files| matches!(files.format, FileFormat::Jsonl));
     let destination = destination(checked, &schema)?;
+    keys_are_told(checked, &decoder, changes.as_ref())?;
     let is_table = matches!(destination, Destination::Table { .. });
     let fits = Fits { directories, times_as_text, bigquery: sink.bigquery.is_some(), changes: is_table };
     Ok((StagePlan { transforms, decoder, changes, schema, kafka_columns, fits, destination }, registry))
+}
+
+/// Whether transforms of columns can be given changes.
+fn fit_for_changes(checked: &Checked, transforms: &[TransformPlan]) -> Result<(), Error> {
+    if !is_cdc(checked) {
+        return Ok(());
+    }
+    for (i, plan) in transforms.iter().enumerate().filter(|(_, plan)| plan.transform.kind() == Kind::Columns)
+    {
+        let why = match (&plan.when, plan.transform.manifest().outputs.is_empty()) {
+            (Some(_), _) => "`when` asks columns of which a deletion tells the key alone",
+            (None, false) => "it routes rows to other outputs, and a deletion tells the key alone",
+            (None, true) => continue,
+        };
+        return Err(Error::config(format!(
+            "transforms[{i}]: with `mode: cdc` a transform of columns is given every row and gives one for it: {why}"
+        )));
+    }
+    Ok(())
 }
 
 /// What rows are where they go.
@@ -180,6 +211,22 @@ fn destination(checked: &Checked, schema: &SchemaRef) -> Result<Destination, Err
     Ok(Destination::History)
 }
 
+/// A key that changes unnoticed would leave the old row where it is.
+fn keys_are_told(
+    checked: &Checked,
+    decoder: &DecoderPlan,
+    changes: Option<&ChangePlan>,
+) -> Result<(), Error> {
+    let Some(changes) = changes.filter(|_| is_cdc(checked)) else { return Ok(()) };
+    match changes.open(&decoder.open()?.schema())?.tells_keys() {
+        true => Ok(()),
+        false => Err(Error::config(
+            "sink.bigquery.primary_key: a transform makes columns of it, so that a key that changes would not be noticed: give \
+             `decode.key`, whose columns tell it",
+        )),
+    }
+}
+
 /// How records become changes of rows, if they do.
 async fn change_plan_of(
     checked: &Checked,
@@ -195,7 +242,7 @@ async fn change_plan_of(
     let schema = registry.expect("checked").latest(&subject).await;
     let schema = schema.map_err(|e| Error::registry(format!("the keys' schema, subject {subject}"), e))?;
     let text = avro_text(&schema, &format!("subject {subject}"))?;
-    Ok(Some(change_plan(checked, kind, Some(KeyPlan::Decoder(DecoderPlan::Avro(text.into()))))))
+    Ok(Some(change_plan(checked, kind, Some(KeyPlan::Avro(DecoderPlan::Avro(text.into()))))))
 }
 
 /// How keys become columns, if the file and those beside it say it; none if the registry does.
@@ -203,8 +250,8 @@ fn key_of_file(checked: &Checked, key: &DecodeKey) -> Result<Option<KeyPlan>, Er
     let fields = || key.fields.as_ref().expect("checked").arrow_schema().expect("checked");
     Ok(Some(match (key.format, &key.schema_file) {
         (KeyFormat::Text, _) => KeyPlan::text(fields()).map_err(Error::config)?,
-        (KeyFormat::Json, _) => KeyPlan::Decoder(DecoderPlan::Json(fields())),
-        (KeyFormat::Avro, Some(file)) => KeyPlan::Decoder(DecoderPlan::Avro(text_of(checked, file)?.into())),
+        (KeyFormat::Json, _) => KeyPlan::Json(fields()),
+        (KeyFormat::Avro, Some(file)) => KeyPlan::Avro(DecoderPlan::Avro(text_of(checked, file)?.into())),
         (KeyFormat::Avro, None) => return Ok(None),
     }))
 }
@@ -232,10 +279,12 @@ pub fn check_components(checked: &Checked) -> Result<(), Error> {
     if let Some(decoder) = decoder_of_file(checked)?
         && let Some(changes) = changes_of_file(checked)?
     {
+        fit_for_changes(checked, &transforms)?;
         let rows = rows_schema(&decoder, changes.as_ref())?;
         let schema = columns_after(checked, &transforms, rows)?;
         directories(checked, &schema)?;
         destination(checked, &schema)?;
+        keys_are_told(checked, &decoder, changes.as_ref())?;
     }
     consumer(checked, false)?;
     Ok(())
@@ -619,6 +668,7 @@ async fn tables(
 ) -> Result<BigQueryStore, Error> {
     let store = table_store(checked, bigquery)?;
     let Some(plan) = plan else { return Ok(store) };
+    one_table_a_topic(checked, plan, &store)?;
     for (topic, output) in tables_of(checked, plan) {
         store.prepare_table(topic, &output, &plan.sink_schema(), false).await.map_err(of_tables)?;
     }
@@ -630,6 +680,7 @@ pub(crate) async fn planned_tables(checked: &Checked) -> Result<Vec<PlannedTable
     let (plan, _) = plan(checked).await?;
     let Some(bigquery) = &checked.pipeline.sink.bigquery else { return Ok(Vec::new()) };
     let store = table_store(checked, bigquery)?;
+    one_table_a_topic(checked, &plan, &store)?;
     let mut tables = Vec::new();
     for (topic, output) in tables_of(checked, &plan) {
         let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
@@ -637,6 +688,24 @@ pub(crate) async fn planned_tables(checked: &Checked) -> Result<Vec<PlannedTable
         tables.push(PlannedTable { name: store.name_of(topic, &output), outcome });
     }
     Ok(tables)
+}
+
+/// Changes of several topics have no order among themselves.
+fn one_table_a_topic(checked: &Checked, plan: &StagePlan, store: &BigQueryStore) -> Result<(), Error> {
+    if !is_cdc(checked) {
+        return Ok(());
+    }
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    for (topic, output) in tables_of(checked, plan) {
+        let name = store.name_of(topic, &output);
+        if let Some(other) = taken.insert(name.to_lowercase(), topic) {
+            return Err(Error::config(format!(
+                "sink.bigquery.table: {other} and {topic} both go to {name}, and `mode: cdc` cannot say which of their changes is \
+                 newer: give each a table, with `{{topic}}` and `{{output}}` in the name"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn tables_of<'a>(checked: &'a Checked, plan: &StagePlan) -> Vec<(&'a str, String)> {

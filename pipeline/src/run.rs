@@ -129,12 +129,12 @@ impl Pipeline {
             None => None,
         };
         let shutdown = prepared.shutdown;
-        let epochs = match prepared.is_cdc {
-            true => {
-                let topics = Topics::connect(&prepared.consumer).map_err(Error::source)?;
-                Some(Epochs::new(topics, prepared.sink.clone()))
+        let epochs = match &prepared.counting {
+            Some(config) => {
+                let topics = Topics::connect(config).map_err(Error::source)?;
+                Some(Epochs::new(topics, prepared.sink.clone(), prepared.names_for_ids))
             }
-            false => None,
+            None => None,
         };
         let consumer = Consumer::start(prepared.consumer).map_err(Error::source)?;
         let cluster = start::cluster(&consumer, &prepared.bootstrap_servers).await?;

@@ -6,7 +6,7 @@ mod fits;
 mod kafka_columns;
 mod records;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
@@ -358,7 +358,14 @@ impl Stages {
         }
         processed.dropped += decoded.dropped;
         let (rows, numbers) = (decoded.rows, decoded.numbers);
-        let (rows, aside) = columns::transform(&mut self.after, rows, batch.partition(), &numbers)?;
+        let of: Vec<Leaving<'_>> = match self.destination {
+            Destination::Table { .. } if !self.after.is_empty() => rows.of.clone(),
+            _ => Vec::new(),
+        };
+        let (mut rows, mut aside) = columns::transform(&mut self.after, rows, batch.partition(), &numbers)?;
+        if !of.is_empty() {
+            rows = one_for_one(&of, rows, &mut aside)?;
+        }
         processed.dropped += aside.dropped;
         processed.reports = aside.reports;
         refused(&mut processed, &mut letters, &aside.refused);
@@ -408,6 +415,39 @@ fn as_rows<'a>(
     let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
     let rows = Rows { rows: decoded.batch, of };
     Ok(changes::Read { rows, refused: refused.collect(), dropped: 0, numbers: trail.numbers() })
+}
+
+/// A row that changes another cannot be left out by a transform: the other would stay as it was. And one that is emitted for it would
+/// stay when it is gone.
+fn one_for_one<'a>(
+    of: &[Leaving<'a>],
+    rows: Rows<'a>,
+    aside: &mut columns::Aside,
+) -> Result<Rows<'a>, Error> {
+    let place = |r: &Leaving<'_>| (r.row, r.sub);
+    let before: HashSet<(usize, u32)> = of.iter().map(place).collect();
+    let mut after: HashSet<(usize, u32)> = rows.of.iter().map(place).collect();
+    after.extend(aside.refused.iter().map(|refused| (refused.row, refused.sub)));
+    for dropped in of.iter().filter(|r| !after.contains(&place(r))) {
+        let message = "a transform of columns drops the row, which would stay in the table as it was: with `mode: cdc` drop records \
+                       before they are decoded, or query a view";
+        let Leaving { row, sub, .. } = *dropped;
+        aside.refused.push(Refused { row, sub, code: "CHANGE_DROPPED".into(), message: message.into() });
+        aside.dropped = aside.dropped.saturating_sub(u64::from(sub == 0));
+    }
+    let is_own: Vec<bool> = rows.of.iter().map(|r| before.contains(&place(r))).collect();
+    if !is_own.contains(&false) {
+        return Ok(rows);
+    }
+    for emitted in rows.of.iter().zip(&is_own).filter(|(_, is_own)| !**is_own).map(|(r, _)| r) {
+        let message = "a transform of columns emits the row for another, and nothing would delete it: with `mode: cdc` rows are made \
+                       one for one";
+        let Leaving { row, sub, .. } = *emitted;
+        aside.refused.push(Refused { row, sub, code: "CHANGE_EMITTED".into(), message: message.into() });
+    }
+    let kept = rows.of.iter().zip(&is_own).filter(|(_, is_own)| **is_own).map(|(r, _)| *r).collect();
+    let batch = filter_record_batch(&rows.rows, &BooleanArray::from(is_own)).map_err(Error::arrow)?;
+    Ok(Rows { rows: batch, of: kept })
 }
 
 /// The code of a dead letter that does not decode.
@@ -481,6 +521,35 @@ mod tests {
     use gristmill_records::RawBatchBuilder;
 
     use super::*;
+
+    /// Whatever a transform makes of rows that change others, each is there or a dead letter.
+    #[test]
+    fn rows_that_change_others_go_one_for_one() {
+        let leaving = |row: usize, sub: u32| Leaving {
+            row,
+            sub,
+            output: 0,
+            offset: row as i64,
+            timestamp: None,
+            key: None,
+            value: None,
+            op: changes::Op::Delete,
+        };
+        let of = [leaving(0, 0), leaving(1, 0), leaving(1, 1), leaving(2, 0)];
+        let ids = arrow_array::Int64Array::from(vec![0, 10, 11, 12]);
+        let rows = RecordBatch::try_from_iter([("id", Arc::new(ids) as arrow_array::ArrayRef)]).unwrap();
+        // Row 0 is kept and emits, row 1 is dropped and what was emitted for it before is kept, row 2 is refused.
+        let after = vec![leaving(0, 0), leaving(0, 1), leaving(1, 1), leaving(0, 2)];
+        let refused = Refused { row: 2, sub: 0, code: "NO".into(), message: String::new() };
+        let mut aside = columns::Aside { refused: vec![refused], dropped: 1, ..Default::default() };
+        let rows = one_for_one(&of, Rows { rows, of: after }, &mut aside).unwrap();
+        assert_eq!(rows.of, [leaving(0, 0), leaving(1, 1)]);
+        assert_eq!(rows.rows.num_rows(), 2);
+        let refused: Vec<_> = aside.refused.iter().map(|r| (r.row, r.sub, r.code.as_str())).collect();
+        let expected =
+            [(2, 0, "NO"), (1, 0, "CHANGE_DROPPED"), (0, 1, "CHANGE_EMITTED"), (0, 2, "CHANGE_EMITTED")];
+        assert_eq!((refused, aside.dropped), (expected.to_vec(), 0));
+    }
 
     #[test]
     fn dead_letters_of_one_record_share_its_bytes() {

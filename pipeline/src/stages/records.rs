@@ -31,7 +31,7 @@ pub(crate) struct Refused {
 }
 
 /// A record that leaves the transforms.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Leaving<'a> {
     pub(crate) row: usize,
     pub(crate) sub: u32,

@@ -83,6 +83,8 @@ fn envelopes_of_debezium_become_changes() {
       - {value_json: {op: u, after: {id: 1, name: Ada, tags: [__debezium_unavailable_value]}}}
       - {value_json: {op: u, after: {id: 1, name: null}}}
       - {value: '{'}
+      - {value_json: {op: u, after: {id: 1, name: X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==}}}
+      - {value_json: {op: u, after: {id: 1, name: '{\"__debezium_unavailable_value\":\"__debezium_unavailable_value\"}'}}}
     expect:
       dead_letters:
         - {offset: 0, code: NO_CHANGE, message: it has no `op`}
@@ -95,7 +97,35 @@ fn envelopes_of_debezium_become_changes() {
         - {offset: 7, code: VALUE_UNAVAILABLE, message: column `tags`}
         - {offset: 8, code: DECODE_MISMATCH}
         - {offset: 9, code: DECODE_MALFORMED}
+        - {offset: 10, code: VALUE_UNAVAILABLE}
+        - {offset: 11, code: VALUE_UNAVAILABLE}
 ",
+    );
+    // A column of the key is found whatever its case; numbers stand for others as the bytes of the text.
+    let bytes: Vec<String> = b"__debezium_unavailable_value".iter().map(u8::to_string).collect();
+    run(
+        folder.path(),
+        &format!(
+            "{}{}",
+            DEBEZIUM.replace("tags: list<string>", "tags: list<int32>"),
+            CDC.replace("[id]", "[ID]")
+        ),
+        &format!(
+            "\
+- name: another case
+    records:
+      - {{value_json: {{op: u, before: {{id: 1, name: Ada}}, after: {{id: 7, name: Ada, tags: [1]}}}}}}
+      - {{value_json: {{op: u, after: {{id: 1, name: Ada, tags: [{}]}}}}}}
+    expect:
+      rows:
+        main:
+          - {{id: 1, name: null, tags: null, _CHANGE_TYPE: DELETE}}
+          - {{id: 7, name: Ada, tags: [1], _CHANGE_TYPE: UPSERT}}
+      dead_letters:
+        - {{offset: 1, code: VALUE_UNAVAILABLE, message: column `tags`}}
+",
+            bytes.join(", ")
+        ),
     );
 }
 
@@ -160,14 +190,20 @@ fn a_row_for_a_key_and_none_for_none() {
       - {key: '1'}
       - {key: one}
       - {key: one, value_json: {id: 3, name: Bo}}
+      - {key: '4', value_json: {id: 5, name: Bo}}
+      - {key: '6', value_json: {name: Bo}}
+      - {key: '7', value_json: {id: 7, name: __debezium_unavailable_value}}
     expect:
       rows:
         main:
           - {id: 1, name: Ada, _CHANGE_TYPE: UPSERT}
           - {id: 1, name: null, _CHANGE_TYPE: DELETE}
           - {id: 3, name: Bo, _CHANGE_TYPE: UPSERT}
+          - {id: 6, name: Bo, _CHANGE_TYPE: UPSERT}
       dead_letters:
         - {offset: 2, code: DECODE_MISMATCH, message: the key is no text of Int64}
+        - {offset: 4, code: KEY_MISMATCH, message: column `id`}
+        - {offset: 6, code: VALUE_UNAVAILABLE}
 ",
     );
 }
@@ -186,12 +222,16 @@ fn the_records_key_says_which_row_is_gone_where_the_envelope_does_not() {
       - {key: '{\"id\": 4}', value_json: {op: d, before: null}}
       - {key: '{\"id\": 5}'}
       - {value_json: {op: c, after: {id: 6, name: Ada}}}
+      - {key: '{\"schema\": {}, \"payload\": {\"id\": 7}}'}
+      - {key: '{\"id\": 8}', value_json: {op: d, before: {id: 0, name: ''}}}
     expect:
       rows:
         main:
           - {id: 4, name: null, tags: null, _CHANGE_TYPE: DELETE}
           - {id: 5, name: null, tags: null, _CHANGE_TYPE: DELETE}
           - {id: 6, name: Ada, tags: null, _CHANGE_TYPE: UPSERT}
+          - {id: 7, name: null, tags: null, _CHANGE_TYPE: DELETE}
+          - {id: 8, name: null, tags: null, _CHANGE_TYPE: DELETE}
 ",
     );
 }
@@ -258,4 +298,19 @@ fn what_does_not_fit_together_is_said() {
     let said =
         prepared(&format!("{}{FILES}", UPSERT.replace("fields: {name: string}", "fields: {__op: string}")));
     assert!(said.contains("rows have a column `__op`"), "{said}");
+    let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transforms/prebuilt/typed-orders.wasm");
+    let fields = "fields: {order_id: string not null, customer: {name: string, email: string, card: string}, amount_cents: int64 \
+                  not null, created_at: timestamp_ms, test: bool}";
+    let with = |sink: &str, when: &str| {
+        let decode = DEBEZIUM
+            .replace("fields: {id: int64 not null, name: string not null, tags: list<string>}", fields);
+        format!(
+            "{decode}transforms:\n  - {{wasm: '{wasm}', config: {{high_value_cents: 2000}}{when}}}\n{sink}"
+        )
+    };
+    let key = |name: &str| CDC.replace("[id]", name);
+    let said = prepared(&with(&key("[order_id]"), ""));
+    assert!(said.contains("transforms[0]: with `mode: cdc`") && said.contains("it routes rows"), "{said}");
+    let said = prepared(&with(&key("[order_id]"), ", when: {topic: customers}"));
+    assert!(said.contains("`when` asks columns"), "{said}");
 }

@@ -37,10 +37,13 @@ pub(super) struct Client {
     channel: Channel,
     endpoint: Endpoint,
     /// For appends, and how many are open on each.
-    appends: Arc<Mutex<Vec<(Channel, Weak<()>)>>>,
+    appends: Arc<Mutex<Vec<Appends>>>,
     gzip: bool,
     credentials: Arc<Credentials>,
 }
+
+/// A connection, and what counts the appends that are open on it.
+type Appends = (Channel, Weak<()>);
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -154,7 +154,12 @@ impl BigQueryStore {
         match self.client.default_stream(&table).await {
             Ok((_, found)) => {
                 let (_, differences) = differences(&table, &found.unwrap_or_default(), rows)?;
-                tables::check(&dotted(&table), &differences, &TableOptions::default())?;
+                tables::check(
+                    &dotted(&table),
+                    &differences,
+                    &TableOptions::default(),
+                    &self.config.primary_key,
+                )?;
                 self.check_key(&table).await
             }
             Err(status) if status.code() == Code::NotFound => Err(self.no_table(&table, rows)),
@@ -199,7 +204,7 @@ impl BigQueryStore {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
-            tables::check(&dotted(&table), &differences, &TableOptions::default())?;
+            tables::check(&dotted(&table), &differences, &TableOptions::default(), &self.config.primary_key)?;
             return Ok(Box::new(StreamWriter::new(self.client.clone(), stream, form)));
         }
     }

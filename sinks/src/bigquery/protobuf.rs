@@ -61,8 +61,8 @@ pub(super) fn descriptor<'a>(
             | DataType::Time64(_)
             | DataType::Timestamp(_, None) => Type::String,
             DataType::Struct(members) => {
-                // No name of a column, so that none is taken twice.
-                let nested = format!("F{number}");
+                // No column may have such a name.
+                let nested = format!("_CHANGE_F{number}");
                 message.nested_type.push(descriptor(&nested, members.iter().map(AsRef::as_ref))?);
                 described.type_name = Some(nested);
                 Type::Message

@@ -324,7 +324,7 @@ impl BigQueryStore {
             };
             let found = Column::all_of_rest(&resource["schema"]);
             let differences = Differences::between(&found, &columns);
-            check(&table, &differences, options)?;
+            check(&table, &differences, options, key)?;
             has_key(&table, &resource, key)?;
             let Differences { missing, never_given, strict, .. } = differences;
             let relaxed = if options.relax_columns { [never_given, strict].concat() } else { Vec::new() };
@@ -475,8 +475,13 @@ fn has_key(table: &str, resource: &Value, key: &[String]) -> Result<()> {
 }
 
 /// What is not to be mended here.
-pub(super) fn check(table: &str, differences: &Differences, options: &TableOptions) -> Result<()> {
-    let Differences { missing, never_given, other_type, .. } = differences;
+pub(super) fn check(
+    table: &str,
+    differences: &Differences,
+    options: &TableOptions,
+    key: &[String],
+) -> Result<()> {
+    let Differences { missing, never_given, other_type, strict, .. } = differences;
     let wrong = |text: String| Err(Error::new(ErrorKind::InvalidConfig, text));
     if !other_type.is_empty() {
         return wrong(format!(
@@ -485,7 +490,12 @@ pub(super) fn check(table: &str, differences: &Differences, options: &TableOptio
         ));
     }
     let lacking = if options.add_columns { &[] } else { &missing[..] };
-    let empty = if options.relax_columns { &[] } else { &never_given[..] };
+    // Of a row that is deleted there is the key alone.
+    let strict = strict.iter().filter(|_| !key.is_empty());
+    let empty: Vec<String> = match options.relax_columns {
+        true => Vec::new(),
+        false => never_given.iter().chain(strict).cloned().collect(),
+    };
     if lacking.is_empty() && empty.is_empty() {
         return Ok(());
     }
@@ -496,7 +506,7 @@ pub(super) fn check(table: &str, differences: &Differences, options: &TableOptio
     if !empty.is_empty() {
         text.push("wants values of columns that the rows do not have");
     }
-    let statements = alterations(table, lacking, empty);
+    let statements = alterations(table, lacking, &empty);
     wrong(format!("table {table} of BigQuery {}: {statements}", text.join(" and ")))
 }
 

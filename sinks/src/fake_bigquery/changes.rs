@@ -119,6 +119,9 @@ fn values_of(row: &DynamicMessage, columns: &[Column]) -> Result<Map<String, Val
         let field = row.descriptor().fields().find(|field| field.name().eq_ignore_ascii_case(&column.name));
         let field = field.filter(|field| row.has_field(field) || field.is_list());
         let value = match field {
+            None if column.mode == Repetition::Required => {
+                return Err(format!("the row has no {}, which is REQUIRED", column.name));
+            }
             None if column.mode == Repetition::Repeated => Value::Array(Vec::new()),
             None => Value::Null,
             Some(field) => value_of(row.get_field(&field).as_ref(), &field, column)?,

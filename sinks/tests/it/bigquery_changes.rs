@@ -262,6 +262,27 @@ async fn a_table_needs_the_primary_key() {
     }
 }
 
+/// Every deletion would be refused: it has the key alone.
+#[tokio::test]
+async fn a_table_that_wants_more_than_the_key_is_refused() {
+    let bigquery = FakeBigQuery::start();
+    let mut columns = table_columns(&own_schema()).unwrap();
+    columns[1].required = true;
+    bigquery.create_table_with_key(TABLE, columns, &["id"]);
+    for options in [None, Some(TableOptions::default())] {
+        let tables = store(&bigquery, options);
+        let error = tables.prepare_table("orders", MAIN_OUTPUT, &own_schema(), false).await.unwrap_err();
+        assert!(error.to_string().contains("ALTER COLUMN `name` DROP NOT NULL;"), "{error}");
+    }
+    let options = TableOptions { relax_columns: true, ..TableOptions::default() };
+    let tables = store(&bigquery, Some(options));
+    tables.prepare_table("orders", MAIN_OUTPUT, &own_schema(), false).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = sink(tables, &folder, false).await;
+    hand_over(&mut sink, &[(0, 1, "a", "UPSERT"), (1, 1, "", "DELETE")]).await.unwrap();
+    assert_eq!(names(&bigquery), []);
+}
+
 #[tokio::test]
 async fn a_table_is_made_with_its_key_and_staleness() {
     let bigquery = FakeBigQuery::start();

@@ -140,7 +140,7 @@ fn a_table_follows_its_database_through_kills_more_partitions_and_another_topic(
 
     // Keys move to other partitions; nobody produces until that is noticed.
     runtime.block_on(kafka.grow_topic(&topic, 5));
-    run.wait_for("the topic has more partitions", PATIENCE);
+    run.wait_for("partitions=5", PATIENCE);
     run.kill();
     customers.partitions = 5;
     customers.producer = OrderProducer::new(&kafka.bootstrap_servers(), &topic);

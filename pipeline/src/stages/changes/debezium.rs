@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, StructArray};
+use arrow_cast::cast;
 use arrow_ord::ord::make_comparator;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, SortOptions};
 use gristmill_codec::Decoded;
@@ -21,6 +23,13 @@ const PAYLOAD: &str = "payload";
 /// What stands for a value that the database did not tell, since it did not change:
 /// [`unavailable.value.placeholder`](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-toasted-values).
 const UNAVAILABLE: &str = "__debezium_unavailable_value";
+/// The same as texts: as it is, in base64 where JSON has bytes, of an hstore, and the UUID that is made of it.
+const UNAVAILABLE_TEXTS: [&str; 4] = [
+    UNAVAILABLE,
+    "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==",
+    r#"{"__debezium_unavailable_value":"__debezium_unavailable_value"}"#,
+    "b68a35a7-17ad-35b3-af2a-ae46edb4545a",
+];
 
 /// What JSON is decoded as where rows have those columns.
 pub(crate) fn json_envelope(rows: &Schema) -> SchemaRef {
@@ -111,6 +120,7 @@ pub(super) fn forms(batch: &RecordBatch) -> Result<Vec<Vec<ArrayRef>>, Error> {
 pub(super) fn picks(
     values: &Decoded,
     key: &[String],
+    in_place: bool,
     is_alone: impl Fn(usize) -> bool,
     refused: &mut Vec<(usize, String, String)>,
 ) -> Result<Vec<Pick>, Error> {
@@ -120,7 +130,10 @@ pub(super) fn picks(
         envelopes.iter().map(|envelopes| key_changes(envelopes, key)).collect::<Result<_, _>>()?;
     let lacking: Vec<Vec<Option<&str>>> = envelopes
         .iter()
-        .map(|envelopes| if key.is_empty() { Vec::new() } else { unavailable(envelopes.after) })
+        .map(|envelopes| match in_place {
+            true => unavailable(envelopes.after.fields(), envelopes.after.columns()),
+            false => Vec::new(),
+        })
         .collect();
     for (row, of) in values.rows.iter().enumerate() {
         let mut refuse = |code: &str, why: String| refused.push((*of as usize, code.to_owned(), why));
@@ -153,14 +166,10 @@ pub(super) fn picks(
             continue;
         }
         if let Some(name) = lacking[at].get(row).copied().flatten() {
-            let why = format!(
-                "the database did not tell column `{name}`, since it has not changed, and the row would be written \
-                 without it: let it tell all (REPLICA IDENTITY FULL)"
-            );
-            refuse("VALUE_UNAVAILABLE", why);
+            refuse(super::UNAVAILABLE, why_unavailable(name));
             continue;
         }
-        if op == Op::Update && changed[at].iter().any(|is_changed| is_changed(row)) {
+        if in_place && op == Op::Update && changed[at].iter().any(|is_changed| is_changed(row)) {
             if !is_alone(*of as usize) {
                 let why = "the key has changed within one record, and other changes of the old key may lie in another partition";
                 refuse("KEY_CHANGED", why.to_owned());
@@ -195,41 +204,76 @@ fn key_changes(envelopes: &Envelopes<'_>, key: &[String]) -> Result<Vec<IsChange
 }
 
 /// For each row: a column that stands for what was not told, if there is one.
-fn unavailable(rows: &StructArray) -> Vec<Option<&str>> {
-    let mut lacking = vec![None; rows.len()];
-    for (field, column) in rows.fields().iter().zip(rows.columns()) {
-        let mut note = |row: usize| lacking[row] = Some(field.name().as_str());
-        match column.data_type() {
-            DataType::Utf8 => {
-                let texts = column.as_string::<i32>().iter().enumerate();
-                texts.filter(|(_, text)| *text == Some(UNAVAILABLE)).for_each(|(row, _)| note(row));
-            }
-            DataType::Binary => {
-                let values = column.as_binary::<i32>().iter().enumerate();
-                values
-                    .filter(|(_, value)| *value == Some(UNAVAILABLE.as_bytes()))
-                    .for_each(|(row, _)| note(row));
-            }
-            DataType::List(item) if *item.data_type() == DataType::Utf8 => {
-                let list = column.as_list::<i32>();
-                for row in (0..list.len()).filter(|row| list.is_valid(*row)) {
-                    if list.value(row).as_string::<i32>().iter().any(|text| text == Some(UNAVAILABLE)) {
-                        note(row);
-                    }
-                }
-            }
-            DataType::Map(..) => {
-                let map = column.as_map();
-                for row in (0..map.len()).filter(|row| map.is_valid(*row)) {
-                    let entries = map.value(row);
-                    let names = entries.column(0).as_string_opt::<i32>();
-                    if names.is_some_and(|names| names.iter().any(|name| name == Some(UNAVAILABLE))) {
-                        note(row);
-                    }
-                }
-            }
-            _ => {}
+pub(super) fn unavailable<'a>(fields: &'a Fields, columns: &[ArrayRef]) -> Vec<Option<&'a str>> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    let mut lacking = vec![None; rows];
+    for (field, column) in fields.iter().zip(columns) {
+        let is_found = unavailable_in(column);
+        for (row, _) in is_found.iter().enumerate().filter(|(_, is)| **is) {
+            lacking[row] = Some(field.name().as_str());
         }
     }
     lacking
+}
+
+pub(super) fn why_unavailable(column: &str) -> String {
+    format!(
+        "the database did not tell column `{column}`, since it has not changed, and the row would be written without it: let it \
+         tell all (REPLICA IDENTITY FULL)"
+    )
+}
+
+/// Which values stand for others, in the forms in which Debezium's connectors write that.
+fn unavailable_in(array: &ArrayRef) -> Vec<bool> {
+    let texts = |texts: &StringArray| -> Vec<bool> {
+        texts.iter().map(|text| text.is_some_and(|text| UNAVAILABLE_TEXTS.contains(&text))).collect()
+    };
+    match array.data_type() {
+        DataType::Utf8 => texts(array.as_string()),
+        DataType::Binary => {
+            array.as_binary::<i32>().iter().map(|value| value == Some(UNAVAILABLE.as_bytes())).collect()
+        }
+        DataType::Struct(_) => {
+            let parent = array.as_struct();
+            let mut found = vec![false; parent.len()];
+            for member in parent.columns() {
+                let member = unavailable_in(member);
+                found
+                    .iter_mut()
+                    .zip(member)
+                    .enumerate()
+                    .for_each(|(row, (found, is))| *found |= is && parent.is_valid(row));
+            }
+            found
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let elements = unavailable_in(list.values());
+            // The text as numbers, a byte each.
+            let numbers =
+                cast(list.values(), &DataType::Float64).ok().filter(|_| list.value_type().is_numeric());
+            let numbers = numbers.as_ref().map(|numbers| numbers.as_primitive::<Float64Type>());
+            let of_row = |row: usize| {
+                let (from, to) = (list.offsets()[row] as usize, list.offsets()[row + 1] as usize);
+                let is_text = numbers.is_some_and(|numbers| {
+                    let bytes = UNAVAILABLE.bytes().map(f64::from);
+                    (from..to)
+                        .map(|at| if numbers.is_valid(at) { numbers.value(at) } else { f64::NAN })
+                        .eq(bytes)
+                });
+                list.is_valid(row) && (is_text || elements[from..to].contains(&true))
+            };
+            (0..list.len()).map(of_row).collect()
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let names = map.keys().as_string_opt::<i32>().map(texts);
+            let of_row = |row: usize| {
+                let (from, to) = (map.offsets()[row] as usize, map.offsets()[row + 1] as usize);
+                map.is_valid(row) && names.as_ref().is_some_and(|names| names[from..to].contains(&true))
+            };
+            (0..map.len()).map(of_row).collect()
+        }
+        _ => vec![false; array.len()],
+    }
 }

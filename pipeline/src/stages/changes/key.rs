@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
+use arrow_select::interleave::interleave;
 use gristmill_codec::Decoder;
 
 use super::super::records::Leaving;
@@ -15,7 +17,9 @@ use crate::error::Error;
 /// How keys become columns.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyPlan {
-    Decoder(DecoderPlan),
+    Avro(DecoderPlan),
+    /// Objects of those fields; also within a `payload`, as Kafka Connect's JsonConverter writes them.
+    Json(SchemaRef),
     /// The key is the text of one value.
     Text(SchemaRef),
 }
@@ -23,14 +27,25 @@ pub(crate) enum KeyPlan {
 /// Those of one partition.
 #[derive(Debug)]
 pub(super) enum Keys {
-    Decoder(Box<Decoder>),
+    Avro(Box<Decoder>),
+    /// What comes out, and what decodes both forms.
+    Json(SchemaRef, Box<Decoder>),
     Text(SchemaRef),
 }
 
 impl KeyPlan {
     pub(super) fn open(&self) -> Result<Keys, Error> {
         Ok(match self {
-            KeyPlan::Decoder(plan) => Keys::Decoder(Box::new(plan.open()?)),
+            KeyPlan::Avro(plan) => Keys::Avro(Box::new(plan.open()?)),
+            KeyPlan::Json(schema) => {
+                let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+                let mut fields: Vec<Field> = nullable.collect();
+                let own = Arc::new(Schema::new(fields.clone()));
+                if own.field_with_name(PAYLOAD).is_err() {
+                    fields.push(Field::new(PAYLOAD, DataType::Struct(fields.clone().into()), true));
+                }
+                Keys::Json(own, Box::new(DecoderPlan::Json(Arc::new(Schema::new(fields))).open()?))
+            }
             KeyPlan::Text(schema) => Keys::Text(schema.clone()),
         })
     }
@@ -55,27 +70,49 @@ impl KeyPlan {
     }
 }
 
+/// Columns as they are at the top or, where there is one, in the payload.
+fn in_one_form(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    let Some(payload) = rows.column_by_name(PAYLOAD).and_then(|payload| payload.as_struct_opt()) else {
+        return Ok(rows.clone());
+    };
+    let Some(inner) = payload.nulls().filter(|nulls| nulls.null_count() < rows.num_rows()) else {
+        let top: Vec<usize> = (0..schema.fields().len()).collect();
+        return match payload.nulls() {
+            Some(_) => rows.project(&top).map_err(Error::arrow),
+            None => RecordBatch::try_new(schema.clone(), payload.columns().to_vec()).map_err(Error::arrow),
+        };
+    };
+    let at: Vec<(usize, usize)> =
+        (0..rows.num_rows()).map(|row| (usize::from(inner.is_valid(row)), row)).collect();
+    let columns = (0..schema.fields().len())
+        .map(|column| interleave(&[rows.column(column).as_ref(), payload.column(column).as_ref()], &at));
+    let columns = columns.collect::<Result<Vec<_>, _>>().map_err(Error::arrow)?;
+    RecordBatch::try_new(schema.clone(), columns).map_err(Error::arrow)
+}
+
+const PAYLOAD: &str = "payload";
+
 type Undecodable = (usize, String, String);
 
 impl Keys {
     pub(super) fn schema(&self) -> SchemaRef {
         match self {
-            Keys::Decoder(decoder) => decoder.schema(),
-            Keys::Text(schema) => schema.clone(),
+            Keys::Avro(decoder) => decoder.schema(),
+            Keys::Json(schema, _) | Keys::Text(schema) => schema.clone(),
         }
     }
 
     pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
         match self {
-            Keys::Decoder(decoder) => decoder.missing_schemas(keys),
-            Keys::Text(_) => Vec::new(),
+            Keys::Avro(decoder) => decoder.missing_schemas(keys),
+            Keys::Json(..) | Keys::Text(_) => Vec::new(),
         }
     }
 
     pub(super) fn add_writer_schema(&mut self, id: u32, schema: &str) -> gristmill_codec::Result<()> {
         match self {
-            Keys::Decoder(decoder) => decoder.add_writer_schema(id, schema),
-            Keys::Text(_) => Ok(()),
+            Keys::Avro(decoder) => decoder.add_writer_schema(id, schema),
+            Keys::Json(..) | Keys::Text(_) => Ok(()),
         }
     }
 
@@ -85,14 +122,19 @@ impl Keys {
         leaving: &[Leaving<'_>],
     ) -> Result<(RecordBatch, Vec<u64>, Vec<Undecodable>), Error> {
         match self {
-            Keys::Decoder(decoder) => {
+            Keys::Avro(decoder) | Keys::Json(_, decoder) => {
                 let keys = leaving.iter().enumerate().map(|(i, record)| (i as u64, record.key));
                 let decoded = decoder.decode(keys).map_err(Error::decode)?;
                 let bad = decoded.undecodable.into_iter();
                 let bad = bad.map(|bad| {
                     (bad.row as usize, decode_code(bad.cause), format!("the key: {}", bad.reason))
                 });
-                Ok((decoded.batch, decoded.rows, bad.collect()))
+                let bad = bad.collect();
+                let batch = match self {
+                    Keys::Json(schema, _) => in_one_form(schema, &decoded.batch)?,
+                    _ => decoded.batch,
+                };
+                Ok((batch, decoded.rows, bad))
             }
             Keys::Text(schema) => {
                 let texts =

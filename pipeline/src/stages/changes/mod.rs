@@ -10,9 +10,10 @@ mod property;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_ord::ord::make_comparator;
+use arrow_schema::{Field, Fields, Schema, SchemaRef, SortOptions};
 use arrow_select::interleave::interleave;
-use gristmill_codec::Decoder;
+use gristmill_codec::{Decoded, Decoder};
 
 use super::columns::Rows;
 use super::decode_code;
@@ -99,9 +100,22 @@ impl ChangePlan {
             fields.push(field.as_ref().clone().with_nullable(true));
             sources.push(Source { value: Some(at), key });
         }
-        let schema = Arc::new(Schema::new(fields));
-        let primary_key = self.primary_key.clone();
-        Ok(Changes { kind: self.kind, keys, sources, schema, primary_key })
+        let (identity, tells_keys) = self.identity(&of_values, key_schema.as_deref());
+        let (schema, in_place) = (Arc::new(Schema::new(fields)), !self.primary_key.is_empty());
+        Ok(Changes { kind: self.kind, keys, sources, schema, identity, tells_keys, in_place })
+    }
+
+    /// The columns of values that tell whether a row has got another key, and whether they do.
+    fn identity(&self, values: &Fields, keys: Option<&Schema>) -> (Vec<String>, bool) {
+        let of_value = |name: &String| {
+            let field = values.iter().find(|field| field.name().eq_ignore_ascii_case(name));
+            field.map(|field| field.name().clone())
+        };
+        let of_keys: Vec<String> =
+            keys.iter().flat_map(|keys| keys.fields()).filter_map(|field| of_value(field.name())).collect();
+        let own: Vec<String> = self.primary_key.iter().filter_map(of_value).collect();
+        let is_told = own.len() == self.primary_key.len() || !of_keys.is_empty();
+        (own.into_iter().chain(of_keys).collect(), is_told || self.kind == Kind::Upsert)
     }
 }
 
@@ -119,7 +133,11 @@ pub(crate) struct Changes {
     keys: Option<Keys>,
     sources: Vec<Source>,
     schema: SchemaRef,
-    primary_key: Vec<String>,
+    /// The columns of values that tell whether a row has got another key.
+    identity: Vec<String>,
+    tells_keys: bool,
+    /// Rows are changed where they are.
+    in_place: bool,
 }
 
 /// Where a row comes from.
@@ -147,6 +165,11 @@ impl Changes {
     /// The columns of the rows. Any may be null: of a row that is gone its key alone may be known.
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Whether a row that gets another key is noticed: its key may be what a transform makes.
+    pub(crate) fn tells_keys(&self) -> bool {
+        self.tells_keys
     }
 
     /// Ids of schemas that keys name and that are not there yet.
@@ -181,15 +204,10 @@ impl Changes {
             (Some(batch), bad)
         });
         let mut picks = match self.kind {
-            Kind::Upsert => values
-                .rows
-                .iter()
-                .enumerate()
-                .map(|(row, of)| Pick::of(*of, Op::Update, Some((0, row))))
-                .collect(),
+            Kind::Upsert => upserts(&values, self.in_place, &mut refused),
             Kind::Debezium => {
                 let is_alone = |record: usize| sequence.partitions(leaving[record].offset) == 1;
-                debezium::picks(&values, &self.primary_key, is_alone, &mut refused)?
+                debezium::picks(&values, &self.identity, self.in_place, is_alone, &mut refused)?
             }
         };
         let mut dropped = 0;
@@ -205,23 +223,26 @@ impl Changes {
         let needs_key =
             |pick: &Pick| pick.value.is_none() || self.sources.iter().any(|source| source.value.is_none());
         let mut is_refused: Vec<bool> = vec![false; leaving.len()];
-        for (of, code, reason) in bad_keys {
-            if picks.iter().any(|pick| pick.leaving == of && needs_key(pick)) {
-                refused.push((of, code, reason));
-            }
-        }
+        let mut is_needed: Vec<bool> = vec![false; leaving.len()];
+        picks.iter().filter(|pick| needs_key(pick)).for_each(|pick| is_needed[pick.leaving] = true);
+        refused.extend(bad_keys.into_iter().filter(|(of, ..)| is_needed[*of]));
         for pick in picks.iter().filter(|pick| pick.value.is_none() && self.keys.is_none()) {
             let text = "a deletion does not say of which row: its `before` is null; give `decode.key` to have it from the record's key";
             refused.push((pick.leaving, "NO_KEY".to_owned(), text.to_owned()));
         }
-        refused.iter().for_each(|(of, ..)| is_refused[*of] = true);
-        picks.retain(|pick| !is_refused[pick.leaving]);
-        picks.sort_by_key(|pick| (pick.leaving, std::cmp::Reverse(pick.sub)));
-
         let forms = match self.kind {
             Kind::Upsert => vec![values.batch.columns().to_vec()],
             Kind::Debezium => debezium::forms(&values.batch)?,
         };
+        if self.in_place {
+            refused.extend(self.mismatches(&picks, &forms, key_batch.as_ref(), &key_rows)?);
+        }
+        refused.iter().for_each(|(of, ..)| is_refused[*of] = true);
+        refused.sort_by_key(|(of, ..)| *of);
+        refused.dedup_by_key(|(of, ..)| *of);
+        picks.retain(|pick| !is_refused[pick.leaving]);
+        picks.sort_by_key(|pick| (pick.leaving, std::cmp::Reverse(pick.sub)));
+
         let rows = self.rows(&picks, &forms, key_batch.as_ref(), &key_rows)?;
         let place = |r: &Leaving<'_>| Place { row: r.row, sub: r.sub, output: r.output };
         let mut numbers = trail.numbers().then(leaving.iter().map(place).collect());
@@ -235,6 +256,42 @@ impl Changes {
             Refused { row, sub, code, message }
         });
         Ok(Read { rows: Rows { rows, of }, refused: refused.collect(), dropped, numbers: numbers.numbers() })
+    }
+
+    /// Records whose key and value are of different rows.
+    fn mismatches(
+        &self,
+        picks: &[Pick],
+        forms: &[Vec<ArrayRef>],
+        keys: Option<&RecordBatch>,
+        key_rows: &[Option<usize>],
+    ) -> Result<Vec<(usize, String, String)>, Error> {
+        let Some(keys) = keys else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        // Those that have got another key are of two.
+        let moved: Vec<usize> = picks.iter().filter(|pick| pick.sub > 0).map(|pick| pick.leaving).collect();
+        for source in &self.sources {
+            let (Some(value), Some(key)) = (source.value, source.key) else { continue };
+            let key = keys.column(key);
+            let compare = forms.iter().map(|columns| {
+                let compare = make_comparator(&columns[value], key, SortOptions::default());
+                compare.map(|compare| (compare, &columns[value]))
+            });
+            let compare = compare.collect::<Result<Vec<_>, _>>().map_err(Error::arrow)?;
+            for pick in picks.iter().filter(|pick| pick.op != Op::Delete) {
+                let (Some((form, row)), Some(key_row)) = (pick.value, key_rows[pick.leaving]) else {
+                    continue;
+                };
+                let (compare, value) = &compare[form];
+                let is_other = value.is_valid(row) && key.is_valid(key_row) && compare(row, key_row).is_ne();
+                if is_other && moved.binary_search(&pick.leaving).is_err() {
+                    let name = keys.schema_ref().field(source.key.unwrap_or_default()).name();
+                    let why = format!("column `{name}` is one in the record's key and another in its value");
+                    found.push((pick.leaving, "KEY_MISMATCH".to_owned(), why));
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn rows(
@@ -271,16 +328,42 @@ impl Changes {
         if let Some(at) = source.value {
             arrays.extend(forms.iter().map(|columns| columns[at].as_ref()));
         }
-        let at = picks.iter().map(|pick| match (pick.value, source.value) {
-            (Some((form, row)), Some(_)) => (first_form + form, row),
-            _ => match (&key, key_rows[pick.leaving]) {
-                (Some(_), Some(row)) => (1, row),
-                _ => (0, 0),
-            },
+        let at = picks.iter().map(|pick| {
+            let of_value = pick.value.zip(source.value).and_then(|((form, row), at)| {
+                forms[form][at].is_valid(row).then_some((first_form + form, row))
+            });
+            let of_key = key.as_ref().and(key_rows[pick.leaving]).map(|row| (1, row));
+            // Of a row that is gone a database may tell less than the record's key does.
+            let found = match pick.op == Op::Delete && pick.sub == 0 {
+                true => of_key.or(of_value),
+                false => of_value.or(of_key),
+            };
+            found.unwrap_or((0, 0))
         });
         interleave(&arrays, &at.collect::<Vec<_>>()).map_err(Error::arrow)
     }
 }
+
+/// Each value is a row.
+fn upserts(values: &Decoded, in_place: bool, refused: &mut Vec<(usize, String, String)>) -> Vec<Pick> {
+    let lacking = match in_place {
+        true => debezium::unavailable(values.batch.schema_ref().fields(), values.batch.columns()),
+        false => Vec::new(),
+    };
+    let mut picks = Vec::with_capacity(values.rows.len());
+    for (row, of) in values.rows.iter().enumerate() {
+        match lacking.get(row).copied().flatten() {
+            Some(column) => {
+                refused.push((*of as usize, UNAVAILABLE.to_owned(), debezium::why_unavailable(column)))
+            }
+            None => picks.push(Pick::of(*of, Op::Update, Some((0, row)))),
+        }
+    }
+    picks
+}
+
+/// The code of a row of which the database did not tell all.
+const UNAVAILABLE: &str = "VALUE_UNAVAILABLE";
 
 impl Pick {
     fn of(leaving: u64, op: Op, value: Option<(usize, usize)>) -> Self {
