@@ -311,6 +311,6 @@ fn what_does_not_fit_together_is_said() {
     let key = |name: &str| CDC.replace("[id]", name);
     let said = prepared(&with(&key("[order_id]"), ""));
     assert!(said.contains("transforms[0]: with `mode: cdc`") && said.contains("it routes rows"), "{said}");
-    let said = prepared(&with(&key("[order_id]"), ", when: {topic: customers}"));
+    let said = prepared(&with(&key("[order_id]"), ", when: {topics: [customers]}"));
     assert!(said.contains("`when` asks columns"), "{said}");
 }
