@@ -59,16 +59,20 @@ impl Epochs {
     /// What the changes of a partition are numbered by now: as all epochs say that were begun by anybody. One is begun if there are more
     /// partitions than the newest counts, or the topic is another; they are counted unless that was done a moment ago.
     ///
-    /// To be asked before a partition is read, and again after another may have written what comes next.
-    pub(crate) async fn of(&self, id: &PartitionId) -> Result<Sequence, Error> {
+    /// `takes_over`: the partition is about to be read, or another may have written what comes next; then what is known since a
+    /// moment ago is not enough.
+    pub(crate) async fn of(&self, id: &PartitionId, takes_over: bool) -> Result<Sequence, Error> {
         let mut known = self.known.lock().await;
         let known = known.entry(id.topic.clone()).or_default();
         let topic_id = id.topic_id_text();
-        self.read_newer(&id.topic, &mut known.epochs).await?;
+        let is_fresh = |(of, at): &(String, Instant)| *of == topic_id && at.elapsed() < LOOK_AGAIN;
+        let is_fresh = known.counted.as_ref().is_some_and(is_fresh);
+        if takes_over || !is_fresh {
+            self.read_newer(&id.topic, &mut known.epochs).await?;
+        }
         let is_counted = newest(&known.epochs, &topic_id)
             .is_some_and(|epoch| epoch.first.len() > id.partition.unsigned_abs() as usize);
-        let is_fresh = |(of, at): &(String, Instant)| *of == topic_id && at.elapsed() < LOOK_AGAIN;
-        if !is_counted || !known.counted.as_ref().is_some_and(is_fresh) {
+        if !is_counted || !is_fresh {
             match self.count(&mut known.epochs, id, &topic_id).await {
                 Ok(()) => known.counted = Some((topic_id.clone(), Instant::now())),
                 // Who adds partitions waits until every member has noticed.

@@ -37,7 +37,7 @@ mod start;
 mod status;
 mod test_case;
 
-pub use check::{Checked, check, schema};
+pub use check::{Checked, check, check_source, schema};
 pub use commands::{Commands, quoted, shell_word};
 pub use dlq::{Letter, LetterState, Retried, dead_letters, retry_dead_letters};
 pub use document::{Problem, Problems};

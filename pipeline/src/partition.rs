@@ -100,7 +100,7 @@ async fn work(
     let plan = plans.borrow_and_update().clone();
     let mut stages = plan.open(&assigned.topic, assigned.partition)?;
     if let Some(epochs) = &shared.epochs {
-        number(&mut stages, &shared, epochs.of(&id).await?, &id);
+        number(&mut stages, &shared, epochs.of(&id, true).await?, &id);
     }
     let transform_digest = plan.digest();
     sink.set_transform_digest(transform_digest.clone());
@@ -140,7 +140,7 @@ async fn work(
                 let Some((sink, next)) = opened else { return Ok(()) };
                 // What was open is read again from where the ledger ends; staged files of it are left to the sweep.
                 worker.go_on(sink, next);
-                worker.number_anew().await?;
+                worker.number_anew(true).await?;
             }
             Err(error) => return Err(error),
             Ok(Ended::Finished) => return Ok(()),
@@ -363,14 +363,14 @@ impl Worker {
     async fn count_partitions(&mut self) -> Result<(), Error> {
         match self.counted_partitions.elapsed() < epochs::LOOK_AGAIN {
             true => Ok(()),
-            false => self.number_anew().await,
+            false => self.number_anew(false).await,
         }
     }
 
     /// So, too, where another owner was before.
-    async fn number_anew(&mut self) -> Result<(), Error> {
+    async fn number_anew(&mut self, takes_over: bool) -> Result<(), Error> {
         let Some(epochs) = &self.shared.epochs else { return Ok(()) };
-        let by = epochs.of(self.sink.id()).await?;
+        let by = epochs.of(self.sink.id(), takes_over).await?;
         number(&mut self.stages, &self.shared, by, self.sink.id());
         self.counted_partitions = Instant::now();
         Ok(())
@@ -531,7 +531,7 @@ impl Worker {
             }
             Checkpoint::Adopted { next } => {
                 self.last = None;
-                self.number_anew().await?;
+                self.number_anew(true).await?;
                 // If the partition was revoked meanwhile, the stream has ended and says so next.
                 self.stream.seek(self.seek_to(next));
             }

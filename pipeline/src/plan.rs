@@ -98,6 +98,7 @@ impl fmt::Display for Plan {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the transforms or the decoder do not load; what cannot be asked.
 pub async fn plan(checked: &Checked) -> Result<Plan, Error> {
     let tables = prepare::planned_tables(checked).await?;
+    let tables: Vec<_> = tables.into_iter().map(|(name, outcome)| PlannedTable { name, outcome }).collect();
     let config = prepare::consumer(checked, false)?;
     let topics = Topics::connect(&config).map_err(Error::source)?;
     let group = GroupOffsets::new(&config).map_err(|e| Error::config(e.to_string()))?;

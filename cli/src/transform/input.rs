@@ -94,9 +94,8 @@ impl InputArgs {
         let mut topic = TOPIC.to_owned();
         let source = match &self.from_topic {
             Some(file) => {
-                let checked = gristmill_pipeline::check(file).map_err(Exit::from)?;
+                let checked = gristmill_pipeline::check_source(file).map_err(Exit::from)?;
                 topic.clone_from(&checked.pipeline.source.kafka.topics[0]);
-
                 let runtime = crate::tokio_runtime()?;
                 let range =
                     self.last.clone().unwrap_or(PeekRange::Newest(self.limit.unwrap_or(DEFAULT_LIMIT)));

@@ -7,8 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use gristmill_records::RawBatch;
 
-use super::changes::Op;
-use super::records::Leaving;
+use super::records::{Leaving, Op};
 use crate::error::Error;
 
 /// The names of the columns.

@@ -533,7 +533,7 @@ mod tests {
             timestamp: None,
             key: None,
             value: None,
-            op: changes::Op::Delete,
+            op: records::Op::Delete,
         };
         let of = [leaving(0, 0), leaving(1, 0), leaving(1, 1), leaving(2, 0)];
         let ids = arrow_array::Int64Array::from(vec![0, 10, 11, 12]);

@@ -6,7 +6,6 @@ use gristmill_records::{NO_TIMESTAMP, PushError, RawBatch, RawBatchBuilder, Reco
 use gristmill_smt::{Applied, Instance, OutputRecord};
 
 use super::Report;
-use super::changes::Op;
 use crate::error::{Error, ErrorKind};
 use crate::predicate::Predicate;
 
@@ -28,6 +27,28 @@ pub(crate) struct Refused {
     pub(crate) sub: u32,
     pub(crate) code: String,
     pub(crate) message: String,
+}
+
+/// What became of a row, by [Debezium's letters](https://debezium.io/documentation/reference/stable/transformations/event-flattening.html).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Op {
+    #[default]
+    Create,
+    Update,
+    Delete,
+    /// It was there when a snapshot was taken.
+    Read,
+}
+
+impl Op {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Op::Create => "c",
+            Op::Update => "u",
+            Op::Delete => "d",
+            Op::Read => "r",
+        }
+    }
 }
 
 /// A record that leaves the transforms.

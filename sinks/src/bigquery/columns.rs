@@ -6,8 +6,6 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 };
 use serde_json::{Map, Value, json};
 
-use super::types::is_json;
-
 /// A column, with types by the names of [the REST interface](https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
@@ -27,9 +25,9 @@ pub(crate) enum Repetition {
 }
 
 impl Column {
-    /// Of a field, and the type that [BigQuery takes its values in](super::types).
-    pub(crate) fn of(field: &Field, taken: &DataType) -> Column {
-        let (mode, of, taken) = match (field.data_type(), taken) {
+    /// Of a field, and as [BigQuery takes it](super::types).
+    pub(crate) fn of(field: &Field, as_taken: &Field) -> Column {
+        let (mode, of, taken) = match (field.data_type(), as_taken.data_type()) {
             (DataType::List(of), DataType::List(taken)) => {
                 (Repetition::Repeated, of.data_type(), taken.data_type())
             }
@@ -38,12 +36,12 @@ impl Column {
         };
         let columns = match (of, taken) {
             (DataType::Struct(of), DataType::Struct(taken)) => {
-                of.iter().zip(taken).map(|(of, taken)| Column::of(of, taken.data_type())).collect()
+                of.iter().zip(taken).map(|(of, taken)| Column::of(of, taken)).collect()
             }
             _ => Vec::new(),
         };
         let data_type = if is_json(of) { "JSON".to_owned() } else { name_of(taken) };
-        Column { name: field.name().clone(), data_type, mode, columns }
+        Column { name: as_taken.name().clone(), data_type, mode, columns }
     }
 
     /// As the Storage Write API tells it.
@@ -138,6 +136,15 @@ impl Column {
             mode => mode,
         };
         Column { mode, ..self.clone() }
+    }
+}
+
+/// Whether values go into a column of JSON, as texts: GoogleSQL has neither maps nor lists of lists.
+pub(super) fn is_json(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Map(..) => true,
+        DataType::List(item) => matches!(item.data_type(), DataType::List(_) | DataType::Map(..)),
+        _ => false,
     }
 }
 

@@ -12,8 +12,8 @@ use arrow_array::{Array, RecordBatch};
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, TimeUnit};
 
+use super::columns::is_json;
 use super::rows::{Form, MAX_MESSAGE, RowsEncoder};
-use super::types::is_json;
 
 /// Days since 1970 of 0001-01-01 and of 9999-12-31, both of which DATE, DATETIME and TIMESTAMP have.
 const FIRST_DAY: i64 = -719_162;

@@ -41,7 +41,7 @@ use client::Client;
 use columns::{Column, Differences};
 use rest::Rest;
 use rows::Form;
-use types::columns_for;
+use types::{column_name, columns_for};
 use writer::StreamWriter;
 
 /// A change of the credentials' file is seen after that.
@@ -127,7 +127,14 @@ impl BigQueryStore {
     ///
     /// # Errors
     /// `InvalidConfig`: the endpoint or the credentials cannot be used.
-    pub fn new(config: BigQueryConfig) -> Result<Self> {
+    pub fn new(mut config: BigQueryConfig) -> Result<Self> {
+        // By the names that columns have there.
+        let named = |name: &mut String| *name = column_name(name);
+        config.primary_key.iter_mut().for_each(named);
+        if let Some(tables) = &mut config.tables {
+            tables.cluster.iter_mut().for_each(named);
+            tables.partition.iter_mut().filter_map(|partition| partition.column.as_mut()).for_each(named);
+        }
         let of = match (&config.endpoint, &config.credentials_file) {
             (Some(_), _) => GcsCredentials::Anonymous,
             (None, Some(file)) => GcsCredentials::File(file.clone()),

@@ -11,7 +11,7 @@ use arrow_json::writer::{EncoderOptions, make_encoder};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::take::take;
 
-use super::columns::{Column, Repetition};
+use super::columns::{Column, Repetition, is_json};
 
 /// Digits of a NUMERIC, and of them those behind the point.
 const NUMERIC: (u8, i8) = (38, 9);
@@ -60,7 +60,7 @@ pub(super) fn columns_for(schema: &Schema) -> Result<Vec<Column>, Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for field in schema.fields() {
         check_name(field.name(), field.name(), &mut names, &mut mistakes);
-        match converted(field.name(), field.data_type(), 1) {
+        match taken_field(field.name(), field, 1) {
             Ok(taken) => columns.push(Column::of(field, &taken)),
             Err(wrong) => mistakes.push(wrong),
         }
@@ -86,19 +86,27 @@ fn members(path: &str, data_type: &DataType, mistakes: &mut Vec<String>) {
     }
 }
 
+/// The name that a column has in BigQuery: letters, digits and `_`, for everything else a `_`, and one in front of a digit at the
+/// beginning.
+pub(super) fn column_name(name: &str) -> String {
+    let clean = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    let first = name.chars().next().filter(|c| !c.is_ascii_digit());
+    first.is_none().then_some('_').into_iter().chain(clean).collect()
+}
+
 fn check_name(path: &str, name: &str, names: &mut Vec<String>, mistakes: &mut Vec<String>) {
+    let name = column_name(name);
     let lower = name.to_lowercase();
-    let is_name = name.len() <= MAX_NAME
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !is_name {
+    if name.len() > MAX_NAME {
         mistakes.push(format!(
-            "column {path:?} cannot be named so in BigQuery: letters, digits and `_`, not a digit first, {MAX_NAME} at most"
+            "column {path:?} has a name of more than the {MAX_NAME} letters that BigQuery has"
         ));
     } else if RESERVED.iter().any(|reserved| lower.starts_with(reserved)) {
         mistakes.push(format!("column {path:?} has a name that BigQuery keeps for itself"));
     } else if names.contains(&lower) {
-        mistakes.push(format!("column {path:?} differs from another in the case of its letters alone"));
+        mistakes.push(format!(
+            "column {path:?} would be named as another in BigQuery, which knows no case, and letters, digits and `_` alone: `{name}`"
+        ));
     }
     names.push(lower);
 }
@@ -111,15 +119,6 @@ pub(super) fn rows_for(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
     let columns = rows.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| with_empty_lists(&taken(column, field.data_type())?));
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
-}
-
-/// Whether values go into a column of JSON, as texts: GoogleSQL has neither maps nor lists of lists.
-pub(super) fn is_json(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Map(..) => true,
-        DataType::List(item) => matches!(item.data_type(), DataType::List(_) | DataType::Map(..)),
-        _ => false,
-    }
 }
 
 fn taken(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
@@ -195,10 +194,8 @@ fn with_empty_lists(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 /// As [`table_columns`].
 pub(super) fn schema_for(schema: &Schema) -> Result<SchemaRef, Vec<String>> {
     table_columns(schema)?;
-    let fields = schema.fields().iter().map(|field| {
-        let data_type = converted(field.name(), field.data_type(), 1).map_err(|wrong| vec![wrong])?;
-        Ok::<_, Vec<String>>(field.as_ref().clone().with_data_type(data_type))
-    });
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| taken_field(field.name(), field, 1).map_err(|wrong| vec![wrong]));
     Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<Field>, _>>()?)))
 }
 
@@ -222,14 +219,19 @@ pub(super) fn changes_schema_for(schema: &Schema) -> Result<SchemaRef, Vec<Strin
 const CHANGE_FIELDS: [(&str, &DataType); 2] =
     [(CHANGE_TYPE, &DataType::Utf8), (CHANGE_SEQUENCE_NUMBER, &DataType::Utf8)];
 
+/// A field with the name and the type that BigQuery takes.
+fn taken_field(path: &str, field: &Field, depth: usize) -> Result<Field, String> {
+    let data_type = converted(path, field.data_type(), depth)?;
+    Ok(field.clone().with_name(column_name(field.name())).with_data_type(data_type))
+}
+
 /// The type of Arrow that BigQuery reads as the column's type.
 fn converted(path: &str, data_type: &DataType, depth: usize) -> Result<DataType, String> {
     if depth > MAX_DEPTH {
         return Err(format!("column {path} nests deeper than {MAX_DEPTH} levels"));
     }
     let field = |field: &FieldRef| -> Result<FieldRef, String> {
-        let data_type = converted(&format!("{path}.{}", field.name()), field.data_type(), depth + 1)?;
-        Ok(Arc::new(field.as_ref().clone().with_data_type(data_type)))
+        Ok(Arc::new(taken_field(&format!("{path}.{}", field.name()), field, depth + 1)?))
     };
     Ok(match data_type {
         DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 => data_type.clone(),

@@ -354,8 +354,19 @@ fn types_are_bigquerys_or_refused() {
         table_columns(&Schema::new(fields)).map(|_| ()).map_err(|mistakes| mistakes.join("; "))
     };
     names(&["id", "_kafka_offset", "Name"]).unwrap();
-    assert!(names(&["1st"]).unwrap_err().contains("\"1st\" cannot be named so"));
-    assert!(names(&["id", "ID"]).unwrap_err().contains("differs from another in the case"));
+    assert!(names(&["id", "ID"]).unwrap_err().contains("column \"ID\" would be named as another"));
+    assert!(names(&["a-b", "a.b"]).unwrap_err().contains("and `_` alone: `a_b`"));
+    assert!(names(&[&"x".repeat(301)]).unwrap_err().contains("more than the 300 letters"));
+    let member = Fields::from(vec![Field::new("zip code", DataType::Utf8, true)]);
+    let schema = Schema::new(vec![
+        Field::new("1st-order", DataType::Utf8, true),
+        Field::new("größe", DataType::Int64, true),
+        Field::new("address", DataType::Struct(member), true),
+    ]);
+    let columns = table_columns(&schema).unwrap();
+    let columns: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.data_type.as_str())).collect();
+    let expected = [("_1st_order", "STRING"), ("gr__e", "INT64"), ("address", "STRUCT<`zip_code` STRING>")];
+    assert_eq!(columns, expected);
     assert!(names(&["_partitiontime"]).unwrap_err().contains("keeps for itself"));
 }
 

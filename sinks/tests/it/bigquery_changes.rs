@@ -171,7 +171,7 @@ async fn values_of_every_type_arrive() {
         ],
         Some(vec![true, false].into()),
     );
-    let columns: Vec<(&str, ArrayRef)> = vec![
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("id", Arc::new(Int64Array::from(vec![1, 2]))),
         ("yes", Arc::new(BooleanArray::from(vec![Some(true), None]))),
         ("many", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None]))),
@@ -197,6 +197,8 @@ async fn values_of_every_type_arrive() {
         ("line", Arc::new(line)),
         ("numbers", list(false)),
     ];
+    // A name that no column has there.
+    columns.push(("Zahl 1", Arc::new(Int64Array::from(vec![Some(7), None]))));
     let own = RecordBatch::try_from_iter_with_nullable(
         columns.iter().cloned().map(|(name, array)| (name, array, name != "id")),
     )
@@ -225,11 +227,11 @@ async fn values_of_every_type_arrive() {
             "id": 1, "yes": true, "many": "18446744073709551615", "real": -0.5, "raw": "AP8=", "day": "1969-12-31",
             "at": "1969-12-31T23:59:59.999999Z", "local": "1970-01-01T00:00:01.5", "price": "-12.05",
             "huge": "170141183.460469231731687303715884105727", "line": {"sku": "s-1", "at": "01:00:00.000001"},
-            "numbers": [1, -2]
+            "numbers": [1, -2], "Zahl_1": 7
         },
         {
             "id": 2, "yes": null, "many": null, "real": null, "raw": null, "day": null, "at": null, "local": null,
-            "price": null, "huge": null, "line": null, "numbers": []
+            "price": null, "huge": null, "line": null, "numbers": [], "Zahl_1": null
         }
     ]);
     assert_eq!(serde_json::to_value(found).unwrap(), expected);

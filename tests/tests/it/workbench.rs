@@ -29,7 +29,7 @@ fn a_new_version_is_tried_on_what_is_in_the_topic_before_it_is_in_the_pipeline()
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("orders.yaml");
     let text = format!(
-        "name: orders\nsource:\n  kafka: {{bootstrap_servers: '{}', topics: [{topic}]}}\ndecode:\n  format: json\n  fields:\n    \
+        "name: orders\nsource:\n  kafka: {{bootstrap_servers: '{}', topics: [{topic}]}}\ntransforms: [{{wasm: not-built-yet.wasm}}]\ndecode:\n  format: json\n  fields:\n    \
          order_id: string not null\n    customer: {{name: string, email: string, card: string}}\n    amount_cents: int64 not \
          null\n    created_at: timestamp_ms\n    test: bool\nsink:\n  files: {{folder: rows}}\n",
         kafka.bootstrap_servers()

@@ -13,7 +13,8 @@ use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, SortOptions};
 use gristmill_codec::Decoded;
 use serde_json::Value;
 
-use super::{Op, Pick};
+use super::super::records::Op;
+use super::Pick;
 use crate::error::Error;
 
 const BEFORE: &str = "before";

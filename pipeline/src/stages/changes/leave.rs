@@ -9,8 +9,7 @@ use gristmill_sinks::{CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE};
 
 use super::super::fits::Unfit;
 use super::super::kafka_columns::NAMES;
-use super::super::records::Leaving;
-use super::Op;
+use super::super::records::{Leaving, Op};
 use crate::error::Error;
 
 /// Debezium's own name for it where it flattens its events.

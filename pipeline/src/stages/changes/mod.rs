@@ -17,34 +17,12 @@ use gristmill_codec::{Decoded, Decoder};
 
 use super::columns::Rows;
 use super::decode_code;
-use super::records::{Leaving, Place, Refused, Trail};
+use super::records::{Leaving, Op, Place, Refused, Trail};
 use crate::error::Error;
 pub(crate) use debezium::{avro_envelope, json_envelope};
 pub(crate) use key::KeyPlan;
 use key::Keys;
 pub(crate) use leave::{Destination, OP_COLUMN, PartitionEpoch, Sequence};
-
-/// What became of a row, by [Debezium's letters](https://debezium.io/documentation/reference/stable/transformations/event-flattening.html).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Op {
-    #[default]
-    Create,
-    Update,
-    Delete,
-    /// It was there when a snapshot was taken.
-    Read,
-}
-
-impl Op {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Op::Create => "c",
-            Op::Update => "u",
-            Op::Delete => "d",
-            Op::Read => "r",
-        }
-    }
-}
 
 /// What values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +190,9 @@ impl Changes {
         };
         let mut dropped = 0;
         for (i, record) in leaving.iter().enumerate().filter(|(_, record)| record.value.is_none()) {
-            if self.keys.is_some() {
+            // In a history a deletion stands already.
+            let says_more = self.in_place || self.kind == Kind::Upsert;
+            if self.keys.is_some() && says_more {
                 picks.push(Pick::of(i as u64, Op::Delete, None));
             } else if record.sub == 0 {
                 // Debezium's follow a deletion that has said it all.

@@ -1,0 +1,278 @@
+//! Where rows and dead letters go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gristmill::{Producer, ProducerConfig};
+use gristmill_sinks::{
+    BigQueryConfig, BigQueryStore, DeadLetterSink, FileDeadLetters, GcsStore, Granularity, ParquetOptions,
+    Partitioning, Rotation, SinkConfig, TableNote, TableOptions,
+};
+
+use super::{half, plan};
+use crate::check::Checked;
+use crate::dead_letter_topic::TopicDeadLetters;
+use crate::error::Error;
+use crate::file::{
+    BigQuery, Compression, FileFormat, Mode, NewColumns, PartitionBy, Payload, RequiredColumns,
+    TablePartition, Tables,
+};
+use crate::quantity::TimeSpan;
+use crate::stages::StagePlan;
+
+pub(super) async fn sink(
+    checked: &Checked,
+    plan: Option<&StagePlan>,
+) -> Result<(SinkConfig, Option<GcsStore>), Error> {
+    sink_under(checked, plan, None).await
+}
+
+/// Where the records of dead letters go when they are tried again: the same place, and a ledger of its own.
+pub(crate) async fn sink_of_try(
+    checked: &Checked,
+    plan: &StagePlan,
+    number: u32,
+) -> Result<SinkConfig, Error> {
+    Ok(sink_under(checked, Some(plan), Some(state_of_try(checked, number))).await?.0)
+}
+
+fn state_of_try(checked: &Checked, number: u32) -> String {
+    format!("{}/dlq/{number}", checked.pipeline.sink.place().state_prefix())
+}
+
+async fn sink_under(
+    checked: &Checked,
+    plan: Option<&StagePlan>,
+    state_prefix: Option<String>,
+) -> Result<(SinkConfig, Option<GcsStore>), Error> {
+    let file = &checked.pipeline;
+    let place = file.sink.place();
+    let opened = place.open(checked)?;
+    opened.probe().await?;
+    let config = match &file.sink.bigquery {
+        None => SinkConfig::builder(opened.store),
+        Some(bigquery) => {
+            let tables = tables(checked, bigquery, plan).await?;
+            SinkConfig::builder(Arc::new(tables)).state(opened.store)
+        }
+    };
+    let format = match file.sink.files.as_ref().map(|files| files.format) {
+        None if is_cdc(checked) => gristmill_sinks::Format::BigQueryChanges,
+        None => gristmill_sinks::Format::BigQuery,
+        Some(FileFormat::Parquet) => gristmill_sinks::Format::Parquet(ParquetOptions::default()),
+        Some(FileFormat::Jsonl) => gristmill_sinks::Format::JsonLines,
+    };
+    let rotate = file.sink.rotate();
+    let rotation = Rotation { bytes: rotate.bytes.0, rows: rotate.rows, age: rotate.age.duration() };
+    let mut config =
+        config.prefix(place.prefix()).memory(half(file.memory)).format(format).rotation(rotation);
+    if let Some(state_prefix) = state_prefix {
+        config = config.state_prefix(state_prefix);
+    }
+    if let Some(template) = plan.and_then(|plan| plan.fits.directories.as_ref()) {
+        config = config.directories(template.clone());
+    }
+    if let Some(dead) = &file.dead_letters {
+        config = config.payload(match dead.payload {
+            Payload::Full => gristmill_sinks::Payload::Full,
+            Payload::Omitted => gristmill_sinks::Payload::Omitted,
+        });
+        let sink: Arc<dyn DeadLetterSink> = match (dead.place(), &dead.topic) {
+            (Some(place), _) => {
+                let opened = place.open(checked)?;
+                opened.probe().await?;
+                Arc::new(FileDeadLetters::new(opened.store, place.prefix()).map_err(Error::sink)?)
+            }
+            (None, Some(topic)) => Arc::new(TopicDeadLetters::new(topic.clone(), producer(checked)?)),
+            (None, None) => unreachable!("checked"),
+        };
+        config = config.dead_letters(sink);
+    }
+    Ok((config.build().map_err(Error::sink)?, opened.gcs))
+}
+
+/// Whether rows are changed in place.
+pub(crate) fn is_cdc(checked: &Checked) -> bool {
+    checked.pipeline.sink.bigquery.as_ref().is_some_and(|bigquery| bigquery.mode == Mode::Cdc)
+}
+
+/// The tables of BigQuery. With a plan, each is made ready for its rows: the first record would find out too late.
+async fn tables(
+    checked: &Checked,
+    bigquery: &BigQuery,
+    plan: Option<&StagePlan>,
+) -> Result<BigQueryStore, Error> {
+    let store = table_store(checked, bigquery)?;
+    let Some(plan) = plan else { return Ok(store) };
+    one_table_a_topic(checked, plan, &store)?;
+    for (topic, output) in tables_of(checked, plan) {
+        store.prepare_table(topic, &output, &plan.sink_schema(), false).await.map_err(of_tables)?;
+    }
+    Ok(store)
+}
+
+/// What a start would do to each table, by name; none if rows go to files.
+pub(crate) async fn planned_tables(
+    checked: &Checked,
+) -> Result<Vec<(String, Result<TableNote, String>)>, Error> {
+    let (plan, _) = plan(checked).await?;
+    let Some(bigquery) = &checked.pipeline.sink.bigquery else { return Ok(Vec::new()) };
+    let store = table_store(checked, bigquery)?;
+    one_table_a_topic(checked, &plan, &store)?;
+    let mut tables = Vec::new();
+    for (topic, output) in tables_of(checked, &plan) {
+        let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
+        let outcome = outcome.map_err(|e| of_tables(e).to_string());
+        tables.push((store.name_of(topic, &output), outcome));
+    }
+    Ok(tables)
+}
+
+/// Changes of several topics have no order among themselves.
+fn one_table_a_topic(checked: &Checked, plan: &StagePlan, store: &BigQueryStore) -> Result<(), Error> {
+    if !is_cdc(checked) {
+        return Ok(());
+    }
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    for (topic, output) in tables_of(checked, plan) {
+        let name = store.name_of(topic, &output);
+        if let Some(other) = taken.insert(name.to_lowercase(), topic) {
+            return Err(Error::config(format!(
+                "sink.bigquery.table: {other} and {topic} both go to {name}, and `mode: cdc` cannot say which of their changes is \
+                 newer: give each a table, with `{{topic}}` and `{{output}}` in the name"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn tables_of<'a>(checked: &'a Checked, plan: &StagePlan) -> Vec<(&'a str, String)> {
+    let topics = checked.pipeline.source.kafka.topics.iter();
+    topics.flat_map(|topic| plan.outputs().into_iter().map(move |output| (topic.as_str(), output))).collect()
+}
+
+fn of_tables(e: gristmill_sinks::Error) -> Error {
+    match e.kind() {
+        gristmill_sinks::ErrorKind::InvalidConfig => Error::config(e.to_string()),
+        _ => Error::sink(e),
+    }
+}
+
+fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, Error> {
+    let BigQuery {
+        mode,
+        project,
+        dataset,
+        table,
+        primary_key,
+        tables,
+        compression,
+        endpoint,
+        rest_endpoint,
+        credentials_file,
+        ..
+    } = bigquery.clone();
+    let mode = match mode {
+        Mode::ExactlyOnce => gristmill_sinks::Mode::ExactlyOnce,
+        Mode::AtLeastOnce => gristmill_sinks::Mode::AtLeastOnce,
+        Mode::Cdc => gristmill_sinks::Mode::Cdc,
+    };
+    let credentials_file = credentials_file.map(|file| checked.path(&file));
+    let tables = tables.map(table_options);
+    let gzip = compression == Compression::Gzip;
+    let config = BigQueryConfig {
+        mode,
+        project,
+        dataset,
+        table,
+        primary_key,
+        tables,
+        gzip,
+        endpoint,
+        rest_endpoint,
+        credentials_file,
+    };
+    BigQueryStore::new(config).map_err(of_tables)
+}
+
+fn table_options(tables: Tables) -> TableOptions {
+    let Tables {
+        partition,
+        cluster,
+        labels,
+        kms_key,
+        new_columns,
+        required_columns,
+        dataset_location,
+        max_staleness,
+    } = tables;
+    let partition = partition.map(|TablePartition { column, by, expire, require_filter }| Partitioning {
+        column,
+        by: match by {
+            PartitionBy::Hour => Granularity::Hour,
+            PartitionBy::Day => Granularity::Day,
+            PartitionBy::Month => Granularity::Month,
+            PartitionBy::Year => Granularity::Year,
+        },
+        expire: expire.map(TimeSpan::duration),
+        require_filter,
+    });
+    TableOptions {
+        partition,
+        cluster,
+        labels,
+        kms_key,
+        add_columns: new_columns == NewColumns::Add,
+        relax_columns: required_columns == RequiredColumns::Relax,
+        dataset_location,
+        max_staleness: max_staleness.map(TimeSpan::duration),
+    }
+}
+
+/// Where a pipeline's ledger lies, to look at it. Nothing is created.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if the sink's folder is not there.
+pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
+    let place = checked.pipeline.sink.place();
+    let opened = place.look(checked)?;
+    SinkConfig::builder(opened.store).prefix(place.prefix()).build().map_err(Error::sink)
+}
+
+/// As [`ledger_of`], of a try to deliver dead letters; 0 is the pipeline itself.
+pub(crate) fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
+    if number == 0 {
+        return ledger_of(checked);
+    }
+    let place = checked.pipeline.sink.place();
+    let opened = place.look(checked)?;
+    let config = SinkConfig::builder(opened.store).prefix(place.prefix());
+    config.state_prefix(state_of_try(checked, number)).build().map_err(Error::sink)
+}
+
+/// As [`ledger_of`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
+/// delivery of those before it.
+///
+/// # Errors
+/// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
+pub async fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
+    ledger_of(checked)?;
+    Ok(sink(checked, None).await?.0)
+}
+
+/// For dead letters; it has the consumer's security.
+fn producer(checked: &Checked) -> Result<Producer, Error> {
+    let kafka = &checked.pipeline.source.kafka;
+    let mut config = ProducerConfig::builder().bootstrap_servers(&kafka.bootstrap_servers);
+    for (key, value) in &kafka.properties {
+        let shared =
+            ["security.", "sasl.", "ssl.", "client.", "socket.", "broker.", "reconnect.", "enable.ssl"];
+        if shared.iter().any(|prefix| key.starts_with(prefix)) {
+            config = config.property(key, value.resolve(&checked.base).map_err(Error::config)?);
+        }
+    }
+    // How large a dead letter may be is the broker's to say.
+    config = config.property("message.max.bytes", "1000000000");
+    let config = config.build().map_err(|e| Error::config(e.to_string()))?;
+    Producer::new(config).map_err(Error::source)
+}
