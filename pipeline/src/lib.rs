@@ -17,6 +17,7 @@ mod epochs;
 mod error;
 mod exits;
 mod file;
+mod follow;
 mod group;
 mod group_offset;
 mod metrics;

@@ -130,6 +130,8 @@ pub struct Metrics {
     pub transform_rejects: Family<TransformRejectLabels, Counter>,
     /// Components that were replaced while the pipeline ran.
     pub reloads: Family<ReloadLabels, Counter>,
+    /// How often columns have changed with the registry's latest schema.
+    pub column_changes: Counter,
     /// What the changes of a partition are numbered by now.
     pub change_epoch: Family<TopicPartitionLabels, Gauge>,
     /// Counters that transforms keep.
@@ -295,6 +297,11 @@ impl Metrics {
             "transform_reloads",
             "Components that were replaced while the pipeline ran",
             self.reloads.clone(),
+        );
+        r.register(
+            "column_changes",
+            "How often columns have changed with the registry's latest schema while the pipeline ran",
+            self.column_changes.clone(),
         );
         r.register(
             "change_epoch",

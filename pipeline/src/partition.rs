@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
+use gristmill_records::RawBatch;
 use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, ROW_REFUSED, Stage};
 use tokio::sync::{Semaphore, watch};
 
@@ -15,7 +16,7 @@ use crate::metrics::{RejectLabels, TopicPartitionLabels};
 use crate::replay;
 use crate::shared::Shared;
 use crate::stages::changes::Sequence;
-use crate::stages::{Processed, StagePlan, Stages};
+use crate::stages::{Processed, StagePlan, Stages, Transformed};
 
 /// What a worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +103,7 @@ async fn work(
     if let Some(epochs) = &shared.epochs {
         number(&mut stages, &shared, epochs.of(&id, true).await?, &id);
     }
-    let transform_digest = plan.digest();
-    sink.set_transform_digest(transform_digest.clone());
+    sink.set_transform_digest(plan.digest());
     let assigned = assigned.commit_metadata(mark);
     let stream = match range {
         None => assigned.begin(begin_at(next)),
@@ -116,8 +116,8 @@ async fn work(
         shared,
         sink,
         plans,
+        plan,
         stages,
-        transform_digest,
         stream,
         topic_id,
         end,
@@ -275,14 +275,31 @@ fn begin_at(next: i64) -> BeginAt {
     if next == 0 { BeginAt::Earliest } else { BeginAt::Offset(next) }
 }
 
+/// Where a partition goes on after a checkpoint.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    /// Behind what was read.
+    Here,
+    /// Behind what another owner has sealed: what comes is read again from there.
+    Elsewhere,
+}
+
+/// Whether there was another plan to take.
+enum Taken {
+    Nothing,
+    Plan,
+    /// Another owner has sealed: what comes is read again from there.
+    Elsewhere,
+}
+
 struct Worker {
     shared: Arc<Shared>,
     sink: PartitionSink,
-    /// Changes when a component is replaced.
+    /// Changes when a component is replaced, or columns come.
     plans: watch::Receiver<Arc<StagePlan>>,
+    /// That of `stages`.
+    plan: Arc<StagePlan>,
     stages: Stages,
-    /// Of the transforms in `stages`.
-    transform_digest: Option<String>,
     stream: PartitionStream,
     topic_id: [u8; 16],
     /// Where the replay of this partition ends; a live pipeline's never does.
@@ -345,16 +362,15 @@ impl Worker {
                 },
                 () = tokio::time::sleep(TICK) => {}
             }
-            let is_replaced = self.plans.has_changed().unwrap_or(false);
-            if is_replaced || self.sink.due(Instant::now()) {
+            tokio::select! {
+                done = self.go_with_plan() => { done?; }
+                () = long_abandoned(orders) => return Ok(Ended::Abandoned),
+            }
+            if self.sink.due(Instant::now()) {
                 tokio::select! {
-                    // What the old component dropped must not be booked under the new one.
-                    done = self.checkpoint(is_replaced) => done?,
+                    done = self.checkpoint(false) => { done?; }
                     () = long_abandoned(orders) => return Ok(Ended::Abandoned),
                 }
-            }
-            if is_replaced {
-                self.take_transforms();
             }
         }
     }
@@ -376,27 +392,38 @@ impl Worker {
         Ok(())
     }
 
-    /// Goes on with the components that are there now; right after a checkpoint, so that no entry is of two.
-    fn take_transforms(&mut self) {
+    /// Goes on with the components and columns that are there now.
+    async fn go_with_plan(&mut self) -> Result<Taken, Error> {
+        if !self.plans.has_changed().unwrap_or(false) {
+            return Ok(Taken::Nothing);
+        }
+        // What the old component dropped must not be booked under the new one: no entry is of two.
+        let replaced = self.plans.borrow().digest() != self.plan.digest();
+        if replaced && self.checkpoint(true).await? == Came::Elsewhere {
+            return Ok(Taken::Elsewhere);
+        }
         let plan = self.plans.borrow_and_update().clone();
+        let same_columns = plan.decoder == self.plan.decoder;
         let (topic, partition) = (self.stream.topic(), self.stream.partition());
         match tokio::task::block_in_place(|| plan.open(topic, partition)) {
             Ok(stages) => {
-                self.stages.take_transforms(stages);
-                self.transform_digest = plan.digest();
-                self.sink.set_transform_digest(self.transform_digest.clone());
+                self.stages.go_on_as(stages, same_columns);
+                self.plan = plan;
+                self.sink.set_transform_digest(self.plan.digest());
             }
             // The first partition's instance took what this one refuses.
-            Err(error) => tracing::warn!(
+            Err(error) if same_columns => tracing::warn!(
                 %topic, partition, %error, "does not take the component that replaces the one at hand, which goes on"
             ),
+            Err(error) => return Err(error),
         }
+        Ok(Taken::Plan)
     }
 
     /// Goes on from where the ledger ends, with a sink that was opened anew.
     fn go_on(&mut self, sink: PartitionSink, next: i64) {
         self.sink = sink;
-        self.sink.set_transform_digest(self.transform_digest.clone());
+        self.sink.set_transform_digest(self.plan.digest());
         self.counted = LedgerCounters::default();
         self.last = None;
         self.count_recovery();
@@ -420,17 +447,9 @@ impl Worker {
         if !batch.is_empty() {
             let records = batch.len() as u64;
             let bytes = batch.byte_size() as u64;
-            // Guests and decoders take as long as their limits allow: not on the reactor's time.
-            self.sink.originate(batch.clone());
-            let stages = &mut self.stages;
-            let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
+            let Some(transformed) = self.transform(&batch).await? else { return Ok(()) };
             self.shared.count_transforms(&transformed.reports);
-            for missing in self.stages.missing_schemas(&transformed) {
-                // Without it the records that name it are rejected, each with the reason.
-                if let Some(schema) = self.shared.writer_schema(missing.id).await? {
-                    self.stages.add_schema(missing, &schema);
-                }
-            }
+            self.sink.originate(batch);
             let stages = &mut self.stages;
             let start = Instant::now();
             let processed = tokio::task::block_in_place(|| stages.decode(transformed))?;
@@ -447,6 +466,33 @@ impl Worker {
         self.last = Some(token);
         self.came_to();
         Ok(())
+    }
+
+    /// Runs the transforms of records and finds all that decoding needs; nothing if the batch is read again from elsewhere.
+    async fn transform(&mut self, batch: &RawBatch) -> Result<Option<Transformed>, Error> {
+        loop {
+            // Guests and decoders take as long as their limits allow: not on the reactor's time.
+            let stages = &mut self.stages;
+            let transformed = tokio::task::block_in_place(|| stages.transform(batch.clone()))?;
+            let missing = self.stages.missing_schemas(&transformed);
+            if let Some(follower) = &self.shared.follower {
+                for missing in missing.iter().filter(|missing| !missing.of_keys) {
+                    follower.look(missing.id).await?;
+                }
+                match self.go_with_plan().await? {
+                    Taken::Nothing => {}
+                    Taken::Plan => continue,
+                    Taken::Elsewhere => return Ok(None),
+                }
+            }
+            for missing in missing {
+                // Without it the records that name it are rejected, each with the reason.
+                if let Some(schema) = self.shared.writer_schema(missing.id).await? {
+                    self.stages.add_schema(missing, &schema);
+                }
+            }
+            return Ok(Some(transformed));
+        }
     }
 
     /// Whether everything of a replay's range was read.
@@ -493,7 +539,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn checkpoint(&mut self, even_empty: bool) -> Result<(), Error> {
+    async fn checkpoint(&mut self, even_empty: bool) -> Result<Came, Error> {
         if self.sink.position() > self.sink.first() {
             self.topic_is_the_same().await?;
         }
@@ -534,11 +580,12 @@ impl Worker {
                 self.number_anew(true).await?;
                 // If the partition was revoked meanwhile, the stream has ended and says so next.
                 self.stream.seek(self.seek_to(next));
+                return Ok(Came::Elsewhere);
             }
             // Nothing to publish, and no position worth an entry yet.
             Checkpoint::Nothing => {}
         }
-        Ok(())
+        Ok(Came::Here)
     }
 
     /// Offsets of a topic that was deleted and created again mean nothing in the ledger of the old one.

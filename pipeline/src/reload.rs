@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::error::Error;
 use crate::metrics::{Metrics, ReloadLabels};
@@ -37,9 +37,24 @@ struct Watched {
     seen: Option<Stamp>,
 }
 
+/// The plan as it is now, for all partitions. One at a time changes it.
+#[derive(Debug)]
+pub(crate) struct Plans(Mutex<watch::Sender<Arc<StagePlan>>>);
+
+impl Plans {
+    pub(crate) fn new(plan: StagePlan) -> (Self, watch::Receiver<Arc<StagePlan>>) {
+        let (sender, receiver) = watch::channel(Arc::new(plan));
+        (Plans(Mutex::new(sender)), receiver)
+    }
+
+    pub(crate) async fn change(&self) -> MutexGuard<'_, watch::Sender<Arc<StagePlan>>> {
+        self.0.lock().await
+    }
+}
+
 /// Looks for replaced components until it is dropped; sends the plan with each that fits.
-pub(crate) async fn watch(loader: Loader, plans: watch::Sender<Arc<StagePlan>>, metrics: Arc<Metrics>) {
-    let count = plans.borrow().transforms.len();
+pub(crate) async fn watch(loader: Loader, plans: Arc<Plans>, metrics: Arc<Metrics>) {
+    let count = plans.change().await.borrow().transforms.len();
     let mut watched: Vec<Watched> = (0..count)
         .filter_map(|number| {
             let path = loader.replaceable(number)?;
@@ -60,6 +75,7 @@ pub(crate) async fn watch(loader: Loader, plans: watch::Sender<Arc<StagePlan>>, 
             }
             // Before it is read: what is written to it meanwhile is seen the next time.
             file.seen = stamp;
+            let plans = plans.change().await;
             let (number, plan, loader) = (file.number, plans.borrow().clone(), loader.clone());
             let before = plan.transforms[number].transform.manifest().name.clone();
             let looked = tokio::task::spawn_blocking(move || replaced(&loader, &plan, number)).await;

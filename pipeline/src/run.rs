@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use crate::check::Checked;
 use crate::epochs::Epochs;
 use crate::error::{Error, ErrorKind};
+use crate::follow::Follower;
 use crate::metrics::Metrics;
 use crate::partition::{self, Order};
 use crate::prepare::{self, Prepared};
-use crate::reload;
+use crate::reload::{self, Plans};
 use crate::replay::{self, ReplayProgress, ReplayRequest};
 use crate::shared::Shared;
 use crate::start;
@@ -142,14 +143,20 @@ impl Pipeline {
             let letters = prepared.dead_letter_topic.as_deref();
             start::topics_are_there(&consumer, &prepared.topics, letters).await?;
         }
-        let (plans, plan) = watch::channel(Arc::new(prepared.plan));
-        let _reload = AbortOnDrop(tokio::spawn(reload::watch(prepared.loader, plans, metrics.clone())));
+        let (plans, plan) = Plans::new(prepared.plan);
+        let plans = Arc::new(plans);
+        let checked = prepared.loader.checked().clone();
+        let _reload =
+            AbortOnDrop(tokio::spawn(reload::watch(prepared.loader, plans.clone(), metrics.clone())));
+        let registry = prepared.registry.clone();
+        let follower = Follower::new(checked, registry, prepared.tables, plans, metrics.clone());
         let shared = Arc::new(Shared {
             pipeline: prepared.name,
             file: prepared.file,
             cluster,
             consumer,
             plan,
+            follower,
             sink: prepared.sink,
             epochs,
             has_dead_letters: prepared.has_dead_letters,

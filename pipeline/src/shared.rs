@@ -14,6 +14,7 @@ use crate::commands::Commands;
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::exits::{self, Place};
+use crate::follow::Follower;
 use crate::group_offset::{Author, Span, Verdict, judge};
 use crate::metrics::{GuestLabels, Metrics, TransformLabels, TransformRejectLabels, VerdictLabels};
 use crate::prepare;
@@ -27,8 +28,10 @@ pub(crate) struct Shared {
     pub(crate) file: PathBuf,
     pub(crate) cluster: String,
     pub(crate) consumer: Consumer,
-    /// As it is now: components may be replaced.
+    /// As it is now: components may be replaced, columns come.
     pub(crate) plan: watch::Receiver<Arc<StagePlan>>,
+    /// Of a pipeline whose columns are the registry's to say.
+    pub(crate) follower: Option<Follower>,
     pub(crate) sink: SinkConfig,
     /// Of a pipeline that changes rows in place.
     pub(crate) epochs: Option<Epochs>,

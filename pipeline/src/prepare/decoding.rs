@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gristmill::{RegistryConfig, RegistryErrorKind, Schema, SchemaRegistry, SchemaType};
+use gristmill::{RegistryConfig, RegistryError, RegistryErrorKind, Schema, SchemaRegistry, SchemaType};
 
 use super::{is_cdc, read_bounded};
 use crate::check::Checked;
@@ -78,16 +78,37 @@ pub(super) async fn decoder(
     if let Some(plan) = decoder_of_file(checked)? {
         return Ok(plan);
     }
+    let subject = values_subject(checked);
+    let schema = registry.expect("checked").latest(&subject).await;
+    let schema = schema.map_err(|e| no_columns(&subject, e))?;
+    decoder_of(checked, &subject, &schema)
+}
+
+/// As [`decoder`] is now; of a file whose columns are the registry's to say.
+pub(super) async fn decoder_now(checked: &Checked, registry: &SchemaRegistry) -> Result<DecoderPlan, Error> {
+    let subject = values_subject(checked);
+    let schema = registry.latest_now(&subject).await.map_err(|e| no_columns(&subject, e))?;
+    decoder_of(checked, &subject, &schema)
+}
+
+/// Whether the latest schema of a subject says which columns there are.
+pub(crate) fn registry_says_columns(checked: &Checked) -> bool {
     let decode = &checked.pipeline.decode;
+    decode.format == Format::Avro && decode.schema_file.is_none()
+}
+
+fn values_subject(checked: &Checked) -> String {
     let topic = &checked.pipeline.source.kafka.topics[0];
-    let subject = decode.subject.clone().unwrap_or_else(|| format!("{topic}-value"));
-    let registry = registry.expect("checked");
-    let schema = registry
-        .latest(&subject)
-        .await
-        .map_err(|e| Error::registry(format!("the columns' schema, subject {subject}"), e))?;
+    checked.pipeline.decode.subject.clone().unwrap_or_else(|| format!("{topic}-value"))
+}
+
+fn no_columns(subject: &str, error: RegistryError) -> Error {
+    Error::registry(format!("the columns' schema, subject {subject}"), error)
+}
+
+fn decoder_of(checked: &Checked, subject: &str, schema: &Schema) -> Result<DecoderPlan, Error> {
     let what = format!("subject {subject}");
-    let plan = avro_values(checked, &avro_text(&schema, &what)?, &what)?;
+    let plan = avro_values(checked, &avro_text(schema, &what)?, &what)?;
     // A schema that cannot be used is said now, not at the first record.
     plan.open()?;
     Ok(plan)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use gristmill::{Assignor, ConsumerConfig, SchemaRegistry, TopicIds};
-use gristmill_sinks::{DirectoryTemplate, FolderStore, GcsStore, SinkConfig};
+use gristmill_sinks::{BigQueryStore, DirectoryTemplate, FolderStore, GcsStore, SinkConfig};
 
 use crate::check::{Checked, directory_mistakes};
 use crate::document::nearest;
@@ -20,12 +20,12 @@ use crate::file::{FileFormat, GroupProtocol, Isolation, Mode, PipelineFile, Star
 use crate::place::Place;
 use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
-use crate::stages::changes::{Destination, OP_COLUMN};
-use crate::stages::{DecoderPlan, Fits, StagePlan, rows_schema};
-pub(crate) use decoding::writer_schema;
+use crate::stages::changes::{ChangePlan, Destination, OP_COLUMN};
+use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, rows_schema};
 use decoding::{change_plan_of, changes_of_file, decoder, decoder_of_file, keys_are_told, registry};
-use sink::sink;
-pub(crate) use sink::{is_cdc, ledger_of_try, planned_tables, sink_of_try};
+pub(crate) use decoding::{registry_says_columns, writer_schema};
+use sink::{Sink, sink};
+pub(crate) use sink::{is_cdc, ledger_of_try, planned_tables, ready_tables, sink_of_try};
 pub use sink::{ledger_of, ledger_to_change};
 pub(crate) use transforms::Loader;
 use transforms::{columns_after, fit_for_changes};
@@ -45,6 +45,8 @@ pub(crate) struct Prepared {
     pub(crate) sink: SinkConfig,
     /// The sink's store, if it is a bucket.
     pub(crate) gcs: Option<GcsStore>,
+    /// Those that rows go into, if not into files.
+    pub(crate) tables: Option<Arc<BigQueryStore>>,
     /// Of a pipeline that changes rows in place: who counts partitions, and sees where they end.
     pub(crate) counting: Option<ConsumerConfig>,
     pub(crate) has_dead_letters: bool,
@@ -61,7 +63,7 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
     let loader = Loader::new(&checked)?;
     let (plan, registry) = plan_with(&checked, &loader).await?;
     let file = &checked.pipeline;
-    let (sink, gcs) = sink(&checked, Some(&plan)).await?;
+    let Sink { config: sink, gcs, tables } = sink(&checked, Some(&plan)).await?;
     let counting = match is_cdc(&checked) {
         true => {
             // The end of a partition is behind transactions that are open, too.
@@ -79,6 +81,7 @@ pub(crate) async fn prepare(checked: Checked, names_for_ids: bool) -> Result<Pre
         consumer: consumer(&checked, names_for_ids)?,
         sink,
         gcs,
+        tables,
         plan,
         loader,
         counting,
@@ -145,9 +148,20 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
     let transforms = tokio::task::block_in_place(|| loader.all())?;
     let decoder = decoder(checked, registry.as_ref()).await?;
     let changes = change_plan_of(checked, registry.as_ref()).await?;
+    let plan = tokio::task::block_in_place(|| assemble(checked, transforms, decoder, changes))?;
+    Ok((plan, registry))
+}
+
+/// Binds the transforms to the columns that are decoded.
+fn assemble(
+    checked: &Checked,
+    transforms: Vec<TransformPlan>,
+    decoder: DecoderPlan,
+    changes: Option<ChangePlan>,
+) -> Result<StagePlan, Error> {
     fit_for_changes(checked, &transforms)?;
     let rows = rows_schema(&decoder, changes.as_ref())?;
-    let schema = tokio::task::block_in_place(|| columns_after(checked, &transforms, rows))?;
+    let schema = columns_after(checked, &transforms, rows)?;
     let directories = directories(checked, &schema)?;
     let kafka_columns = checked.pipeline.decode.kafka_columns;
     let sink = &checked.pipeline.sink;
@@ -156,7 +170,21 @@ async fn plan_with(checked: &Checked, loader: &Loader) -> Result<(StagePlan, Opt
     keys_are_told(checked, &decoder, changes.as_ref())?;
     let is_table = matches!(destination, Destination::Table { .. });
     let fits = Fits { directories, times_as_text, bigquery: sink.bigquery.is_some(), changes: is_table };
-    Ok((StagePlan { transforms, decoder, changes, schema, kafka_columns, fits, destination }, registry))
+    Ok(StagePlan { transforms, decoder, changes, schema, kafka_columns, fits, destination })
+}
+
+/// The plan with the columns that the registry says now; none if they are the same.
+pub(crate) async fn plan_now(
+    checked: &Checked,
+    registry: &SchemaRegistry,
+    plan: &StagePlan,
+) -> Result<Option<StagePlan>, Error> {
+    let decoder = decoding::decoder_now(checked, registry).await?;
+    if decoder == plan.decoder {
+        return Ok(None);
+    }
+    let (transforms, changes) = (plan.transforms.clone(), plan.changes.clone());
+    tokio::task::block_in_place(|| assemble(checked, transforms, decoder, changes)).map(Some)
 }
 
 /// What rows are where they go.

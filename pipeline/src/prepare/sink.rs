@@ -20,10 +20,15 @@ use crate::file::{
 use crate::quantity::TimeSpan;
 use crate::stages::StagePlan;
 
-pub(super) async fn sink(
-    checked: &Checked,
-    plan: Option<&StagePlan>,
-) -> Result<(SinkConfig, Option<GcsStore>), Error> {
+/// Where rows and dead letters go.
+pub(super) struct Sink {
+    pub(super) config: SinkConfig,
+    /// The store of the rows, or of their ledger, if it is a bucket.
+    pub(super) gcs: Option<GcsStore>,
+    pub(super) tables: Option<Arc<BigQueryStore>>,
+}
+
+pub(super) async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<Sink, Error> {
     sink_under(checked, plan, None).await
 }
 
@@ -33,7 +38,7 @@ pub(crate) async fn sink_of_try(
     plan: &StagePlan,
     number: u32,
 ) -> Result<SinkConfig, Error> {
-    Ok(sink_under(checked, Some(plan), Some(state_of_try(checked, number))).await?.0)
+    Ok(sink_under(checked, Some(plan), Some(state_of_try(checked, number))).await?.config)
 }
 
 fn state_of_try(checked: &Checked, number: u32) -> String {
@@ -44,17 +49,22 @@ async fn sink_under(
     checked: &Checked,
     plan: Option<&StagePlan>,
     state_prefix: Option<String>,
-) -> Result<(SinkConfig, Option<GcsStore>), Error> {
+) -> Result<Sink, Error> {
     let file = &checked.pipeline;
     let place = file.sink.place();
     let opened = place.open(checked)?;
     opened.probe().await?;
-    let config = match &file.sink.bigquery {
+    let tables = match &file.sink.bigquery {
+        None => None,
+        Some(bigquery) => Some(Arc::new(table_store(checked, bigquery)?)),
+    };
+    if let (Some(tables), Some(plan)) = (&tables, plan) {
+        // The first record would find out too late.
+        ready_tables(checked, tables, plan).await?;
+    }
+    let config = match &tables {
         None => SinkConfig::builder(opened.store),
-        Some(bigquery) => {
-            let tables = tables(checked, bigquery, plan).await?;
-            SinkConfig::builder(Arc::new(tables)).state(opened.store)
-        }
+        Some(tables) => SinkConfig::builder(tables.clone()).state(opened.store),
     };
     let format = match file.sink.files.as_ref().map(|files| files.format) {
         None if is_cdc(checked) => gristmill_sinks::Format::BigQueryChanges,
@@ -88,7 +98,7 @@ async fn sink_under(
         };
         config = config.dead_letters(sink);
     }
-    Ok((config.build().map_err(Error::sink)?, opened.gcs))
+    Ok(Sink { config: config.build().map_err(Error::sink)?, gcs: opened.gcs, tables })
 }
 
 /// Whether rows are changed in place.
@@ -96,19 +106,17 @@ pub(crate) fn is_cdc(checked: &Checked) -> bool {
     checked.pipeline.sink.bigquery.as_ref().is_some_and(|bigquery| bigquery.mode == Mode::Cdc)
 }
 
-/// The tables of BigQuery. With a plan, each is made ready for its rows: the first record would find out too late.
-async fn tables(
+/// Makes each table ready for the rows of a plan.
+pub(crate) async fn ready_tables(
     checked: &Checked,
-    bigquery: &BigQuery,
-    plan: Option<&StagePlan>,
-) -> Result<BigQueryStore, Error> {
-    let store = table_store(checked, bigquery)?;
-    let Some(plan) = plan else { return Ok(store) };
-    one_table_a_topic(checked, plan, &store)?;
+    tables: &BigQueryStore,
+    plan: &StagePlan,
+) -> Result<(), Error> {
+    one_table_a_topic(checked, plan, tables)?;
     for (topic, output) in tables_of(checked, plan) {
-        store.prepare_table(topic, &output, &plan.sink_schema(), false).await.map_err(of_tables)?;
+        tables.prepare_table(topic, &output, &plan.sink_schema(), false).await.map_err(of_tables)?;
     }
-    Ok(store)
+    Ok(())
 }
 
 /// What a start would do to each table, by name; none if rows go to files.
@@ -257,7 +265,7 @@ pub(crate) fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig
 /// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
 pub async fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
     ledger_of(checked)?;
-    Ok(sink(checked, None).await?.0)
+    Ok(sink(checked, None).await?.config)
 }
 
 /// For dead letters; it has the consumer's security.

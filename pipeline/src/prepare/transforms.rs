@@ -59,6 +59,10 @@ impl Loader {
         Ok(Loader { checked: checked.clone(), runtime })
     }
 
+    pub(crate) fn checked(&self) -> &Checked {
+        &self.checked
+    }
+
     pub(crate) fn all(&self) -> Result<Vec<TransformPlan>, Error> {
         let mut plans: Vec<TransformPlan> = Vec::new();
         for i in 0..self.checked.pipeline.transforms.len() {

@@ -32,7 +32,7 @@ pub(crate) use records::Transformed;
 use records::{Leaving, RecordStep, Refused, Trail};
 
 /// How values become columns; each partition has a decoder of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum DecoderPlan {
     Json(SchemaRef),
     /// The reader schema.
@@ -216,7 +216,7 @@ pub(crate) struct Stages {
 pub(crate) struct Missing {
     pub(crate) id: u32,
     /// Of keys, else of values.
-    of_keys: bool,
+    pub(crate) of_keys: bool,
 }
 
 /// What a transform did with a batch, to be counted and told.
@@ -298,10 +298,13 @@ pub(crate) struct Processed {
 }
 
 impl Stages {
-    /// Takes the transforms of `other`; what the decoders know of schemas stays.
-    pub(crate) fn take_transforms(&mut self, other: Stages) {
+    /// Goes on as `other`; where only transforms are others, what the decoders know of schemas stays.
+    pub(crate) fn go_on_as(&mut self, other: Stages, same_columns: bool) {
         let Stages { decoder, changes, sequence, .. } = std::mem::replace(self, other);
-        (self.decoder, self.changes, self.sequence) = (decoder, changes, sequence);
+        self.sequence = sequence;
+        if same_columns {
+            (self.decoder, self.changes) = (decoder, changes);
+        }
     }
 
     /// What the changes of this partition are numbered by.

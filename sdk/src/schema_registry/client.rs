@@ -143,6 +143,16 @@ impl SchemaRegistry {
         self.complete(&registered, context_of(subject)).await.map_err(|e| e.about(asked))
     }
 
+    /// As [`latest`](Self::latest), asked for now: for who has just seen a schema that may be newer than a kept answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`schema_by_id`](Self::schema_by_id).
+    pub async fn latest_now(&self, subject: &str) -> Result<Arc<Schema>, RegistryError> {
+        self.shared.latest.forget(&subject.to_owned());
+        self.latest(subject).await
+    }
+
     /// One version of a subject, deleted ones included.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod readers;
 mod reload;
 mod replay;
 mod rolling;
+mod schema_change;
 mod sdk;
 mod sdk_failures;
 mod sdk_rebalance;
