@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use gristmill_pipeline::{Letter, LetterState, Retried};
+use gristmill_pipeline::{Letter, LetterFilter, LetterState, Retried};
 
 use crate::exit::Exit;
 use crate::ledger::change::Change;
@@ -15,7 +15,7 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         which: Which,
-        /// Only those that are in no table: waiting, or refused again.
+        /// Only those of which something is to be done: waiting, or refused again.
         #[arg(long)]
         open: bool,
         /// Lines at most; all are counted.
@@ -62,13 +62,12 @@ pub(crate) struct Which {
 }
 
 impl Which {
-    async fn each(&self, mut take: impl FnMut(&Letter)) -> Result<(), Exit> {
+    async fn each(&self, offset: Option<i64>, mut take: impl FnMut(&Letter)) -> Result<(), Exit> {
         let checked = gristmill_pipeline::check(&self.file)?;
-        gristmill_pipeline::dead_letters(&checked, |letter| {
-            let is_it = self.topic.as_ref().is_none_or(|only| *only == letter.id.topic)
-                && self.partition.is_none_or(|only| only == letter.id.partition)
-                && self.code.as_ref().is_none_or(|only| *only == letter.letter.code);
-            if is_it {
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        let filter = LetterFilter { topic, partition, offset };
+        gristmill_pipeline::dead_letters(&checked, &filter, |letter| {
+            if self.code.as_ref().is_none_or(|only| *only == letter.letter.code) {
                 take(&letter);
             }
             Ok::<(), Exit>(())
@@ -90,24 +89,20 @@ pub(crate) fn run(command: &Command) -> Result<(), Exit> {
 fn state_of(state: LetterState) -> String {
     match state {
         LetterState::Waiting => "waiting".to_owned(),
-        LetterState::Delivered(number) => format!("delivered by try {number}"),
+        LetterState::Settled(number) => format!("settled by try {number}"),
         LetterState::RefusedAgain(number) => format!("refused again by try {number}"),
     }
-}
-
-fn is_open(state: LetterState) -> bool {
-    !matches!(state, LetterState::Delivered(_))
 }
 
 async fn list(which: &Which, open: bool, limit: u64) -> Result<(), Exit> {
     let mut codes: BTreeMap<(String, bool), u64> = BTreeMap::new();
     let mut lines = 0;
     which
-        .each(|Letter { id, letter, state, .. }| {
-            if open && !is_open(*state) {
+        .each(None, |Letter { id, letter, state, .. }| {
+            if open && !state.is_open() {
                 return;
             }
-            *codes.entry((letter.code.clone(), is_open(*state))).or_default() += 1;
+            *codes.entry((letter.code.clone(), state.is_open())).or_default() += 1;
             lines += 1;
             if lines <= limit {
                 let sub = if letter.sub == 0 { String::new() } else { format!(".{}", letter.sub) };
@@ -130,7 +125,7 @@ async fn list(which: &Which, open: bool, limit: u64) -> Result<(), Exit> {
         println!("there are no {}dead letters", if open { "open " } else { "" });
     }
     for ((code, is_open), count) in codes {
-        println!("{count} {code} {}", if is_open { "open" } else { "delivered" });
+        println!("{count} {code} {}", if is_open { "open" } else { "settled" });
     }
     Ok(())
 }
@@ -138,15 +133,13 @@ async fn list(which: &Which, open: bool, limit: u64) -> Result<(), Exit> {
 async fn show(which: &Which, offset: Option<i64>) -> Result<(), Exit> {
     let mut shown = 0;
     which
-        .each(|Letter { id, letter, state, .. }| {
-            if offset.is_none_or(|only| only == letter.offset) {
-                shown += 1;
-                let mut line = serde_json::to_value(letter).expect("a dead letter is JSON");
-                line["topic"] = id.topic.clone().into();
-                line["partition"] = id.partition.into();
-                line["state"] = state_of(*state).into();
-                println!("{line}");
-            }
+        .each(offset, |Letter { id, letter, state, .. }| {
+            shown += 1;
+            let mut line = serde_json::to_value(letter).expect("a dead letter is JSON");
+            line["topic"] = id.topic.clone().into();
+            line["partition"] = id.partition.into();
+            line["state"] = state_of(*state).into();
+            println!("{line}");
         })
         .await?;
     match shown {
@@ -157,37 +150,52 @@ async fn show(which: &Which, offset: Option<i64>) -> Result<(), Exit> {
 
 async fn replay(file: &std::path::Path, again: bool, change: &Change) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(file)?;
-    let (mut waiting, mut refused) = (0, 0);
-    gristmill_pipeline::dead_letters(&checked, |letter| {
+    gristmill_pipeline::check_retry(&checked, again).await?;
+    let (mut waiting, mut refused, mut emitted) = (0, 0, 0);
+    gristmill_pipeline::dead_letters(&checked, &LetterFilter::default(), |letter| {
         match letter.state {
             LetterState::Waiting => waiting += 1,
             LetterState::RefusedAgain(_) => refused += 1,
-            LetterState::Delivered(_) => {}
+            LetterState::Settled(_) => {}
         }
+        let is_tried = letter.state == LetterState::Waiting || again && letter.state.is_open();
+        emitted += u64::from(is_tried && letter.letter.sub > 0);
         Ok::<(), Exit>(())
     })
     .await?;
-    let plan = match again {
-        true => format!("try {refused} dead letters once more that were tried and refused again"),
-        false => format!("try the records of {waiting} dead letters again that wait"),
-    };
-    if !again && refused > 0 {
-        println!("{refused} others were tried and refused again: --again begins a new try with them");
+    let mut plan = vec![format!("try the records of {waiting} dead letters again that wait")];
+    match again {
+        true => plan.push(format!("begin a new try with those that were refused again: {refused} so far")),
+        false if refused > 0 => {
+            println!("{refused} others were tried and refused again: --again begins a new try with them");
+        }
+        false => {}
+    }
+    if emitted > 0 {
+        println!(
+            "{emitted} of them are of rows that a transform emitted, which are known by their number: it has to emit as many for a \
+             record, and in the same order, as it did"
+        );
     }
     let config = change.ledgers(&checked).await?;
     let act = async |changes: &mut Vec<String>| {
-        let Retried { number, records, rows, refused, dropped, left_out, .. } =
-            gristmill_pipeline::retry_dead_letters(&checked, again).await?;
-        changes.push(format!(
-            "try {number}: {records} records, of which {rows} rows were delivered, {refused} refused again and {dropped} dropped"
-        ));
-        if left_out > 0 {
+        let tries = gristmill_pipeline::retry_dead_letters(&checked, again).await?;
+        let last = tries.last().map(|retried| retried.number);
+        for Retried { number, records, rows, refused, dropped, left_out, .. } in tries {
+            if records + refused == 0 && Some(number) != last {
+                continue;
+            }
             changes.push(format!(
-                "left out {left_out} rows that transforms make of these records beside those that were refused: they may have \
-                 been delivered the first time"
+                "try {number}: {records} records, of which {rows} rows were delivered, {refused} refused again and {dropped} dropped"
             ));
+            if left_out > 0 {
+                changes.push(format!(
+                    "try {number}: left out {left_out} rows that transforms make of these records beside those that were refused: \
+                     they were delivered, or are refused by themselves"
+                ));
+            }
         }
         Ok(())
     };
-    change.carry_out(&config, "dlq replay", vec![plan], act).await
+    change.carry_out(&config, "dlq replay", plan, act).await
 }

@@ -206,6 +206,7 @@ mod tests {
                     commands.reset(),
                     commands.accept_missing(),
                     commands.accept_missing() + " --yes",
+                    commands.accept_missing_of_try(2),
                     commands.replay(5, 9),
                     commands.replay(0, i64::MAX),
                 ] {

@@ -63,6 +63,11 @@ impl<'a> Commands<'a> {
         self.line("ledger repair", "--accept-missing")
     }
 
+    /// The same of a try to deliver dead letters.
+    pub fn accept_missing_of_try(&self, number: u32) -> String {
+        self.line("ledger repair", format_args!("--dlq {number} --accept-missing"))
+    }
+
     /// Checks the ledgers; with a name those of that replay.
     pub fn verify(&self, replay: Option<&ReplayName>) -> String {
         self.whole().line("ledger verify", replay.map(|name| format!("--replay {name}")).unwrap_or_default())

@@ -101,7 +101,7 @@ impl Epochs {
         let (state, prefix) = self.sink.state();
         loop {
             // What the client counts may lag behind what the group assigns.
-            let count = self.topics.partitions(topic).await.map_err(Error::source)?;
+            let count = self.topics.partitions(topic).await.map_err(Error::source_at_work)?;
             let count =
                 usize::try_from(count).unwrap_or_default().max(id.partition.unsigned_abs() as usize + 1);
             let first = match newest(epochs, topic_id) {
@@ -109,13 +109,14 @@ impl Epochs {
                 None => vec![0; count],
                 Some(newest) => {
                     let old = newest.first.len();
-                    let extents = self.topics.extents(topic).await.map_err(Error::source)?;
+                    let extents = self.topics.extents(topic).await.map_err(Error::source_at_work)?;
                     let ends = extents.iter().map(|extent| extent.end).take(old);
                     ends.chain(std::iter::repeat(0)).take(count).collect()
                 }
             };
             // A topic that was made anew has other partitions, which say nothing of those of the old one.
-            if !self.names_for_ids && self.topics.topic_id(topic).await.map_err(Error::source)? != id.topic_id
+            if !self.names_for_ids
+                && self.topics.topic_id(topic).await.map_err(Error::source_at_work)? != id.topic_id
             {
                 return Ok(());
             }

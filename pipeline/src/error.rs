@@ -61,6 +61,12 @@ impl Error {
         Error::with(ErrorKind::Source, text, error)
     }
 
+    /// The same, while a partition is at work: what may pass is waited for, as a store's failure is.
+    pub(crate) fn source_at_work(error: gristmill::Error) -> Self {
+        let passing = error.is_retryable();
+        Error { passing, ..Error::source(error) }
+    }
+
     pub(crate) fn unreachable(servers: &str, error: gristmill::Error) -> Self {
         let text = match error.kind() {
             gristmill::ErrorKind::Unauthenticated => format!(

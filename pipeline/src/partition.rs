@@ -49,7 +49,11 @@ pub(crate) async fn run(
     orders: watch::Receiver<Order>,
 ) -> Result<(), Error> {
     let (topic, partition) = (assigned.topic.clone(), assigned.partition);
-    work(assigned, shared, orders).await.map_err(|e| e.of_partition(&topic, partition))
+    let metrics = shared.metrics.clone();
+    let result = work(assigned, shared, orders).await.map_err(|e| e.of_partition(&topic, partition));
+    // Whoever has it now says it.
+    metrics.change_epoch.remove(&TopicPartitionLabels { topic: topic.to_string(), partition });
+    result
 }
 
 async fn work(
@@ -100,8 +104,8 @@ async fn work(
     let mut plans = shared.plan.clone();
     let plan = plans.borrow_and_update().clone();
     let mut stages = plan.open(&assigned.topic, assigned.partition)?;
-    if let Some(epochs) = &shared.epochs {
-        number(&mut stages, &shared, epochs.of(&id, true).await?, &id);
+    if let Some(by) = patience.number(&shared, &id, &orders).await? {
+        number(&mut stages, &shared, by, &id);
     }
     sink.set_transform_digest(plan.digest());
     let assigned = assigned.commit_metadata(mark);
@@ -140,7 +144,9 @@ async fn work(
                 let Some((sink, next)) = opened else { return Ok(()) };
                 // What was open is read again from where the ledger ends; staged files of it are left to the sweep.
                 worker.go_on(sink, next);
-                worker.number_anew(true).await?;
+                if let Some(by) = patience.number(&worker.shared, &id, &orders).await? {
+                    number(&mut worker.stages, &worker.shared, by, &id);
+                }
             }
             Err(error) => return Err(error),
             Ok(Ended::Finished) => return Ok(()),
@@ -205,6 +211,28 @@ impl Patience {
         }
     }
 
+    /// What changes are numbered by, asked for again while Kafka or the store fails in passing; `None` where they are not, or the
+    /// partition is somebody else's meanwhile.
+    async fn number(
+        &mut self,
+        shared: &Shared,
+        id: &PartitionId,
+        orders: &watch::Receiver<Order>,
+    ) -> Result<Option<Sequence>, Error> {
+        let Some(epochs) = &shared.epochs else { return Ok(None) };
+        loop {
+            let counted = tokio::select! {
+                counted = epochs.of(id, true) => counted,
+                () = abandoned(orders) => return Ok(None),
+            };
+            match counted {
+                Ok(by) => return Ok(Some(by)),
+                Err(error) if error.is_passing() => self.wait(error, id, orders).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Waits, or gives up with the error.
     async fn wait(
         &mut self,
@@ -219,7 +247,7 @@ impl Patience {
         let pause = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1)).min(LONGEST_PAUSE);
         tracing::warn!(
             topic = id.topic, partition = id.partition, %error, ?pause,
-            "the store fails; nothing is lost, the partition goes on from its ledger"
+            "the store or Kafka fails; nothing is lost, the partition goes on from its ledger"
         );
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

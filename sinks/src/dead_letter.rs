@@ -120,6 +120,9 @@ pub struct DeadLetter {
     pub timestamp: Option<i64>,
     /// Which step refused it.
     pub stage: Stage,
+    /// Of a transform, its place in the pipeline file, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<u32>,
     /// A short code for the reason.
     pub code: String,
     /// The reason.
@@ -291,6 +294,7 @@ mod tests {
             sub: 0,
             timestamp: None,
             stage: Stage::Transform,
+            transform: Some(0),
             code: "bad".into(),
             message: "no".into(),
             payload: Some(RejectedPayload {

@@ -127,7 +127,7 @@ pub use format::{Format, ParquetOptions};
 pub use gcs::{BucketNote, BucketReport, GcsConfig, GcsConfigBuilder, GcsCounters, GcsCredentials, GcsStore};
 pub use ledger::audit::{
     BrokenLedger, Finding, FindingKind, LedgerRef, LedgerReport, Ledgers, VerifyReport, dead_letters_of,
-    known_topic_ids, list_ledgers, read_entries, survey_ledgers, verify, verify_ledger,
+    entry_at, known_topic_ids, list_ledgers, read_entries, survey_ledgers, verify, verify_ledger,
 };
 pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};

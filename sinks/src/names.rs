@@ -127,7 +127,7 @@ impl Paths {
         format!("{}{first:020}+{unique}", self.rejects)
     }
 
-    /// That an operator goes on without streams of an entry that are gone.
+    /// That streams of an entry count as committed when they are gone: an operator goes on without them, or they were.
     pub(crate) fn accepted(&self, first: i64) -> String {
         format!("{}{first:020}.json", self.accepted)
     }

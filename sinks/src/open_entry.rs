@@ -75,6 +75,8 @@ pub struct RejectedRecord {
     pub sub: u32,
     /// Which step refused it.
     pub stage: Stage,
+    /// Of a transform, its place in the pipeline file, from 0.
+    pub transform: Option<u32>,
     /// A short code for the reason; cut at 128 bytes.
     pub code: String,
     /// The reason; cut at 4,096 bytes.
@@ -249,18 +251,14 @@ impl OpenEntry {
         Ok(())
     }
 
+    /// Keeps a dead letter of another ledger as it is.
+    pub(crate) fn reject_again(&mut self, letter: DeadLetter) -> Result<()> {
+        self.check_offset(letter.offset)?;
+        self.keep(letter);
+        Ok(())
+    }
+
     fn put_aside(&mut self, record: RejectedRecord, payload: Payload) {
-        self.touch();
-        self.newest = self.newest.max(Some(record.offset));
-        let (code, message) = (cut(record.code, MAX_CODE_BYTES), cut(record.message, MAX_MESSAGE_BYTES));
-        let counted = match self.counts.rejected.len() {
-            MAX_CODES.. if !self.counts.rejected.contains_key(&code) => "other".to_owned(),
-            _ => code.clone(),
-        };
-        *self.counts.rejected.entry(counted).or_default() += 1;
-        if matches!(record.stage, Stage::Decode | Stage::DecodeKey) {
-            self.counts.undecodable += 1;
-        }
         let payload = match payload {
             Payload::Omitted => None,
             Payload::Full => Some(RejectedPayload {
@@ -269,15 +267,31 @@ impl OpenEntry {
                 headers: record.headers.into_iter().map(|(n, v)| (Blob(n), v.map(Blob))).collect(),
             }),
         };
-        let letter = DeadLetter {
+        self.keep(DeadLetter {
             offset: record.offset,
             sub: record.sub,
             timestamp: record.timestamp,
             stage: record.stage,
-            code,
-            message,
+            transform: record.transform,
+            code: record.code,
+            message: record.message,
             payload,
+        });
+    }
+
+    fn keep(&mut self, letter: DeadLetter) {
+        self.touch();
+        self.newest = self.newest.max(Some(letter.offset));
+        let (code, message) = (cut(letter.code, MAX_CODE_BYTES), cut(letter.message, MAX_MESSAGE_BYTES));
+        let letter = DeadLetter { code, message, ..letter };
+        let counted = match self.counts.rejected.len() {
+            MAX_CODES.. if !self.counts.rejected.contains_key(&letter.code) => "other".to_owned(),
+            _ => letter.code.clone(),
         };
+        *self.counts.rejected.entry(counted).or_default() += 1;
+        if matches!(letter.stage, Stage::Decode | Stage::DecodeKey) {
+            self.counts.undecodable += 1;
+        }
         self.reject_bytes += json_size(&letter);
         self.rejects.push(letter);
         let buffered = self.buffered();
@@ -340,6 +354,7 @@ impl OpenEntry {
                 offset,
                 sub,
                 stage: Stage::Write,
+                transform: None,
                 code: ROW_REFUSED.into(),
                 message,
                 key: original.and_then(|record| record.key()).map(copy),
@@ -663,6 +678,7 @@ mod tests {
             offset,
             sub: 0,
             stage: Stage::Transform,
+            transform: None,
             code: "c".into(),
             message: "ä".repeat(4000),
             key: None,
@@ -688,6 +704,7 @@ mod tests {
                 offset: i,
                 sub: 0,
                 stage: Stage::Decode,
+                transform: None,
                 code: format!("code-{i}"),
                 message: String::new(),
                 key: None,

@@ -6,11 +6,12 @@ use gristmill_records::RawBatch;
 use uuid::Uuid;
 
 use crate::config::{SinkConfig, SinkSettings};
-use crate::dead_letter::json_lines;
+use crate::dead_letter::{DeadLetter, json_lines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::ledger::driver::{Ledger, LedgerCounters};
 use crate::ledger::entry::{Counts, Entry, FileEntry, Rejects};
+use crate::ledger::tip::ledger_end;
 use crate::names::{PartitionId, Paths, validate_output};
 use crate::open_entry::{OpenEntry, RejectedRecord, RowCoord, Target};
 
@@ -217,6 +218,30 @@ impl PartitionSink {
     pub fn reject(&mut self, record: RejectedRecord) -> Result<()> {
         self.check_usable()?;
         self.open.reject(record, self.settings.payload)
+    }
+
+    /// Keeps a dead letter of another ledger, whose record was not tried again, as it is.
+    ///
+    /// # Errors
+    /// As [`reject`](Self::reject).
+    pub fn reject_again(&mut self, letter: DeadLetter) -> Result<()> {
+        self.check_usable()?;
+        self.open.reject_again(letter)
+    }
+
+    /// Writes down that the newest entry is published, for whoever opens the ledger when its streams are forgotten, and nothing
+    /// else proves that they were committed. Right after [`open`](Self::open) or a checkpoint.
+    ///
+    /// # Errors
+    /// Those of the state store; `Usage` while an entry is open.
+    pub async fn note_published(&self) -> Result<()> {
+        self.check_usable()?;
+        let config = SinkConfig(self.settings.clone());
+        let tip = ledger_end(&config, &self.id).await?.and_then(|end| end.tip);
+        match tip.filter(|tip| tip.next == self.open.first && tip.files.iter().any(FileEntry::is_stream)) {
+            Some(tip) => self.ledger.create_unique(&self.paths.accepted(tip.first), "{}".into()).await,
+            None => Ok(()),
+        }
     }
 
     /// Says that everything before `next` has been handed over: `next` is the consumer's position after a

@@ -15,17 +15,23 @@ pub(crate) struct Args {
     /// are gone.
     #[arg(long)]
     accept_missing: bool,
+    /// The ledgers of that try to deliver dead letters instead of the pipeline's own.
+    #[arg(long, value_name = "TRY")]
+    dlq: Option<u32>,
     #[command(flatten)]
     change: Change,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.place.file)?;
-    let config = args.change.ledgers(&checked).await?;
+    let number = args.dlq.unwrap_or(0);
+    let config = args.change.ledgers_of_try(&checked, number).await?;
     let ledgers = args.place.ledgers(&config).await?;
     let mut reports = Vec::new();
     for ledger in ledgers.whole {
-        super::of_this_pipeline(&checked, &ledger)?;
+        if number == 0 {
+            super::of_this_pipeline(&checked, &ledger)?;
+        }
         reports.push(gristmill_sinks::verify_ledger(&config, ledger).await.map_err(Exit::failed)?);
     }
     let mut plan = Vec::new();

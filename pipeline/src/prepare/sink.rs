@@ -248,7 +248,10 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
 }
 
 /// As [`ledger_of`], of a try to deliver dead letters; 0 is the pipeline itself.
-pub(crate) fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
+///
+/// # Errors
+/// As [`ledger_of`].
+pub fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
     if number == 0 {
         return ledger_of(checked);
     }
@@ -264,8 +267,17 @@ pub(crate) fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig
 /// # Errors
 /// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
 pub async fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
+    ledger_of_try_to_change(checked, 0).await
+}
+
+/// As [`ledger_to_change`], of a try to deliver dead letters; 0 is the pipeline itself.
+///
+/// # Errors
+/// As [`ledger_to_change`].
+pub async fn ledger_of_try_to_change(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
     ledger_of(checked)?;
-    Ok(sink(checked, None).await?.config)
+    let state = (number > 0).then(|| state_of_try(checked, number));
+    Ok(sink_under(checked, None, state).await?.config)
 }
 
 /// For dead letters; it has the consumer's security.

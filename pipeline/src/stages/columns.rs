@@ -7,7 +7,7 @@ use gristmill_smt::ColumnInstance;
 
 use super::Report;
 use super::kafka_columns::{with_kafka_columns, without_kafka_columns};
-use super::records::{Leaving, Place, Refused, Trail};
+use super::records::{Births, Leaving, Place, Refused, Step, Trail};
 use crate::error::Error;
 use crate::predicate::Predicate;
 
@@ -36,18 +36,21 @@ pub(crate) struct Aside {
     pub(crate) refused: Vec<Refused>,
     pub(crate) dropped: u64,
     pub(crate) reports: Vec<Report>,
+    /// Of all that was emitted, also before.
+    pub(crate) births: Births,
 }
 
-/// Runs the transforms. `numbers` are in use already.
+/// Runs the transforms, of which `before` are of records. `numbers` are in use already.
 pub(crate) fn transform<'a>(
     steps: &mut [ColumnStep],
+    before: usize,
     mut rows: Rows<'a>,
     partition: i32,
     numbers: &Trail,
 ) -> Result<(Rows<'a>, Aside), Error> {
     let mut aside = Aside::default();
     let mut numbers = numbers.numbers();
-    for step in steps {
+    for (step, number) in steps.iter_mut().zip(u32::try_from(before).unwrap_or(u32::MAX)..) {
         let input = match step.reads_kafka {
             true => with_kafka_columns(&rows.rows, partition, &rows.of)?,
             false => rows.rows.clone(),
@@ -67,15 +70,23 @@ pub(crate) fn transform<'a>(
             .iter()
             .map(|r| {
                 let Place { row, sub, .. } = of_step.of(of_given(r.row));
-                Refused { row, sub, code: r.code.clone(), message: r.message.clone() }
+                Refused {
+                    row,
+                    sub,
+                    transform: Some(number),
+                    code: r.code.clone(),
+                    message: r.message.clone(),
+                }
             })
             .collect();
         let passed_by = input.num_rows() - crosses.num_rows();
         let (mut of, mut kept) = (Vec::with_capacity(applied.rows().len() + passed_by), 0);
         let mut follow = |row: usize, sub: u32, output: u16| {
-            let Place { row: origin, sub: number, output } = of_step.follow(row, sub, output, &step.outputs);
-            kept += usize::from(sub == 0 && number == 0);
-            of.push(Leaving { row: origin, sub: number, output, ..rows.of[row] });
+            let of_output = Step { transform: number, outputs: &step.outputs };
+            let place = of_step.follow(row, sub, output, of_output);
+            kept += usize::from(sub == 0 && place.sub == 0);
+            let Place { row: origin, sub, output } = place;
+            of.push(Leaving { row: origin, sub, output, ..rows.of[row] });
         };
         let batch = match &given {
             None => {
@@ -115,6 +126,7 @@ pub(crate) fn transform<'a>(
         };
         rows = Rows { rows: left, of };
     }
+    aside.births = numbers.into_births();
     Ok((rows, aside))
 }
 

@@ -28,7 +28,7 @@ pub(crate) use fits::Fits;
 use fits::Unfit;
 use kafka_columns::with_kafka_columns;
 pub(crate) use kafka_columns::{kafka_column_of_its_own, kafka_schema, with_kafka_columns_of};
-pub(crate) use records::Transformed;
+pub(crate) use records::{Birth, Transformed};
 use records::{Leaving, RecordStep, Refused, Trail};
 
 /// How values become columns; each partition has a decoder of its own.
@@ -193,6 +193,7 @@ impl StagePlan {
             destination: self.destination.clone(),
             sequence: Sequence::default(),
             outputs: names,
+            keeps_births: false,
         })
     }
 }
@@ -209,6 +210,7 @@ pub(crate) struct Stages {
     destination: Destination,
     sequence: Sequence,
     outputs: Vec<String>,
+    keeps_births: bool,
 }
 
 /// A schema that decoding needs and does not have yet.
@@ -295,6 +297,8 @@ pub(crate) struct Processed {
     pub(crate) dropped: u64,
     /// Of the transforms of columns.
     pub(crate) reports: Vec<Report>,
+    /// By offset and number, where what was emitted comes from; of stages that keep it.
+    pub(crate) births: HashMap<(i64, u32), Birth>,
 }
 
 impl Stages {
@@ -307,6 +311,16 @@ impl Stages {
         }
     }
 
+    /// Keeps where what is emitted comes from.
+    pub(crate) fn keep_births(&mut self) {
+        self.keeps_births = true;
+    }
+
+    /// How many transforms are of records.
+    pub(crate) fn before_decoding(&self) -> usize {
+        self.before.len()
+    }
+
     /// What the changes of this partition are numbered by.
     pub(crate) fn set_sequence(&mut self, sequence: Sequence) {
         self.sequence = sequence;
@@ -314,7 +328,8 @@ impl Stages {
 
     /// Runs the transforms of records. CPU only; they may take as long as their limits allow.
     pub(crate) fn transform(&mut self, batch: RawBatch) -> Result<Transformed, Error> {
-        records::transform(&mut self.before, batch)
+        let trail = if self.keeps_births { Trail::with_births() } else { Trail::new() };
+        records::transform(&mut self.before, batch, trail)
     }
 
     /// Ids of Avro schemas that decoding needs and does not have yet.
@@ -347,8 +362,9 @@ impl Stages {
         let mut processed = Processed { dropped: transformed.dropped, ..Processed::default() };
         let mut letters = DeadLetters::of(batch);
         let refused = |processed: &mut Processed, letters: &mut DeadLetters<'_>, refused: &[Refused]| {
-            for Refused { row, sub, code, message } in refused {
-                processed.rejects.push(letters.letter(*row, *sub, Stage::Transform, code, message));
+            for Refused { row, sub, transform, code, message } in refused {
+                let letter = letters.letter(*row, *sub, Stage::Transform, code, message);
+                processed.rejects.push(RejectedRecord { transform: *transform, ..letter });
             }
         };
         refused(&mut processed, &mut letters, &transformed.refused);
@@ -356,7 +372,7 @@ impl Stages {
             None => as_rows(&mut self.decoder, &leaving, &transformed.trail)?,
             Some(changes) => changes.read(&mut self.decoder, &leaving, &transformed.trail, &self.sequence)?,
         };
-        for Refused { row, sub, code, message } in &decoded.refused {
+        for Refused { row, sub, code, message, .. } in &decoded.refused {
             processed.rejects.push(letters.letter(*row, *sub, Stage::Decode, code, message));
         }
         processed.dropped += decoded.dropped;
@@ -365,12 +381,17 @@ impl Stages {
             Destination::Table { .. } if !self.after.is_empty() => rows.of.clone(),
             _ => Vec::new(),
         };
-        let (mut rows, mut aside) = columns::transform(&mut self.after, rows, batch.partition(), &numbers)?;
+        let before = self.before.len();
+        let (mut rows, mut aside) =
+            columns::transform(&mut self.after, before, rows, batch.partition(), &numbers)?;
         if !of.is_empty() {
             rows = one_for_one(&of, rows, &mut aside)?;
         }
         processed.dropped += aside.dropped;
         processed.reports = aside.reports;
+        let offset = |row: usize| batch.get(row).expect("rows come from this batch").offset();
+        processed.births =
+            aside.births.into_iter().map(|((row, sub), birth)| ((offset(row), sub), birth)).collect();
         refused(&mut processed, &mut letters, &aside.refused);
         for (number, output) in self.outputs.iter().enumerate() {
             let Some(Rows { mut rows, of: mut kept }) = part(&rows, number)? else { continue };
@@ -413,7 +434,7 @@ fn as_rows<'a>(
     let decoded = decoder.decode(values).map_err(Error::decode)?;
     let refused = decoded.undecodable.into_iter().map(|bad| {
         let Leaving { row, sub, .. } = leaving[bad.row as usize];
-        Refused { row, sub, code: decode_code(bad.cause), message: bad.reason }
+        Refused { row, sub, transform: None, code: decode_code(bad.cause), message: bad.reason }
     });
     let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
     let rows = Rows { rows: decoded.batch, of };
@@ -435,7 +456,8 @@ fn one_for_one<'a>(
         let message = "a transform of columns drops the row, which would stay in the table as it was: with `mode: cdc` drop records \
                        before they are decoded, or query a view";
         let Leaving { row, sub, .. } = *dropped;
-        aside.refused.push(Refused { row, sub, code: "CHANGE_DROPPED".into(), message: message.into() });
+        let (code, message) = ("CHANGE_DROPPED".into(), message.into());
+        aside.refused.push(Refused { row, sub, transform: None, code, message });
         aside.dropped = aside.dropped.saturating_sub(u64::from(sub == 0));
     }
     let is_own: Vec<bool> = rows.of.iter().map(|r| before.contains(&place(r))).collect();
@@ -446,7 +468,8 @@ fn one_for_one<'a>(
         let message = "a transform of columns emits the row for another, and nothing would delete it: with `mode: cdc` rows are made \
                        one for one";
         let Leaving { row, sub, .. } = *emitted;
-        aside.refused.push(Refused { row, sub, code: "CHANGE_EMITTED".into(), message: message.into() });
+        let (code, message) = ("CHANGE_EMITTED".into(), message.into());
+        aside.refused.push(Refused { row, sub, transform: None, code, message });
     }
     let kept = rows.of.iter().zip(&is_own).filter(|(_, is_own)| **is_own).map(|(r, _)| *r).collect();
     let batch = filter_record_batch(&rows.rows, &BooleanArray::from(is_own)).map_err(Error::arrow)?;
@@ -506,6 +529,7 @@ impl<'a> DeadLetters<'a> {
                 offset: record.offset(),
                 sub,
                 stage,
+                transform: None,
                 code: String::new(),
                 message: String::new(),
                 key: record.key().map(copy),
@@ -543,7 +567,7 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("id", Arc::new(ids) as arrow_array::ArrayRef)]).unwrap();
         // Row 0 is kept and emits, row 1 is dropped and what was emitted for it before is kept, row 2 is refused.
         let after = vec![leaving(0, 0), leaving(0, 1), leaving(1, 1), leaving(0, 2)];
-        let refused = Refused { row: 2, sub: 0, code: "NO".into(), message: String::new() };
+        let refused = Refused { row: 2, sub: 0, transform: None, code: "NO".into(), message: String::new() };
         let mut aside = columns::Aside { refused: vec![refused], dropped: 1, ..Default::default() };
         let rows = one_for_one(&of, Rows { rows, of: after }, &mut aside).unwrap();
         assert_eq!(rows.of, [leaving(0, 0), leaving(1, 1)]);

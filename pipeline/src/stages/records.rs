@@ -25,6 +25,8 @@ pub(crate) struct Place {
 pub(crate) struct Refused {
     pub(crate) row: usize,
     pub(crate) sub: u32,
+    /// The transform's place in the pipeline file.
+    pub(crate) transform: Option<u32>,
     pub(crate) code: String,
     pub(crate) message: String,
 }
@@ -73,12 +75,33 @@ pub(crate) struct Trail {
     places: Option<Vec<Place>>,
     /// The highest number in use, of the records for which something was emitted.
     emitted: HashMap<usize, u32>,
+    /// Where what was emitted comes from; kept for who delivers dead letters again.
+    births: Option<Births>,
+}
+
+/// By row of the batch and number: of which number it was emitted, and by which transform.
+pub(crate) type Births = HashMap<(usize, u32), Birth>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Birth {
+    pub(crate) from: u32,
+    /// Its place in the pipeline file.
+    pub(crate) transform: u32,
 }
 
 impl Trail {
     /// Of a batch as it came from Kafka.
     pub(crate) fn new() -> Self {
-        Trail { places: None, emitted: HashMap::new() }
+        Trail { places: None, emitted: HashMap::new(), births: None }
+    }
+
+    /// The same, that keeps where what is emitted comes from.
+    pub(crate) fn with_births() -> Self {
+        Trail { births: Some(Births::new()), ..Trail::new() }
+    }
+
+    pub(crate) fn into_births(self) -> Births {
+        self.births.unwrap_or_default()
     }
 
     pub(crate) fn of(&self, row: usize) -> Place {
@@ -88,30 +111,33 @@ impl Trail {
         }
     }
 
-    /// What comes out of row `row` as number `sub` of the transform's own, going to its output `output`.
-    pub(crate) fn follow(&mut self, row: usize, sub: u32, output: u16, outputs: &[usize]) -> Place {
+    /// What comes out of row `row` of a transform as number `sub` of its own, going to its output `output`.
+    pub(crate) fn follow(&mut self, row: usize, sub: u32, output: u16, step: Step<'_>) -> Place {
         let from = self.of(row);
         // Its `main` is where the record was going anyhow.
         let output = match output {
             0 => from.output,
-            output => outputs[usize::from(output)],
+            output => step.outputs[usize::from(output)],
         };
         if sub == 0 {
             return Place { output, ..from };
         }
         let last = self.emitted.entry(from.row).or_default();
         *last += 1;
+        if let Some(births) = &mut self.births {
+            births.insert((from.row, *last), Birth { from: from.sub, transform: step.transform });
+        }
         Place { row: from.row, sub: *last, output }
     }
 
     /// The numbers that are in use, for other places.
     pub(crate) fn numbers(&self) -> Self {
-        Trail { places: None, emitted: self.emitted.clone() }
+        Trail { places: None, emitted: self.emitted.clone(), births: self.births.clone() }
     }
 
     /// The same for what comes after the transform.
     pub(crate) fn then(self, places: Vec<Place>) -> Self {
-        Trail { places: Some(places), emitted: self.emitted }
+        Trail { places: Some(places), ..self }
     }
 
     /// How many of Kafka's records were dropped: those of `rows` whose own successors, of which `kept` go on, are not
@@ -124,6 +150,15 @@ impl Trail {
         let refused = refused.iter().filter(|refused| refused.sub == 0).count();
         own.saturating_sub(kept + refused) as u64
     }
+}
+
+/// Which transform something comes out of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step<'a> {
+    /// Its place in the pipeline file.
+    pub(crate) transform: u32,
+    /// Where its outputs go.
+    pub(crate) outputs: &'a [usize],
 }
 
 /// A transform of records at work, and where its outputs go.
@@ -158,16 +193,20 @@ enum Left {
 }
 
 /// Runs the transforms. CPU only; they may take as long as their limits allow.
-pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Transformed, Error> {
+pub(crate) fn transform(
+    steps: &mut [RecordStep],
+    origin: RawBatch,
+    trail: Trail,
+) -> Result<Transformed, Error> {
     let mut transformed = Transformed {
         origin: origin.clone(),
         left: Left::Batch(origin),
-        trail: Trail::new(),
+        trail,
         refused: Vec::new(),
         dropped: 0,
         reports: Vec::new(),
     };
-    for step in steps {
+    for (step, number) in steps.iter_mut().zip(0..) {
         let batch = match &transformed.left {
             Left::Batch(batch) => batch.clone(),
             Left::Applied(applied) => {
@@ -197,13 +236,15 @@ pub(crate) fn transform(steps: &mut [RecordStep], origin: RawBatch) -> Result<Tr
             .iter()
             .map(|r| {
                 let place = trail.of(of_given(r.row));
-                Refused { row: place.row, sub: place.sub, code: r.code.clone(), message: r.message.clone() }
+                let (row, sub, transform) = (place.row, place.sub, Some(number));
+                Refused { row, sub, transform, code: r.code.clone(), message: r.message.clone() }
             })
             .collect();
         let passed_by = batch.len() - given.as_ref().map_or(batch.len(), Vec::len);
         let (mut places, mut kept) = (Vec::with_capacity(applied.kept() + applied.emitted() + passed_by), 0);
         let mut follow = |trail: &mut Trail, row: usize, sub: u32, output: u16| {
-            let place = trail.follow(row, sub, output, &step.outputs);
+            let step = Step { transform: number, outputs: &step.outputs };
+            let place = trail.follow(row, sub, output, step);
             kept += usize::from(sub == 0 && place.sub == 0);
             places.push(place);
         };
@@ -320,15 +361,15 @@ mod tests {
 
     #[test]
     fn a_record_stays_number_0_and_what_is_emitted_for_it_is_numbered_once() {
-        let mut trail = Trail::new();
+        let mut trail = Trail::with_births();
         // Row 0 is kept and emits twice, row 1 is dropped and emits once, row 2 is routed.
-        let outputs = [0, 1];
+        let outputs = Step { transform: 0, outputs: &[0, 1] };
         let first = vec![
-            trail.follow(0, 0, 0, &outputs),
-            trail.follow(0, 1, 0, &outputs),
-            trail.follow(0, 2, 1, &outputs),
-            trail.follow(1, 1, 0, &outputs),
-            trail.follow(2, 0, 1, &outputs),
+            trail.follow(0, 0, 0, outputs),
+            trail.follow(0, 1, 0, outputs),
+            trail.follow(0, 2, 1, outputs),
+            trail.follow(1, 1, 0, outputs),
+            trail.follow(2, 0, 1, outputs),
         ];
         let expected = [place(0, 0, 0), place(0, 1, 0), place(0, 2, 1), place(1, 1, 0), place(2, 0, 1)];
         assert_eq!(first, expected);
@@ -336,21 +377,27 @@ mod tests {
         let mut trail = trail.then(first);
         // The next transform keeps all but the last, and emits for the first two rows that it is given; its output 1
         // is the pipeline's 2.
-        let outputs = [0, 2];
+        let outputs = Step { transform: 1, outputs: &[0, 2] };
         let second = vec![
-            trail.follow(0, 0, 0, &outputs),
-            trail.follow(0, 1, 1, &outputs),
-            trail.follow(1, 0, 0, &outputs),
-            trail.follow(1, 1, 0, &outputs),
-            trail.follow(2, 0, 0, &outputs),
-            trail.follow(3, 0, 1, &outputs),
+            trail.follow(0, 0, 0, outputs),
+            trail.follow(0, 1, 1, outputs),
+            trail.follow(1, 0, 0, outputs),
+            trail.follow(1, 1, 0, outputs),
+            trail.follow(2, 0, 0, outputs),
+            trail.follow(3, 0, 1, outputs),
         ];
         let expected =
             [place(0, 0, 0), place(0, 3, 2), place(0, 1, 0), place(0, 4, 0), place(0, 2, 1), place(1, 1, 2)];
         assert_eq!(second, expected);
         // Of Kafka's records, only that of row 2 was there to be dropped: what was emitted is none.
         assert_eq!(trail.dropped(5, 1, &[]), 1);
-        let refused = Refused { row: 2, sub: 0, code: "X".into(), message: String::new() };
+        let refused = Refused { row: 2, sub: 0, transform: None, code: "X".into(), message: String::new() };
         assert_eq!(trail.dropped(5, 1, &[refused]), 0);
+        let mut births: Vec<_> = trail.into_births().into_iter().collect();
+        births.sort_unstable_by_key(|(of, _)| *of);
+        let birth = |row, sub, from, transform| ((row, sub), Birth { from, transform });
+        let expected =
+            [birth(0, 1, 0, 0), birth(0, 2, 0, 0), birth(0, 3, 0, 1), birth(0, 4, 1, 1), birth(1, 1, 0, 0)];
+        assert_eq!(births, expected);
     }
 }

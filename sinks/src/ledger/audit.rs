@@ -27,6 +27,8 @@ pub struct LedgerRef {
     pub path: String,
     /// Where it starts.
     pub start: i64,
+    /// When it was begun, RFC 3339 in UTC.
+    pub created_at: String,
 }
 
 /// A ledger whose genesis is gone or cannot be read.
@@ -230,7 +232,7 @@ async fn read_ledger(state: &Arc<dyn Store>, path: &str) -> Result<LedgerRef> {
         partition: parsed.partition,
     };
     id.validate()?;
-    Ok(LedgerRef { id, path: path.to_owned(), start: parsed.start })
+    Ok(LedgerRef { id, path: path.to_owned(), start: parsed.start, created_at: parsed.created_at })
 }
 
 /// A ledger's first object is gone, and others are there: no ledger must begin anew over them.
@@ -282,26 +284,35 @@ pub async fn read_entries(
     Ok(entries)
 }
 
-/// The dead letters of up to `limit` entries of a ledger, beginning with the first entry that starts at `from` or later, in order;
-/// and the offset behind those entries, which is `from` where there are none.
+/// The first offset of the entry that holds an offset; none where no entry begins at or before it.
 ///
 /// # Errors
-/// As [`read_entries`]; `Corrupt` if they are gone.
-pub async fn dead_letters_of(
-    config: &SinkConfig,
-    ledger: &LedgerRef,
-    from: i64,
-    limit: usize,
-) -> Result<(Vec<DeadLetter>, i64)> {
-    let (mut letters, mut next) = (Vec::new(), from);
-    for entry in read_entries(config, ledger, from, limit).await? {
-        if let Some(rejects) = &entry.rejects {
-            letters.extend(read_rejects(config.state().0, rejects).await?);
+/// Those of the state store.
+pub async fn entry_at(config: &SinkConfig, ledger: &LedgerRef, offset: i64) -> Result<Option<i64>> {
+    let (state, state_prefix) = config.state();
+    let paths = Paths::new(state_prefix, &ledger.id);
+    // Names can be listed upward alone, and say their offsets: halve what may lie between.
+    let (mut found, mut from, mut to) = (None, ledger.start.max(0), offset);
+    while from <= to {
+        let middle = from + (to - from) / 2;
+        let first = firsts(state, &paths, &paths.entries(), &paths.before_entry(middle), 1).await?;
+        match first.first().filter(|first| **first <= offset) {
+            Some(first) => (found, from) = (Some(*first), first + 1),
+            None => to = middle - 1,
         }
-        next = entry.next;
     }
+    Ok(found)
+}
+
+/// The dead letters of an entry, in order.
+///
+/// # Errors
+/// Those of the state store; `Corrupt` if they are gone.
+pub async fn dead_letters_of(config: &SinkConfig, entry: &Entry) -> Result<Vec<DeadLetter>> {
+    let Some(rejects) = &entry.rejects else { return Ok(Vec::new()) };
+    let mut letters = read_rejects(config.state().0, rejects).await?;
     letters.sort_by_key(|letter| (letter.offset, letter.sub));
-    Ok((letters, next))
+    Ok(letters)
 }
 
 /// Checks everything that can be checked without the topic: that each ledger's entries follow each other
@@ -378,8 +389,9 @@ async fn check_ledger(
     };
     let mut after = paths.before_entry(0);
     loop {
-        let page = firsts(state, &paths, &paths.entries(), &after, PAGE).await?;
-        for (i, first) in page.iter().copied().enumerate() {
+        // One more than is looked at now: the newest is known by having none behind it.
+        let page = firsts(state, &paths, &paths.entries(), &after, PAGE + 1).await?;
+        for (i, first) in page.iter().copied().take(PAGE).enumerate() {
             let object = paths.entry(first);
             let entry = match read_entry(state, &paths, &report.ledger.id, first).await {
                 Ok(Some(entry)) => entry,
@@ -399,7 +411,7 @@ async fn check_ledger(
                 let text = format!("offsets {first} to {} are in two entries", end - 1);
                 report.found(FindingKind::Overlap, object.clone(), Some((first, end)), text);
             }
-            let is_tip = i + 1 == page.len() && page.len() < PAGE;
+            let is_tip = i + 1 == page.len();
             let offsets = Some((entry.first, entry.next));
             report.next = report.next.max(entry.next);
             report.entries += 1;
@@ -415,8 +427,8 @@ async fn check_ledger(
                 report.found(FindingKind::MissingRejects, object, offsets, e.to_string());
             }
         }
-        match page.last() {
-            Some(last) if page.len() >= PAGE => after = paths.entry(*last),
+        match page.get(PAGE - 1) {
+            Some(last) if page.len() > PAGE => after = paths.entry(*last),
             _ => break,
         }
     }

@@ -88,9 +88,15 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
             return Err(no_place_for_letters(&tip));
         }
         if accept_missing && tip.files.iter().any(FileEntry::is_stream) {
-            // For good: every later owner finds the streams gone, too, until there is another entry.
-            let name = Paths::new(config.state().1, &ledger.id).accepted(tip.first);
-            driver_of(config, ledger).create_unique(&name, "{}".into()).await?;
+            match driver_of(config, ledger).must_deliver().drive().await {
+                Err(error) if error.kind() == ErrorKind::Changed => {
+                    tracing::warn!(topic = ledger.id.topic, partition = ledger.id.partition, %error, "goes on without them");
+                    // For good: every later owner finds them gone, too, until there is another entry.
+                    let name = Paths::new(config.state().1, &ledger.id).accepted(tip.first);
+                    driver_of(config, ledger).create_unique(&name, "{}".into()).await?;
+                }
+                driven => _ = driven?,
+            }
         }
         let missing = if accept_missing { None } else { Some(missing_files(config, &tip).await?) };
         if let Some(file) = missing.iter().flat_map(|missing| &missing.lost).next() {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use gristmill_sinks::{
     AuditKind, AuditScope, Checkpoint, ErrorKind, Failpoint, Failpoints, FindingKind, FolderStore, LedgerRef,
     LedgerReport, Note, Operation, PartitionId, PartitionSink, Published, Remedy, Repaired, SinkConfig, Skip,
-    Store, audit, ledger_end, list_ledgers, missing_files, operations, read_entries, repair, settle, skip,
-    survey_ledgers, verify, verify_ledger,
+    Store, audit, entry_at, ledger_end, list_ledgers, missing_files, operations, read_entries, repair,
+    settle, skip, survey_ledgers, verify, verify_ledger,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -92,6 +92,36 @@ async fn mend(config: &SinkConfig, report: &LedgerReport, accept_missing: bool) 
     let mut done = Repaired::default();
     repair(config, report, accept_missing, &mut done).await.unwrap();
     done
+}
+
+/// As many entries as a listing gives, of which the last is not published: it is the newest all the same. And the entry of each
+/// offset is found.
+#[tokio::test]
+async fn the_newest_entry_is_known_behind_a_full_listing() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let whole = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let (mut sink, _) = PartitionSink::open(whole, partition(), 0).await.unwrap();
+    for entry in 0..999 {
+        sink.advance(entry * 3 + 3, None).unwrap();
+        assert!(matches!(sink.checkpoint_in_any_case().await.unwrap(), Checkpoint::Published(_)));
+    }
+    let dying = config(&store).failpoints(Failpoints::in_process(Failpoint::AfterSeal, 1)).build().unwrap();
+    let (mut sink, next) = PartitionSink::open(dying, partition(), 0).await.unwrap();
+    feed(&mut sink, next, next + 20).await.unwrap();
+    assert_eq!(sink.checkpoint().await.unwrap_err().kind(), ErrorKind::Injected);
+    let config = config(&store).failpoints(Failpoints::none()).build().unwrap();
+    let report = verify(&config).await.unwrap();
+    assert_eq!(report.ledgers[0].entries, 1_000);
+    let findings = &report.ledgers[0].findings;
+    assert!(!findings.is_empty() && findings.iter().all(|f| f.kind == FindingKind::Pending), "{findings:?}");
+
+    let ledger = ledger(&config).await;
+    for (offset, first) in
+        [(0, 0), (2, 0), (3, 3), (1_500, 1_500), (1_502, 1_500), (2_997, 2_997), (9_999, 2_997)]
+    {
+        assert_eq!(entry_at(&config, &ledger, offset).await.unwrap(), Some(first), "{offset}");
+    }
+    assert_eq!(entry_at(&config, &ledger, -1).await.unwrap(), None);
 }
 
 /// A folder whose newest entry, offsets 20 to 39, is sealed and not published.

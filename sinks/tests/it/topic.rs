@@ -91,6 +91,7 @@ pub(crate) fn rejected(offset: i64) -> RejectedRecord {
         offset,
         sub: 0,
         stage: Stage::Transform,
+        transform: Some(0),
         code: "bad".into(),
         message: format!("order {offset} is bad"),
         key: None,

@@ -208,7 +208,7 @@ fn a_store_that_fails_in_passing_stops_no_pipeline() {
         let open: Vec<_> = entries.map(|e| e.path()).filter(|path| is_old(path)).collect();
         open.iter().any(|path| std::fs::remove_file(path).is_ok())
     });
-    run.wait_for("the store fails; nothing is lost", PATIENCE);
+    run.wait_for("the store or Kafka fails; nothing is lost", PATIENCE);
     let (group, end) = (format!("gristmill-{topic}"), orders.len() as i64);
     wait_until("all is read", PATIENCE, || kafka.committed_offsets(&group, &topic, 1) == [end]);
     assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());

@@ -17,7 +17,7 @@ use gristmill_codec::{Decoded, Decoder};
 
 use super::columns::Rows;
 use super::decode_code;
-use super::records::{Leaving, Op, Place, Refused, Trail};
+use super::records::{Leaving, Op, Place, Refused, Step, Trail};
 use crate::error::Error;
 pub(crate) use debezium::{avro_envelope, json_envelope};
 pub(crate) use key::KeyPlan;
@@ -227,13 +227,14 @@ impl Changes {
         let place = |r: &Leaving<'_>| Place { row: r.row, sub: r.sub, output: r.output };
         let mut numbers = trail.numbers().then(leaving.iter().map(place).collect());
         let of = picks.iter().map(|pick| {
-            let Place { row, sub, output } = numbers.follow(pick.leaving, pick.sub, 0, &[]);
+            let Place { row, sub, output } =
+                numbers.follow(pick.leaving, pick.sub, 0, Step { transform: u32::MAX, outputs: &[] });
             Leaving { row, sub, output, op: pick.op, ..leaving[pick.leaving] }
         });
         let of = of.collect();
         let refused = refused.into_iter().map(|(of, code, message)| {
             let Leaving { row, sub, .. } = leaving[of];
-            Refused { row, sub, code, message }
+            Refused { row, sub, transform: None, code, message }
         });
         Ok(Read { rows: Rows { rows, of }, refused: refused.collect(), dropped, numbers: numbers.numbers() })
     }

@@ -1,0 +1,462 @@
+//! Delivers the records of dead letters once more.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use arrow_array::BooleanArray;
+use arrow_select::filter::filter_record_batch;
+use gristmill::SchemaRegistry;
+use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
+use gristmill_sinks::{Checkpoint, DeadLetter, LedgerRef, PartitionId, PartitionSink, SinkConfig, Stage};
+
+use super::letters::Letters;
+use super::{is_older, ledgers, of_same_partition, tries};
+use crate::check::Checked;
+use crate::commands::Commands;
+use crate::epochs;
+use crate::error::{Error, ErrorKind};
+use crate::prepare;
+use crate::stages::{Birth, OutputRows, Processed, StagePlan, Stages};
+
+/// Records, and bytes of them, that go through the stages at once.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 4 << 20;
+/// Of a change that is tried again, in milliseconds: half of what BigQuery allows.
+const MAX_AGE_MS: i64 = 86_400_000;
+/// How often a partition is begun again while the store fails in passing.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a try did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retried {
+    /// Which one.
+    pub number: u32,
+    /// Records that were tried.
+    pub records: u64,
+    /// Rows that were delivered.
+    pub rows: u64,
+    /// Dead letters that came of it.
+    pub refused: u64,
+    /// Records that a transform drops now.
+    pub dropped: u64,
+    /// Rows that transforms make of the records beside those that were refused, which were delivered or refused by themselves:
+    /// they are left out.
+    pub left_out: u64,
+}
+
+impl Retried {
+    fn add(&mut self, other: &Retried) {
+        self.records += other.records;
+        self.rows += other.rows;
+        self.refused += other.refused;
+        self.dropped += other.dropped;
+        self.left_out += other.left_out;
+    }
+}
+
+/// Whether the dead letters of a pipeline can be tried again. Asks nobody but its ledgers.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if rows go to files, if there is nothing to begin a new try with, or if the ledgers are another
+/// pipeline's; [`ErrorKind::Sink`].
+pub async fn check_retry(checked: &Checked, again: bool) -> Result<(), Error> {
+    if checked.pipeline.sink.bigquery.is_none() {
+        let text = "dead letters are delivered again into tables of BigQuery alone; of files `gristmill replay` writes a range beside \
+                    them";
+        return Err(Error::config(text));
+    }
+    let (live, own) = ledgers(checked, 0).await?;
+    let ours = &checked.pipeline.name;
+    if let Some(other) = own.iter().find(|ledger| ledger.id.pipeline != *ours) {
+        return Err(Error::config(format!(
+            "the ledger of {}-{} belongs to the pipeline {:?}, and this file is of {ours:?}: use the file with that name",
+            other.id.topic, other.id.partition, other.id.pipeline
+        )));
+    }
+    let last = tries(&live).await?;
+    if again && last == 0 {
+        return Err(Error::config("no dead letter was tried again yet: leave out `--again`"));
+    }
+    for number in 1..=last {
+        let (config, of_try) = ledgers(checked, number).await?;
+        let old = of_try.iter().find(|of_try| {
+            let same = |live: &&LedgerRef| {
+                live.id.partition == of_try.id.partition && live.id.topic_id == of_try.id.topic_id
+            };
+            own.iter().find(same).is_some_and(|live| is_older(of_try, live))
+        });
+        if let Some(old) = old {
+            return Err(Error::config(format!(
+                "the ledger of {}-{} was begun after try {number} of its dead letters, so that they are of another one: move \
+                 {}/dlq away, and the first try begins anew",
+                old.id.topic,
+                old.id.partition,
+                config.state().1.rsplit_once("/dlq/").map_or("", |(state, _)| state)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Delivers the records of dead letters with the pipeline as its file says it now, into its tables. Made again it goes on with
+/// what has come since; with `again` a new try begins with what the last one has refused. Gives what each try did.
+///
+/// **Guarantee.** Each row of a record that was refused is delivered once, or refused again, whatever dies and however often it is
+/// called, while transforms emit as many rows for a record and in the same order as they did: a row that was emitted is known by its
+/// number. With `mode: at_least_once` a crash may repeat some. Safe beside a running pipeline.
+///
+/// # Errors
+/// As of [`Pipeline::prepare`](crate::Pipeline::prepare), and of [`check_retry`].
+pub async fn retry_dead_letters(checked: &Checked, again: bool) -> Result<Vec<Retried>, Error> {
+    check_retry(checked, again).await?;
+    let (live, own) = ledgers(checked, 0).await?;
+    let last = tries(&live).await?;
+    let (plan, registry) = prepare::plan(checked).await?;
+    let tries = Tries { checked, live, own, plan, registry };
+    let mut done = Vec::new();
+    // What has come since goes through all that there are.
+    for number in 1..=last.max(1) {
+        done.push(tries.run(number).await?);
+    }
+    if again && tries.has_letters(last).await? {
+        done.push(tries.run(last + 1).await?);
+    }
+    Ok(done)
+}
+
+struct Tries<'a> {
+    checked: &'a Checked,
+    /// The pipeline's own ledgers.
+    live: SinkConfig,
+    own: Vec<LedgerRef>,
+    plan: StagePlan,
+    registry: Option<SchemaRegistry>,
+}
+
+impl Tries<'_> {
+    /// Begins a try, or goes on with it.
+    async fn run(&self, number: u32) -> Result<Retried, Error> {
+        let (source, from) = ledgers(self.checked, number - 1).await?;
+        let config = prepare::sink_of_try(self.checked, &self.plan, number).await?;
+        let mut retried = Retried { number, ..Retried::default() };
+        // A try without a ledger of a partition has refused nothing of it.
+        for ledger in self.own.iter().filter_map(|ledger| of_same_partition(&from, ledger)) {
+            let of_ledger = OfLedger { tries: self, number, source: &source, config: &config, ledger };
+            of_ledger.deliver(&mut retried).await?;
+        }
+        Ok(retried)
+    }
+
+    /// Whether a try has refused anything.
+    async fn has_letters(&self, number: u32) -> Result<bool, Error> {
+        let (config, ledgers) = ledgers(self.checked, number).await?;
+        for ledger in &ledgers {
+            if Letters::begin(&config, ledger, 0).await?.of_next_record().await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// One partition of a try.
+struct OfLedger<'a> {
+    tries: &'a Tries<'a>,
+    number: u32,
+    /// Where its letters are.
+    source: &'a SinkConfig,
+    ledger: &'a LedgerRef,
+    /// Where its records go.
+    config: &'a SinkConfig,
+}
+
+/// A partition that is being written.
+struct Open {
+    stages: Stages,
+    sink: PartitionSink,
+    /// Of the entry that is open.
+    counts: Retried,
+}
+
+impl OfLedger<'_> {
+    /// Delivers all letters that there are, also where a store fails in passing or another process comes first.
+    async fn deliver(&self, retried: &mut Retried) -> Result<(), Error> {
+        let mut failures = 0;
+        loop {
+            match self.deliver_once(retried).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if error.is_passing() && failures < ATTEMPTS => {
+                    let pause = FIRST_PAUSE * (1 << failures);
+                    let PartitionId { topic, partition, .. } = &self.ledger.id;
+                    tracing::warn!(topic, partition, %error, ?pause, "the store fails; the try goes on from its ledger");
+                    tokio::time::sleep(pause).await;
+                    failures += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether all of it is delivered, and not by another process that has come first.
+    async fn deliver_once(&self, retried: &mut Retried) -> Result<bool, Error> {
+        let Tries { checked, live, plan, .. } = self.tries;
+        let PartitionId { topic, partition, .. } = &self.ledger.id;
+        let name = format!("{}-dlq-{}", checked.pipeline.name, self.number);
+        let id = PartitionId { pipeline: name, ..self.ledger.id.clone() };
+        let mut stages = plan.open(topic, *partition)?;
+        stages.keep_births();
+        stages.set_sequence(epochs::stored(live, &id).await?);
+        let opened = PartitionSink::open(self.config.clone(), id, 0).await;
+        let (sink, begin) = opened.map_err(|error| self.gone(error))?;
+        let mut open = Open { stages, sink, counts: Retried::default() };
+        let mut letters = Letters::begin(self.source, self.ledger, begin).await?;
+        let (mut batch, mut records, mut bytes) = (Vec::new(), 0, 0);
+        loop {
+            let found = letters.of_next_record().await?;
+            let is_last = found.is_none();
+            // What is before it is behind this try.
+            if let Some((_, found)) = found.filter(|(offset, _)| *offset >= begin) {
+                records += 1;
+                bytes += found.first().map_or(0, size);
+                batch.extend(found);
+            }
+            if records >= BATCH || bytes >= BATCH_BYTES || (is_last && !batch.is_empty()) {
+                self.hand_over(&mut open, &batch).await?;
+                (records, bytes) = (0, 0);
+                batch.clear();
+                if open.sink.due(std::time::Instant::now()) && !self.checkpoint(&mut open, retried).await? {
+                    return Ok(false);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        if open.sink.position() > open.sink.first() && !self.checkpoint(&mut open, retried).await? {
+            return Ok(false);
+        }
+        // BigQuery forgets streams, and nothing else would prove that they were committed.
+        open.sink.note_published().await.map_err(Error::sink)?;
+        Ok(true)
+    }
+
+    /// With the command that goes on without streams that are gone.
+    fn gone(&self, error: gristmill_sinks::Error) -> Error {
+        if error.kind() != gristmill_sinks::ErrorKind::Changed {
+            return Error::sink(error);
+        }
+        let PartitionId { topic, partition, .. } = &self.ledger.id;
+        let commands = Commands::of(&self.tries.checked.file);
+        let command = commands.partition(topic, *partition).accept_missing_of_try(self.number);
+        Error::new(ErrorKind::Sink, format!("{error}\n  to go on without it: `{command}`"))
+    }
+
+    async fn hand_over(&self, open: &mut Open, letters: &[DeadLetter]) -> Result<(), Error> {
+        let next = letters.last().map_or(0, |letter| letter.offset + 1);
+        let mut again: Vec<&DeadLetter> = Vec::new();
+        for letter in letters {
+            match self.is_beyond(letter) {
+                None => again.push(letter),
+                Some((code, why)) => {
+                    let DeadLetter { code: was, message, .. } = letter;
+                    let message = match was == code {
+                        true => message.clone(),
+                        false => format!("it was {was} ({message}); {why}"),
+                    };
+                    let letter = DeadLetter { code: code.to_owned(), message, ..letter.clone() };
+                    open.sink.reject_again(letter).map_err(Error::sink)?;
+                }
+            }
+        }
+        let batch = records_of(self.ledger, &again)?;
+        let records = batch.len() as u64;
+        open.sink.originate(batch.clone());
+        let stages = &mut open.stages;
+        let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
+        for missing in open.stages.missing_schemas(&transformed) {
+            let registry = self.tries.registry.as_ref();
+            let registry = registry.ok_or_else(|| Error::config("Avro needs `schema_registry`"))?;
+            if let Some(schema) = prepare::writer_schema(registry, missing.id).await? {
+                open.stages.add_schema(missing, &schema);
+            }
+        }
+        let stages = &mut open.stages;
+        let Processed { outputs, rejects, dropped, births, .. } =
+            tokio::task::block_in_place(|| stages.decode(transformed))?;
+        open.sink.tally(records, dropped);
+        open.counts.records += records;
+        open.counts.dropped += dropped;
+        let mut of_record: HashMap<i64, Vec<&DeadLetter>> = HashMap::new();
+        again.iter().for_each(|letter| of_record.entry(letter.offset).or_default().push(letter));
+        let due = Due {
+            letters: &of_record,
+            births: &births,
+            decoding: stages.before_decoding(),
+            // A change that is done twice is done once.
+            all: prepare::is_cdc(self.tries.checked),
+        };
+        for OutputRows { output, rows, coords } in outputs {
+            let is_due: Vec<bool> = coords.iter().map(|coord| due.is(coord.offset, coord.sub)).collect();
+            let kept: Vec<_> =
+                coords.iter().zip(&is_due).filter(|(_, is)| **is).map(|(coord, _)| *coord).collect();
+            open.counts.left_out += (coords.len() - kept.len()) as u64;
+            let rows = filter_record_batch(&rows, &BooleanArray::from(is_due)).map_err(Error::arrow)?;
+            open.sink.append(&output, &rows, &kept).await.map_err(Error::sink)?;
+        }
+        for reject in rejects {
+            match due.is(reject.offset, reject.sub) {
+                true => open.sink.reject(reject).map_err(Error::sink)?,
+                false => open.counts.left_out += 1,
+            }
+        }
+        open.sink.advance(next, None).map_err(Error::sink)
+    }
+
+    /// Why a letter's record cannot be tried: a code, and in words.
+    fn is_beyond(&self, letter: &DeadLetter) -> Option<(&'static str, &'static str)> {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
+        let age = letter.timestamp.map(|time| now.saturating_sub(time));
+        if letter.payload.is_none() {
+            let why =
+                "the record was not kept (`payload: omitted`): `gristmill replay` reads it from the topic";
+            return Some(("NOT_KEPT", why));
+        }
+        // A row that was deleted since would come back.
+        if prepare::is_cdc(self.tries.checked) && age.is_none_or(|age| age > MAX_AGE_MS) {
+            let why = "the record is older than a day, and BigQuery forgets after two which rows were deleted: have the source write \
+                       the row again";
+            return Some(("TOO_OLD", why));
+        }
+        None
+    }
+
+    /// Whether it was this process that has sealed the entry.
+    async fn checkpoint(&self, open: &mut Open, retried: &mut Retried) -> Result<bool, Error> {
+        match open.sink.checkpoint_in_any_case().await.map_err(Error::sink)? {
+            Checkpoint::Published(published) => {
+                let (rows, refused) = (published.rows, published.rejects);
+                let counts = std::mem::take(&mut open.counts);
+                retried.add(&Retried { rows, refused, ..counts });
+                Ok(true)
+            }
+            Checkpoint::Adopted { .. } => Ok(false),
+            Checkpoint::Nothing => Ok(true),
+        }
+    }
+}
+
+/// Which rows of records that are tried again are due: those that were refused, and what is emitted for them by the transform that
+/// refused them, and after it. What was emitted before was delivered, or is refused by itself.
+struct Due<'a> {
+    /// By offset.
+    letters: &'a HashMap<i64, Vec<&'a DeadLetter>>,
+    births: &'a HashMap<(i64, u32), Birth>,
+    /// How many transforms are before decoding.
+    decoding: usize,
+    all: bool,
+}
+
+impl Due<'_> {
+    fn is(&self, offset: i64, sub: u32) -> bool {
+        let Some(letters) = self.letters.get(&offset) else { return false };
+        if self.all {
+            return true;
+        }
+        let (mut row, mut born) = (sub, None);
+        loop {
+            let refused = letters.iter().find(|letter| letter.sub == row);
+            if refused.is_some_and(|letter| self.comes_after(letter, born)) {
+                return true;
+            }
+            match self.births.get(&(offset, row)) {
+                Some(birth) => (row, born) = (birth.from, Some(birth.transform)),
+                None => return false,
+            }
+        }
+    }
+
+    /// Whether what that transform has emitted for the row of a letter could not be there: none is the row itself.
+    fn comes_after(&self, letter: &DeadLetter, born: Option<u32>) -> bool {
+        let Some(born) = born else { return true };
+        match letter.stage {
+            Stage::Transform => letter.transform.is_some_and(|refused| born >= refused),
+            Stage::Decode | Stage::DecodeKey => born as usize >= self.decoding,
+            _ => false,
+        }
+    }
+}
+
+/// About how many bytes a letter's record has.
+fn size(letter: &DeadLetter) -> usize {
+    let bytes = |blob: &Option<gristmill_sinks::Blob>| blob.as_ref().map_or(0, |blob| blob.0.len());
+    letter.payload.as_ref().map_or(0, |payload| bytes(&payload.key) + bytes(&payload.value))
+}
+
+/// The records that were refused, or of which something was.
+fn records_of(ledger: &LedgerRef, letters: &[&DeadLetter]) -> Result<RawBatch, Error> {
+    let PartitionId { topic, partition, .. } = &ledger.id;
+    let mut builder = RawBatchBuilder::new(topic.as_str(), *partition);
+    let mut last = None;
+    for letter in letters {
+        let Some(payload) = letter.payload.as_ref().filter(|_| last != Some(letter.offset)) else { continue };
+        last = Some(letter.offset);
+        let bytes = |blob: &Option<gristmill_sinks::Blob>| blob.as_ref().map(|blob| blob.0.clone());
+        let (key, value) = (bytes(&payload.key), bytes(&payload.value));
+        let headers = payload
+            .headers
+            .iter()
+            .map(|(name, value)| Header { name: &name.0, value: value.as_ref().map(|value| &value.0[..]) });
+        let timestamp = letter.timestamp.unwrap_or(NO_TIMESTAMP);
+        builder
+            .push(letter.offset, timestamp, key.as_deref(), value.as_deref(), headers)
+            .map_err(|e| Error::new(ErrorKind::Sink, format!("dead letters of {topic}-{partition}: {e}")))?;
+    }
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(sub: u32, stage: Stage, transform: Option<u32>) -> DeadLetter {
+        let text = String::new;
+        DeadLetter {
+            offset: 7,
+            sub,
+            timestamp: None,
+            stage,
+            transform,
+            code: text(),
+            message: text(),
+            payload: None,
+        }
+    }
+
+    /// One transform of records emits 1 for the record, one of columns 2 for the record and 3 for 1, another one 4 for 3.
+    #[test]
+    fn rows_are_due_that_could_not_be_there() {
+        let birth = |from, transform| Birth { from, transform };
+        let births: HashMap<(i64, u32), Birth> =
+            [((7, 1), birth(0, 0)), ((7, 2), birth(0, 1)), ((7, 3), birth(1, 1)), ((7, 4), birth(3, 2))]
+                .into();
+        let due = |letter: &DeadLetter| -> Vec<u32> {
+            let letters = HashMap::from([(7, vec![letter])]);
+            let due = Due { letters: &letters, births: &births, decoding: 1, all: false };
+            assert!(!due.is(8, 0));
+            (0..6).filter(|sub| due.is(7, *sub)).collect()
+        };
+        assert_eq!(due(&letter(0, Stage::Transform, Some(0))), [0, 1, 2, 3, 4]);
+        assert_eq!(due(&letter(0, Stage::Decode, None)), [0, 2]);
+        assert_eq!(due(&letter(0, Stage::Transform, Some(1))), [0, 2]);
+        assert_eq!(due(&letter(0, Stage::Transform, Some(2))), [0]);
+        assert_eq!(due(&letter(0, Stage::Write, None)), [0]);
+        assert_eq!(due(&letter(1, Stage::Decode, None)), [1, 3, 4]);
+        assert_eq!(due(&letter(1, Stage::Transform, Some(2))), [1]);
+        assert_eq!(due(&letter(3, Stage::Transform, Some(2))), [3, 4]);
+        assert_eq!(due(&letter(3, Stage::Write, None)), [3]);
+        assert_eq!(due(&letter(5, Stage::Write, None)), [5]);
+    }
+}
