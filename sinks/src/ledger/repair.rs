@@ -95,7 +95,7 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
                     let name = Paths::new(config.state().1, &ledger.id).accepted(tip.first);
                     driver_of(config, ledger).create_unique(&name, "{}".into()).await?;
                 }
-                driven => _ = driven?,
+                driven => driven?,
             }
         }
         let missing = if accept_missing { None } else { Some(missing_files(config, &tip).await?) };
