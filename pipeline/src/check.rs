@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow_schema::{DataType, Fields, Schema};
-use gristmill_sinks::{DirectoryMistake, DirectoryTemplate};
+use gristmill_sinks::{DirectoryMistake, DirectoryTemplate, TableTemplate};
 use serde_json::Value;
 
 use crate::document::{Document, Problems, escape, nearest};
@@ -240,10 +240,6 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 let text = "`cdc` needs both `endpoint` and `rest_endpoint`, or neither: the one does not show the tables' primary keys";
                 report("/sink/bigquery/mode", text.into());
             }
-            if bigquery.table.contains(|c: char| "`.:/ ".contains(c)) {
-                let text = "is the table's name alone, such as `{topic}`; `project` and `dataset` have fields of their own";
-                report("/sink/bigquery/table", text.into());
-            }
         }
     }
     if let Some(dead) = &p.dead_letters {
@@ -333,8 +329,12 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             format!("`{}` is not an address and port, such as `127.0.0.1:9600`", http.listen),
         );
     }
-    if let Some(template) = p.sink.files.as_ref().and_then(|files| files.directories.as_ref()) {
-        let pointer = "/sink/files/directories";
+    let divided = match (&p.sink.files, &p.sink.bigquery) {
+        (Some(files), _) if files.directories.is_some() => Some("/sink/files/directories"),
+        (_, Some(_)) => Some("/sink/bigquery/table"),
+        _ => None,
+    };
+    if let Some(pointer) = divided {
         // Avro's columns are known only at the start, and transforms may change columns: see `prepare`.
         let columns = match decode.format {
             _ if !p.transforms.is_empty() => None,
@@ -342,9 +342,10 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             Format::Bytes => Some(gristmill_codec::RawDecoder::bytes().schema()),
             Format::Avro => None,
         };
-        match DirectoryTemplate::parse(template) {
+        match dividing(checked) {
             Err(error) => report(pointer, error.to_string()),
-            Ok(template) => {
+            Ok(None) => {}
+            Ok(Some((_, template))) => {
                 for mistake in columns.iter().flat_map(|columns| directory_mistakes(&template, columns)) {
                     report(pointer, mistake);
                 }
@@ -443,6 +444,17 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         report("/sink/bigquery/primary_key", "names a column twice".into());
     }
+    if is_cdc && let Ok(template) = TableTemplate::parse(&bigquery.table) {
+        let is_key =
+            |column: &&str| bigquery.primary_key.iter().any(|name| name.eq_ignore_ascii_case(column));
+        for column in template.columns().filter(|column| !is_key(column)) {
+            let text = format!(
+                "with `mode: cdc` rows are parted by columns of `primary_key` alone, and `{column}` is none: a row whose value changes \
+                 would stay in its old table, too"
+            );
+            report("/sink/bigquery/table", text);
+        }
+    }
     if !is_cdc && bigquery.tables.as_ref().is_some_and(|tables| tables.max_staleness.is_some()) {
         report("/sink/bigquery/tables/max_staleness", "belongs to `mode: cdc`; remove it".into());
     }
@@ -500,6 +512,21 @@ fn bucket(checked: &Checked, pointer: &str, gcs: &Gcs, report: &mut dyn FnMut(&s
 }
 
 /// What keeps the columns and the directories apart, with the name that was probably meant.
+/// What divides rows by their values, into directories or tables, and the field that says so.
+pub(crate) fn dividing(
+    checked: &Checked,
+) -> Result<Option<(&'static str, DirectoryTemplate)>, gristmill_sinks::Error> {
+    let sink = &checked.pipeline.sink;
+    if let Some(bigquery) = &sink.bigquery {
+        let template = TableTemplate::parse(&bigquery.table)?.directories();
+        return Ok(template.map(|template| ("sink.bigquery.table", template)));
+    }
+    let Some(text) = sink.files.as_ref().and_then(|files| files.directories.as_ref()) else {
+        return Ok(None);
+    };
+    DirectoryTemplate::parse(text).map(|template| Some(("sink.files.directories", template)))
+}
+
 pub(crate) fn directory_mistakes(template: &DirectoryTemplate, columns: &Schema) -> Vec<String> {
     let explain = |mistake: DirectoryMistake| match mistake.missing {
         None => mistake.text,

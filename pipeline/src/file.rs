@@ -365,9 +365,15 @@ pub struct BigQuery {
     #[schemars(length(min = 1))]
     pub dataset: String,
     /// The table's name, with `{topic}` and `{output}` in it; `{topic}` by default. Characters that no table's name has become
-    /// `_`, and an output other than `main` that the name does not hold is put behind it: `orders_high_value`.
+    /// `_`, and an output other than `main` that the name does not hold is put behind it: `orders_high_value`. Any other name in
+    /// braces is a column whose values part rows into tables, `{topic}_{country}`: a string, an integer, a boolean or a date; null
+    /// is `null`. Such tables are made, or looked at, when their first row comes.
     #[serde(default = "defaults::table")]
     pub table: String,
+    /// How many tables columns in `table` may name in one process, before it stops; 1,000 by default.
+    #[serde(default = "defaults::max_tables")]
+    #[schemars(range(min = 1))]
+    pub max_tables: usize,
     /// For `mode: cdc`: the columns that rows are told apart by, which are the primary key of the tables.
     #[serde(default)]
     #[schemars(length(max = 16))]
@@ -408,9 +414,12 @@ pub enum Compression {
 }
 
 /// How tables are made and changed.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tables {
+    /// Whether tables that are missing are made; by default they are. Without it, the rest of `tables` is for those that are there.
+    #[serde(default = "defaults::yes")]
+    pub create: bool,
     /// How new tables are partitioned; not at all by default.
     #[serde(default)]
     pub partition: Option<TablePartition>,
@@ -476,7 +485,11 @@ pub enum NewColumns {
     /// It is added, as one that may be null, and rows wait until BigQuery knows it, which may take minutes.
     #[default]
     Add,
-    /// The pipeline does not start, and says the statement that adds it.
+    /// Rows go without it, until the table has it.
+    Ignore,
+    /// The same, but rows that have a value there are dead letters, `NEW_COLUMN`.
+    Reject,
+    /// The pipeline does not start, or stops, and says the statement that adds it.
     Fail,
 }
 
@@ -688,6 +701,10 @@ mod defaults {
     pub(super) fn shutdown() -> TimeSpan {
         TimeSpan(30_000)
     }
+    pub(super) fn max_tables() -> usize {
+        1_000
+    }
+
     pub(super) fn table() -> String {
         "{topic}".to_owned()
     }

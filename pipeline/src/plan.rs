@@ -35,8 +35,8 @@ pub struct Plan {
 pub struct PlannedTable {
     /// Such as `project.dataset.orders`.
     pub name: String,
-    /// What would be done to it, or why the pipeline would stop.
-    pub outcome: Result<TableNote, String>,
+    /// What would be done to it, or why the pipeline would stop; nothing is known of one that values of rows name.
+    pub outcome: Result<Option<TableNote>, String>,
 }
 
 /// A partition.
@@ -66,9 +66,22 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for PlannedTable { name, outcome } in &self.tables {
             match outcome {
-                Ok(TableNote::Fits) => writeln!(f, "  table {name}: is there, and fits")?,
-                Ok(TableNote::New(ddl)) => writeln!(f, "+ table {name}: would be made\n    {ddl}")?,
-                Ok(TableNote::Changes(ddl)) => writeln!(f, "~ table {name}: would be changed\n    {ddl}")?,
+                Ok(None) => {
+                    writeln!(f, "  tables {name}: each is made, or looked at, when its first row comes")?;
+                }
+                Ok(Some(TableNote::Fits)) => writeln!(f, "  table {name}: is there, and fits")?,
+                Ok(Some(TableNote::New(ddl))) => writeln!(f, "+ table {name}: would be made\n    {ddl}")?,
+                Ok(Some(TableNote::Changes(ddl))) => {
+                    writeln!(f, "~ table {name}: would be changed\n    {ddl}")?;
+                }
+                Ok(Some(TableNote::LeavesOut { columns, rejects })) => {
+                    let what = if *rejects {
+                        "rows that have a value there would be dead letters"
+                    } else {
+                        "rows would go without them"
+                    };
+                    writeln!(f, "  table {name}: has no columns {}; {what}", columns.join(", "))?;
+                }
                 Err(why) => writeln!(f, "! table {name}: {why}")?,
             }
         }

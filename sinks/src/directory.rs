@@ -5,7 +5,7 @@ use arrow_schema::Schema;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::directory_column::{Column, DirectoryMistake, Unfit, mistakes, places_left};
+use crate::directory_column::{Column, DirectoryMistake, Noun, Unfit, mistakes, places_left};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open_entry::RowCoord;
 use crate::store::validate_name;
@@ -152,6 +152,18 @@ impl DirectoryTemplate {
         Ok(template)
     }
 
+    /// The values of these fields alone, without keys: for what is no folder of files, and keeps its columns.
+    pub(crate) fn of_values(fields: &[&str]) -> Self {
+        let segment = |field: &&str| Segment { key: String::new(), value: Value::Field((*field).to_owned()) };
+        DirectoryTemplate { segments: fields.iter().map(segment).collect(), bucket_ms: i64::MAX }
+    }
+
+    /// What values are made into.
+    fn noun(&self) -> Noun {
+        let is_value = |segment: &Segment| segment.key.is_empty() && segment.field().is_some();
+        if self.segments.iter().all(is_value) { Noun::Table } else { Noun::Directory }
+    }
+
     /// The directory for a timestamp in milliseconds since the Unix epoch, without slashes at its ends; fields
     /// are null.
     pub fn directory(&self, timestamp: Option<i64>) -> String {
@@ -166,7 +178,7 @@ impl DirectoryTemplate {
     /// What keeps these columns from being divided by this template: fields that are not there or are of
     /// another type, keys that are columns too. Empty if all is well.
     pub fn mistakes(&self, columns: &Schema) -> Vec<DirectoryMistake> {
-        mistakes(&self.segments, columns)
+        mistakes(&self.segments, columns, self.noun())
     }
 
     /// The rows that have no directory, by index, each with the reason; see [Fields](#fields). The reasons do not show values.
@@ -180,7 +192,7 @@ impl DirectoryTemplate {
             if let Some((column, reason)) =
                 columns.iter().find_map(|column| column.value(row).err().map(|reason| (column, reason)))
             {
-                unfit.push((row, column.explain(reason)));
+                unfit.push((row, column.explain(reason, self.noun())));
             }
         }
         Ok(unfit)
@@ -201,7 +213,7 @@ impl DirectoryTemplate {
             key.1.clear();
             for column in &columns {
                 let value = column.value(row).map_err(|reason| {
-                    let why = column.explain(reason);
+                    let why = column.explain(reason, self.noun());
                     let text =
                         format!("the row of offset {} has no directory: {why}; reject it", coord.offset);
                     Error::new(ErrorKind::Usage, text)
@@ -241,7 +253,7 @@ impl DirectoryTemplate {
 
     fn columns<'a>(&'a self, rows: &'a RecordBatch) -> Result<Vec<Column<'a>>> {
         if let Some(mistake) = self.mistakes(rows.schema_ref()).into_iter().next() {
-            let text = format!("rows cannot be divided into directories: {}", mistake.text);
+            let text = format!("rows cannot be divided: {}", mistake.text);
             return Err(Error::new(ErrorKind::InvalidConfig, text));
         }
         Ok(self.fields().filter_map(|path| Column::find(rows, path)).collect())

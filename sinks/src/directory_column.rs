@@ -61,7 +61,23 @@ fn makes_directories(data_type: &DataType) -> bool {
     matches!(data_type, Utf8 | LargeUtf8 | Utf8View | Boolean | Date32) || data_type.is_integer()
 }
 
-pub(crate) fn mistakes(segments: &[Segment], columns: &Schema) -> Vec<DirectoryMistake> {
+/// What values are made into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noun {
+    Directory,
+    Table,
+}
+
+impl Noun {
+    fn name(self) -> &'static str {
+        match self {
+            Noun::Directory => "directory",
+            Noun::Table => "table",
+        }
+    }
+}
+
+pub(crate) fn mistakes(segments: &[Segment], columns: &Schema, noun: Noun) -> Vec<DirectoryMistake> {
     let mut found = Vec::new();
     let mut note = |missing: Option<&str>, text: String| {
         found.push(DirectoryMistake { missing: missing.map(str::to_owned), text });
@@ -73,7 +89,10 @@ pub(crate) fn mistakes(segments: &[Segment], columns: &Schema) -> Vec<DirectoryM
                 None => note(Some(path), format!("there is no column `{path}`")),
                 Some(found) if !makes_directories(found) => note(
                     None,
-                    format!("`{path}` is of type {found}; a directory is made of a string, an integer, a boolean or a date"),
+                    format!(
+                        "`{path}` is of type {found}; a {}'s name is made of a string, an integer, a boolean or a date",
+                        noun.name()
+                    ),
                 ),
                 Some(_) => {}
             }
@@ -162,16 +181,22 @@ impl<'a> Column<'a> {
         Ok(Some(text))
     }
 
-    pub(crate) fn explain(&self, reason: Unfit) -> String {
+    pub(crate) fn explain(&self, reason: Unfit, noun: Noun) -> String {
         let path = self.path;
-        match reason {
-            Unfit::Empty => format!("`{path}` is empty, which readers of directories take for null"),
-            Unfit::IsNull => format!("`{path}` is the text {NULL_DIRECTORY}, which readers take for null"),
-            Unfit::TooLong(bytes) => format!(
-                "`{path}` makes a directory name of {bytes} bytes, {MAX_DIRECTORY_VALUE_BYTES} are the most"
+        match (reason, noun) {
+            (Unfit::Empty, Noun::Directory) => {
+                format!("`{path}` is empty, which readers of directories take for null")
+            }
+            (Unfit::Empty, Noun::Table) => format!("`{path}` is empty, and no part of a table's name"),
+            (Unfit::IsNull, _) => format!("`{path}` is the text {NULL_DIRECTORY}, which is taken for null"),
+            (Unfit::TooLong(bytes), noun) => format!(
+                "`{path}` makes a {} name of {bytes} bytes, {MAX_DIRECTORY_VALUE_BYTES} are the most",
+                noun.name()
             ),
-            Unfit::Control => format!("`{path}` has a control character that no directory name can hold"),
-            Unfit::Date => format!("`{path}` is not a date of the years 1 to 9999"),
+            (Unfit::Control, noun) => {
+                format!("`{path}` has a control character that no {} name can hold", noun.name())
+            }
+            (Unfit::Date, _) => format!("`{path}` is not a date of the years 1 to 9999"),
         }
     }
 }

@@ -96,6 +96,7 @@ mod folder;
 mod format;
 mod gcs;
 mod ledger;
+mod left_out;
 mod memory;
 mod names;
 mod open_entry;
@@ -104,7 +105,7 @@ mod store;
 
 pub use bigquery::{
     BigQueryConfig, BigQueryStore, CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE, Granularity, Misfit, Mode,
-    Partitioning, TableColumn, TableNote, TableOptions, misfits, table_columns,
+    NewColumns, Partitioning, TableColumn, TableNote, TableOptions, TableTemplate, misfits, table_columns,
 };
 pub use config::{DEFAULT_STATE_PREFIX, Rotation, SinkConfig, SinkConfigBuilder, SinkLimits};
 pub use dead_letter::{
@@ -138,6 +139,7 @@ pub use ledger::reconcile::{
 };
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
 pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};
+pub use left_out::{LeftOut, NEW_COLUMN};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
 pub use open_entry::{ROW_REFUSED, RejectedRecord, RowCoord};
 pub use partition_sink::{Checkpoint, PartitionSink, Published};

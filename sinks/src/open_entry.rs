@@ -2,8 +2,9 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow_array::{RecordBatch, UInt64Array};
+use arrow_array::{BooleanArray, RecordBatch, UInt64Array};
 use arrow_schema::SchemaRef;
+use arrow_select::filter::filter_record_batch;
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use gristmill_records::{RawBatch, Record};
@@ -15,6 +16,7 @@ use crate::dead_letter::{Blob, DeadLetter, Payload, RejectedPayload, Stage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Encoder;
 use crate::ledger::entry::{Counts, FileEntry};
+use crate::left_out::{LeftOut, NEW_COLUMN};
 use crate::memory::{MemoryBudget, MemoryShare};
 use crate::names::{PartitionId, Paths, final_name};
 use crate::store::{RefusedRow, RowsOf, StagedWrite};
@@ -140,7 +142,9 @@ struct Upload {
 struct OpenFile {
     output: String,
     directory: String,
+    /// Of the rows as they come.
     schema: SchemaRef,
+    left_out: Option<LeftOut>,
     seq: usize,
     encoder: Encoder,
     upload: Upload,
@@ -328,6 +332,62 @@ impl OpenEntry {
         records.get(records.offsets.binary_search(&offset).ok()?)
     }
 
+    /// Makes a dead letter of a row that counts as written.
+    fn refuse(&mut self, to: &Target<'_>, row: (i64, u32), code: &str, message: String) -> Result<()> {
+        let (offset, sub) = row;
+        if to.settings.resources.dead_letters.is_none() {
+            let text = format!(
+                "the row of offset {offset} is refused by the store and there are no dead letters to set it aside: {message}"
+            );
+            return Err(Error::new(ErrorKind::Encode, text));
+        }
+        let copy = Bytes::copy_from_slice;
+        let original = self.original(offset);
+        let record = RejectedRecord {
+            offset,
+            sub,
+            stage: Stage::Write,
+            transform: None,
+            code: code.to_owned(),
+            message,
+            key: original.and_then(|record| record.key()).map(copy),
+            value: original.and_then(|record| record.value()).map(copy),
+            headers: original.map_or_else(Vec::new, |record| {
+                record.headers().map(|h| (copy(h.name), h.value.map(copy))).collect()
+            }),
+            timestamp: original.and_then(|record| record.timestamp()),
+        };
+        self.counts.written -= 1;
+        self.put_aside(record, to.settings.payload);
+        Ok(())
+    }
+
+    /// The rows without the columns that their place does not have, and of those that may not go without them dead letters.
+    fn without_left_out(
+        &mut self,
+        to: &Target<'_>,
+        left_out: &LeftOut,
+        rows: &RecordBatch,
+        coords: &[RowCoord],
+    ) -> Result<(RecordBatch, Vec<RowCoord>)> {
+        let refused = left_out.refused(rows);
+        let mut stays = vec![true; rows.num_rows()];
+        for (row, column) in &refused {
+            stays[*row] = false;
+            let message = format!("column {column} has a value, and the table does not have it");
+            self.refuse(to, (coords[*row].offset, coords[*row].sub), NEW_COLUMN, message)?;
+        }
+        let left = left_out.rows(rows)?;
+        if refused.is_empty() {
+            return Ok((left, coords.to_vec()));
+        }
+        let kept = coords.iter().zip(&stays).filter(|(_, stays)| **stays).map(|(coord, _)| *coord).collect();
+        let rows = filter_record_batch(&left, &BooleanArray::from(stays)).map_err(|e| {
+            Error::new(ErrorKind::Encode, "rows cannot be told apart by what is left out").with_source(e)
+        })?;
+        Ok((rows, kept))
+    }
+
     /// Makes dead letters of the rows that the store has refused.
     fn take_answers(&mut self, to: &Target<'_>, upload: &mut Upload) -> Result<()> {
         if !upload.to.may_refuse() {
@@ -342,31 +402,8 @@ impl OpenEntry {
                 let text = format!("the store refuses row {row}, which it was not given: {message}");
                 return Err(Error::new(ErrorKind::Corrupt, text));
             };
-            if to.settings.resources.dead_letters.is_none() {
-                let text = format!(
-                    "the row of offset {offset} is refused by the store and there are no dead letters to set it aside: {message}"
-                );
-                return Err(Error::new(ErrorKind::Encode, text));
-            }
-            let copy = Bytes::copy_from_slice;
-            let original = self.original(offset);
-            let record = RejectedRecord {
-                offset,
-                sub,
-                stage: Stage::Write,
-                transform: None,
-                code: ROW_REFUSED.into(),
-                message,
-                key: original.and_then(|record| record.key()).map(copy),
-                value: original.and_then(|record| record.value()).map(copy),
-                headers: original.map_or_else(Vec::new, |record| {
-                    record.headers().map(|h| (copy(h.name), h.value.map(copy))).collect()
-                }),
-                timestamp: original.and_then(|record| record.timestamp()),
-            };
             upload.refused += 1;
-            self.counts.written -= 1;
-            self.put_aside(record, to.settings.payload);
+            self.refuse(to, (offset, sub), ROW_REFUSED, message)?;
         }
         let is_answered = |rows: &Unanswered| rows.first + rows.coords.len() as u64 <= answered.rows;
         while upload.unanswered.front().is_some_and(is_answered) {
@@ -413,8 +450,15 @@ impl OpenEntry {
     ) -> Result<()> {
         let index = self.file(to, output, directory, rows.schema_ref()).await?;
         let mut file = self.files.swap_remove(index);
-        file.encoder.write(rows)?;
-        file.upload.note(coords);
+        let left = match &file.left_out {
+            None => None,
+            Some(left_out) => Some(self.without_left_out(to, &left_out.clone(), rows, coords)?),
+        };
+        let (rows, coords) = left.as_ref().map_or((rows, coords), |(rows, coords)| (rows, coords));
+        if rows.num_rows() > 0 {
+            file.encoder.write(rows)?;
+            file.upload.note(coords);
+        }
         file.note_offsets(coords.iter().map(|c| c.offset));
         file.send(if file.upload.to.is_eager() { 1 } else { PART_BYTES }).await?;
         self.take_answers(to, &mut file.upload)?;
@@ -469,16 +513,19 @@ impl OpenEntry {
                     self.close(to, file).await?;
                 }
                 let seq = self.next_seq;
-                let encoder = Encoder::new(&to.settings.format, schema.clone())?;
                 let staged = to.paths.staged(self.first, self.attempt, seq);
-                let rows = RowsOf { topic: &to.id.topic, output, schema };
+                let rows = RowsOf { topic: &to.id.topic, output, directory, schema };
                 let upload = to.settings.resources.objects.stage_rows(&staged, rows).await?;
+                let left_out = upload.left_out().cloned();
+                let left = left_out.as_ref().map_or(schema.clone(), |left_out| left_out.schema(schema));
+                let encoder = Encoder::new(&to.settings.format, left)?;
                 self.next_seq += 1;
                 self.files.push(OpenFile {
                     output: output.to_owned(),
                     directory: directory.to_owned(),
                     schema: schema.clone(),
                     seq,
+                    left_out,
                     encoder,
                     upload: Upload { to: upload, rows: 0, refused: 0, unanswered: VecDeque::new() },
                     sent: 0,

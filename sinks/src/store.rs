@@ -5,6 +5,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::left_out::LeftOut;
 
 /// A boxed future that may be sent to another thread; what a dyn-safe async method returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -90,6 +91,8 @@ pub struct RowsOf<'a> {
     pub topic: &'a str,
     /// The output.
     pub output: &'a str,
+    /// Their directory, if rows are divided; else empty.
+    pub directory: &'a str,
     /// The rows' columns.
     pub schema: &'a arrow_schema::Schema,
 }
@@ -147,6 +150,11 @@ pub trait StagedWrite: Send + fmt::Debug {
     /// What was answered so far. Asks nobody.
     fn answered(&mut self) -> Answered {
         Answered { rows: u64::MAX, refused: Vec::new() }
+    }
+
+    /// Columns of the rows that the place does not have: rows come without them. Default: none.
+    fn left_out(&self) -> Option<&LeftOut> {
+        None
     }
 
     /// Bytes of memory that wait to be sent. Default: none, for stores that pass on what they get.

@@ -13,7 +13,7 @@ use arrow_schema::SchemaRef;
 use gristmill::{Assignor, ConsumerConfig, SchemaRegistry, TopicIds};
 use gristmill_sinks::{BigQueryStore, DirectoryTemplate, FolderStore, GcsStore, SinkConfig};
 
-use crate::check::{Checked, directory_mistakes};
+use crate::check::{Checked, directory_mistakes, dividing};
 use crate::document::nearest;
 use crate::error::Error;
 use crate::file::{FileFormat, GroupProtocol, Isolation, Mode, PipelineFile, Start};
@@ -217,14 +217,12 @@ fn destination(checked: &Checked, schema: &SchemaRef) -> Result<Destination, Err
 }
 
 fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
-    let files = checked.pipeline.sink.files.as_ref();
-    let Some(template) = files.and_then(|files| files.directories.as_ref()) else { return Ok(None) };
-    let template = DirectoryTemplate::parse(template).map_err(Error::sink)?;
+    let Some((field, template)) = dividing(checked).map_err(Error::sink)? else { return Ok(None) };
     let mistakes = directory_mistakes(&template, schema);
     if mistakes.is_empty() {
         return Ok(Some(template));
     }
-    Err(Error::config(format!("sink.files.directories: {}", mistakes.join("; "))))
+    Err(Error::config(format!("{field}: {}", mistakes.join("; "))))
 }
 
 /// What a checked file cannot say of itself, without contacting anything: whether the component loads and takes its

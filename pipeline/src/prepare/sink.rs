@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gristmill::{Producer, ProducerConfig};
 use gristmill_sinks::{
     BigQueryConfig, BigQueryStore, DeadLetterSink, FileDeadLetters, GcsStore, Granularity, ParquetOptions,
-    Partitioning, Rotation, SinkConfig, TableNote, TableOptions,
+    Partitioning, Rotation, SinkConfig, TableNote, TableOptions, TableTemplate,
 };
 
 use super::{half, plan};
@@ -113,24 +113,31 @@ pub(crate) async fn ready_tables(
     plan: &StagePlan,
 ) -> Result<(), Error> {
     one_table_a_topic(checked, plan, tables)?;
-    for (topic, output) in tables_of(checked, plan) {
+    // What values of rows name is not known before they come.
+    let known = if plan.fits.directories.is_none() { tables_of(checked, plan) } else { Vec::new() };
+    for (topic, output) in known {
         tables.prepare_table(topic, &output, &plan.sink_schema(), false).await.map_err(of_tables)?;
     }
     Ok(())
 }
 
-/// What a start would do to each table, by name; none if rows go to files.
+/// What a start would do to each table, by name; none if rows go to files. Of tables that values of rows name nothing is known.
 pub(crate) async fn planned_tables(
     checked: &Checked,
-) -> Result<Vec<(String, Result<TableNote, String>)>, Error> {
+) -> Result<Vec<(String, Result<Option<TableNote>, String>)>, Error> {
     let (plan, _) = plan(checked).await?;
     let Some(bigquery) = &checked.pipeline.sink.bigquery else { return Ok(Vec::new()) };
     let store = table_store(checked, bigquery)?;
     one_table_a_topic(checked, &plan, &store)?;
     let mut tables = Vec::new();
     for (topic, output) in tables_of(checked, &plan) {
-        let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
-        let outcome = outcome.map_err(|e| of_tables(e).to_string());
+        let outcome = match plan.fits.directories.is_some() {
+            true => Ok(None),
+            false => {
+                let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
+                outcome.map(Some).map_err(|e| of_tables(e).to_string())
+            }
+        };
         tables.push((store.name_of(topic, &output), outcome));
     }
     Ok(tables)
@@ -172,6 +179,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         project,
         dataset,
         table,
+        max_tables,
         primary_key,
         tables,
         compression,
@@ -192,7 +200,8 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         mode,
         project,
         dataset,
-        table,
+        table: TableTemplate::parse(&table).map_err(of_tables)?,
+        max_tables,
         primary_key,
         tables,
         gzip,
@@ -205,6 +214,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
 
 fn table_options(tables: Tables) -> TableOptions {
     let Tables {
+        create,
         partition,
         cluster,
         labels,
@@ -230,7 +240,13 @@ fn table_options(tables: Tables) -> TableOptions {
         cluster,
         labels,
         kms_key,
-        add_columns: new_columns == NewColumns::Add,
+        create,
+        new_columns: match new_columns {
+            NewColumns::Add => gristmill_sinks::NewColumns::Add,
+            NewColumns::Ignore => gristmill_sinks::NewColumns::Ignore,
+            NewColumns::Reject => gristmill_sinks::NewColumns::Reject,
+            NewColumns::Fail => gristmill_sinks::NewColumns::Fail,
+        },
         relax_columns: required_columns == RequiredColumns::Relax,
         dataset_location,
         max_staleness: max_staleness.map(TimeSpan::duration),

@@ -272,7 +272,15 @@ fn a_bigquery_sink_names_its_tables_and_its_state_and_nothing_else() {
         ),
         (
             "  bigquery: {project: shop, dataset: lake, table: shop.lake.orders, state: {folder: state}}\n",
-            "sink.bigquery.table: is the table's name alone, such as `{topic}`",
+            "sink.bigquery.table: table \"shop.lake.orders\" is more than the table's name",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, table: '{topic}_{contry}', state: {folder: state}}\n",
+            "sink.bigquery.table: there is no column `contry`",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, table: '{topic', state: {folder: state}}\n",
+            "sink.bigquery.table: table \"{topic\" has a `{` without a `}`",
         ),
         (
             "  bigquery: {project: shop, dataset: lake, endpoint: 'localhost:9060', state: {folder: state}}\n",

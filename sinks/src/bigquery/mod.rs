@@ -12,13 +12,15 @@ mod protobuf;
 mod rest;
 pub(crate) mod rows;
 pub(crate) mod status;
+mod table_name;
 mod tables;
 mod types;
 mod writer;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow_schema::Schema;
@@ -29,13 +31,14 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 use tonic::Code;
 
 pub use misfits::{Misfit, misfits};
-pub use tables::{Granularity, Partitioning, TableNote, TableOptions};
+pub use table_name::TableTemplate;
+pub use tables::{Granularity, NewColumns, Partitioning, TableNote, TableOptions};
 pub use types::{CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE, TableColumn, table_columns};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gcs::GcsCredentials;
 use crate::gcs::credentials::Credentials;
-use crate::names::MAIN_OUTPUT;
+use crate::left_out::LeftOut;
 use crate::store::{BoxFuture, Create, Generation, Listed, Move, Object, RowsOf, StagedWrite, Stat, Store};
 use client::Client;
 use columns::{Column, Differences};
@@ -76,8 +79,10 @@ pub struct BigQueryConfig {
     pub project: String,
     /// The dataset; it is there already.
     pub dataset: String,
-    /// The table of each topic, with `{topic}` and `{output}` in it.
-    pub table: String,
+    /// The tables' names.
+    pub table: TableTemplate,
+    /// Of how many tables a process makes streams at most, if values of rows name them.
+    pub max_tables: usize,
     /// The columns that rows of [`Mode::Cdc`] are told apart by: the primary key of the tables.
     pub primary_key: Vec<String>,
     /// How tables are made and changed; without it they are there already.
@@ -93,31 +98,13 @@ pub struct BigQueryConfig {
     pub credentials_file: Option<PathBuf>,
 }
 
-impl BigQueryConfig {
-    /// The table of an output of a topic: characters that no table's name has become `_`, and an output that the template does
-    /// not name is put behind it.
-    pub fn table_of(&self, topic: &str, output: &str) -> String {
-        let clean = |text: &str| -> String {
-            text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
-        };
-        let mut table = self.table.replace("{topic}", &clean(topic)).replace("{output}", &clean(output));
-        if output != MAIN_OUTPUT && !self.table.contains("{output}") {
-            table = format!("{table}_{}", clean(output));
-        }
-        table
-    }
-
-    fn path_of(&self, topic: &str, output: &str) -> String {
-        let table = self.table_of(topic, output);
-        format!("projects/{}/datasets/{}/tables/{table}", self.project, self.dataset)
-    }
-}
-
 /// Tables of BigQuery as the place of a ledger's rows. Not a place for the ledger itself: that takes
 /// [`SinkConfigBuilder::state`](crate::SinkConfigBuilder::state).
 #[derive(Debug)]
 pub struct BigQueryStore {
     config: BigQueryConfig,
+    /// Those that values of rows have named so far.
+    named: Mutex<HashSet<String>>,
     client: Client,
     rest: Rest,
 }
@@ -143,12 +130,18 @@ impl BigQueryStore {
         let credentials = Arc::new(Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?);
         let client = Client::new(config.endpoint.as_deref(), credentials.clone(), config.gzip)?;
         let rest = Rest::new(config.rest_endpoint.as_deref(), credentials)?;
-        Ok(BigQueryStore { config, client, rest })
+        Ok(BigQueryStore { config, named: Mutex::default(), client, rest })
     }
 
-    /// The table of an output of a topic: `project.dataset.table`.
+    /// The table of an output of a topic: `project.dataset.table`. Columns that name it are shown as they are written.
     pub fn name_of(&self, topic: &str, output: &str) -> String {
-        dotted(&self.config.path_of(topic, output))
+        let BigQueryConfig { project, dataset, table, .. } = &self.config;
+        format!("{project}.{dataset}.{}", table.name(topic, output, None))
+    }
+
+    fn path_of(&self, topic: &str, output: &str, directory: &str) -> String {
+        let BigQueryConfig { project, dataset, table, .. } = &self.config;
+        format!("projects/{project}/datasets/{dataset}/tables/{}", table.name(topic, output, Some(directory)))
     }
 
     /// Whether the table of an output is there and has the columns of its rows, and their key. Of rows that are changes `rows`
@@ -157,62 +150,105 @@ impl BigQueryStore {
     /// # Errors
     /// `InvalidConfig` with the statement that makes the table or adds the columns; `PermissionDenied`; `Unavailable`.
     pub async fn check_table(&self, topic: &str, output: &str, rows: &Schema) -> Result<()> {
-        let table = self.config.path_of(topic, output);
-        match self.client.default_stream(&table).await {
+        self.check(&self.path_of(topic, output, ""), rows).await
+    }
+
+    async fn check(&self, table: &str, rows: &Schema) -> Result<()> {
+        match self.client.default_stream(table).await {
             Ok((_, found)) => {
-                let (_, differences) = differences(&table, &found.unwrap_or_default(), rows)?;
-                tables::check(
-                    &dotted(&table),
-                    &differences,
-                    &TableOptions::default(),
-                    &self.config.primary_key,
-                )?;
-                self.check_key(&table).await
+                let (_, differences) = differences(table, &found.unwrap_or_default(), rows)?;
+                let options = TableOptions::default();
+                tables::check(&dotted(table), &differences, &options, &self.config.primary_key)?;
+                self.check_key(table).await
             }
-            Err(status) if status.code() == Code::NotFound => Err(self.no_table(&table, rows)),
+            Err(status) if status.code() == Code::NotFound => Err(self.no_table(table, rows)),
             Err(status) => Err(status::error(&format!("table {table} was not looked at"), &status)),
         }
     }
 
+    /// Makes a table ready that the values of rows have named: nobody knew of it before.
+    async fn prepare_named(&self, table: &str, rows: &Schema) -> Result<()> {
+        {
+            let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+            if !named.contains(table) && named.len() >= self.config.max_tables {
+                let text = format!(
+                    "rows name more than {} tables, {} is one more: a column that parts rows into tables has few values; raise \
+                     `max_tables` if they are meant",
+                    named.len(),
+                    dotted(table)
+                );
+                return Err(Error::new(ErrorKind::InvalidConfig, text));
+            }
+            named.insert(table.to_owned());
+        }
+        match &self.config.tables {
+            Some(options) => self.prepare(options, table, rows, false).await.map(|_| ()),
+            None => self.check(table, rows).await,
+        }
+    }
+
     async fn open(&self, rows: RowsOf<'_>) -> Result<Box<dyn StagedWrite>> {
-        let table = self.config.path_of(rows.topic, rows.output);
+        let table = self.path_of(rows.topic, rows.output, rows.directory);
         let end = Instant::now() + tables::LAG;
         let form = if self.config.mode == Mode::Cdc { Form::Changes } else { Form::Arrow };
         let schema = match form {
             Form::Arrow => Cow::Borrowed(rows.schema),
             Form::Changes => Cow::Owned(without_change_fields(rows.schema)),
         };
+        let options = self.config.tables.as_ref();
+        // Of others the start has made sure.
+        let mut is_prepared = rows.directory.is_empty();
         loop {
             let stream = match self.config.mode {
                 Mode::ExactlyOnce => self.client.create_pending(&table).await,
                 Mode::AtLeastOnce | Mode::Cdc => self.client.default_stream(&table).await,
             };
-            let (stream, found) = match stream {
-                Ok((stream, found)) => (stream, found.unwrap_or_default()),
-                Err(status) if status.code() == Code::NotFound => {
-                    if self.config.tables.is_some() && Instant::now() < end {
-                        // It was made at the start.
-                        tokio::time::sleep(AGAIN).await;
-                        continue;
-                    }
-                    return Err(self.no_table(&table, &schema));
-                }
+            let stream = match stream {
+                Err(status) if status.code() == Code::NotFound => None,
                 Err(status) => {
                     return Err(status::error(&format!("no stream was made for table {table}"), &status));
                 }
+                Ok((stream, found)) => {
+                    let found = found.unwrap_or_default();
+                    let (columns, differences) = differences(&table, &found, &schema)?;
+                    let lags = options.is_some_and(|options| options.lag(&differences).is_some());
+                    Some((stream, columns, differences, lags))
+                }
             };
-            let (columns, differences) = differences(&table, &found, &schema)?;
-            if let Some(options) = &self.config.tables
-                && options.lag(&differences).is_some()
-                && Instant::now() < end
-            {
+            let needs_more = stream.as_ref().is_none_or(|(.., lags)| *lags);
+            if needs_more && !std::mem::replace(&mut is_prepared, true) {
+                self.prepare_named(&table, &schema).await?;
+                continue;
+            }
+            let Some((stream, columns, differences, lags)) = stream else {
+                if options.is_some() && Instant::now() < end {
+                    // It was made at the start.
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+                return Err(self.no_table(&table, &schema));
+            };
+            if let Some(options) = options.filter(|_| lags && Instant::now() < end) {
                 // It was changed at the start, and not every end of the interface knows.
                 self.wait_for(&table, &columns, options).await?;
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
-            tables::check(&dotted(&table), &differences, &TableOptions::default(), &self.config.primary_key)?;
-            return Ok(Box::new(StreamWriter::new(self.client.clone(), stream, form)));
+            let leaves_out = options.filter(|options| options.leaves_out());
+            let judged = TableOptions {
+                new_columns: leaves_out.map_or(NewColumns::Fail, |options| options.new_columns),
+                ..TableOptions::default()
+            };
+            tables::check(&dotted(&table), &differences, &judged, &self.config.primary_key)?;
+            let left_out = leaves_out.and_then(|options| {
+                let missing = tables::names(&differences.missing);
+                let is_missing = |path: &[&str]| {
+                    let path: Vec<String> = path.iter().map(|name| column_name(name)).collect();
+                    missing.iter().any(|missing| missing.eq_ignore_ascii_case(&path.join(".")))
+                };
+                LeftOut::new(rows.schema, options.new_columns == NewColumns::Reject, is_missing)
+            });
+            return Ok(Box::new(StreamWriter::new(self.client.clone(), stream, form, left_out)));
         }
     }
 

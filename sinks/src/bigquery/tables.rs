@@ -22,6 +22,20 @@ const MAX_CLUSTERING: usize = 4;
 /// Columns of a primary key.
 const MAX_KEY: usize = 16;
 
+/// What if a table lacks columns of the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NewColumns {
+    /// They are added.
+    Add,
+    /// Rows go without them, until the table has them.
+    Ignore,
+    /// The same, but rows that have a value there are dead letters.
+    Reject,
+    /// It is an error.
+    #[default]
+    Fail,
+}
+
 /// How tables are made and changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableOptions {
@@ -33,8 +47,10 @@ pub struct TableOptions {
     pub labels: BTreeMap<String, String>,
     /// The Cloud KMS key of new ones.
     pub kms_key: Option<String>,
-    /// Whether columns of the rows that a table lacks are added to it; else they are an error.
-    pub add_columns: bool,
+    /// Whether those that are missing are made; else that is an error.
+    pub create: bool,
+    /// What if a table lacks columns of the rows.
+    pub new_columns: NewColumns,
     /// Whether columns that want a value, and may get none, become nullable; else those that never get one are an error.
     pub relax_columns: bool,
     /// Makes the dataset there, such as `EU`, if it is missing.
@@ -88,13 +104,25 @@ pub enum TableNote {
     New(String),
     /// Its columns change: the statements that say how.
     Changes(String),
+    /// Rows go without these columns, with dots; or those that have a value there are dead letters.
+    LeavesOut {
+        /// The columns.
+        columns: Vec<String>,
+        /// Whether rows that have a value there are refused.
+        rejects: bool,
+    },
 }
 
 impl TableOptions {
+    /// Whether rows go without columns that a table lacks.
+    pub(super) fn leaves_out(&self) -> bool {
+        matches!(self.new_columns, NewColumns::Ignore | NewColumns::Reject)
+    }
+
     /// What of a table is not as a start has left it.
     pub(super) fn lag(&self, differences: &Differences) -> Option<String> {
         let Differences { missing, never_given, strict, .. } = differences;
-        if let Some((_, column)) = missing.first() {
+        if let Some((_, column)) = missing.first().filter(|_| !self.leaves_out()) {
             return Some(format!("column {}", column.name));
         }
         let relaxed = never_given.iter().chain(strict).next().filter(|_| self.relax_columns);
@@ -289,11 +317,21 @@ impl BigQueryStore {
         rows: &Schema,
         dry: bool,
     ) -> Result<TableNote> {
-        let path = self.config.path_of(topic, output);
+        let path = self.path_of(topic, output, "");
         let Some(options) = &self.config.tables else {
-            return self.check_table(topic, output, rows).await.map(|()| TableNote::Fits);
+            return self.check(&path, rows).await.map(|()| TableNote::Fits);
         };
-        let table = dotted(&path);
+        self.prepare(options, &path, rows, dry).await
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        options: &TableOptions,
+        path: &str,
+        rows: &Schema,
+        dry: bool,
+    ) -> Result<TableNote> {
+        let table = dotted(path);
         let wrong = |text: String| Error::new(ErrorKind::InvalidConfig, text);
         let columns = columns_for(rows).map_err(|mistakes| {
             wrong(format!("no table can hold the rows of {table}: {}", mistakes.join("; ")))
@@ -307,15 +345,16 @@ impl BigQueryStore {
             if attempt > 0 {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
-            let resource = match self.rest.table(&path).await? {
+            let resource = match self.rest.table(path).await? {
                 Answer::Done(resource) => resource,
                 Answer::Exists | Answer::Changed => continue,
+                Answer::NotFound(_) if !options.create => return Err(self.no_table(path, rows)),
                 Answer::NotFound(_) => {
                     let note = TableNote::New(options.ddl(&table, &columns, key));
-                    if dry || self.make_table(options, &path, &columns).await? {
+                    if dry || self.make_table(options, path, &columns).await? {
                         if !dry {
                             tracing::info!(table, "made a table of BigQuery");
-                            self.wait_for(&path, &columns, options).await?;
+                            self.wait_for(path, &columns, options).await?;
                         }
                         return Ok(note);
                     }
@@ -328,11 +367,25 @@ impl BigQueryStore {
             has_key(&table, &resource, key)?;
             let Differences { missing, never_given, strict, .. } = differences;
             let relaxed = if options.relax_columns { [never_given, strict].concat() } else { Vec::new() };
+            let (missing, left_out) = match options.leaves_out() {
+                true => (Vec::new(), names(&missing)),
+                false => (missing, Vec::new()),
+            };
             if missing.is_empty() && relaxed.is_empty() {
                 if !dry {
-                    self.wait_for(&path, &columns, options).await?;
+                    self.wait_for(path, &columns, options).await?;
                 }
-                return Ok(TableNote::Fits);
+                if left_out.is_empty() {
+                    return Ok(TableNote::Fits);
+                }
+                let rejects = options.new_columns == NewColumns::Reject;
+                tracing::warn!(
+                    table,
+                    columns = left_out.join(", "),
+                    "the table lacks columns of the rows, which go without them{}",
+                    if rejects { "; those that have a value there are dead letters" } else { "" }
+                );
+                return Ok(TableNote::LeavesOut { columns: left_out, rejects });
             }
             let note = TableNote::Changes(alterations(&table, &missing, &relaxed));
             if dry {
@@ -340,13 +393,13 @@ impl BigQueryStore {
             }
             let schema = changed(&resource["schema"], &missing, &relaxed);
             let etag = resource["etag"].as_str().unwrap_or_default();
-            if let Answer::Done(_) = self.rest.change_schema(&path, &schema, etag).await? {
+            if let Answer::Done(_) = self.rest.change_schema(path, &schema, etag).await? {
                 tracing::info!(
                     table,
                     "changed a table of BigQuery: {}",
                     alterations(&table, &missing, &relaxed)
                 );
-                self.wait_for(&path, &columns, options).await?;
+                self.wait_for(path, &columns, options).await?;
                 return Ok(note);
             }
         }
@@ -489,7 +542,7 @@ pub(super) fn check(
             other_type.join("; ")
         ));
     }
-    let lacking = if options.add_columns { &[] } else { &missing[..] };
+    let lacking = if options.new_columns == NewColumns::Fail { &missing[..] } else { &[] };
     // Of a row that is deleted there is the key alone.
     let strict = strict.iter().filter(|_| !key.is_empty());
     let empty: Vec<String> = match options.relax_columns {
@@ -508,6 +561,11 @@ pub(super) fn check(
     }
     let statements = alterations(table, lacking, &empty);
     wrong(format!("table {table} of BigQuery {}: {statements}", text.join(" and ")))
+}
+
+/// With dots.
+pub(super) fn names(missing: &[(Vec<String>, Column)]) -> Vec<String> {
+    missing.iter().map(|(path, column)| [path, &[column.name.clone()][..]].concat().join(".")).collect()
 }
 
 /// The schema as it is told, with all that it says of its columns, and the changes.

@@ -27,6 +27,7 @@ use super::rows::{Form, Message, messages, without};
 use super::status;
 use super::tables::LAG;
 use crate::error::{Error, ErrorKind, Result};
+use crate::left_out::LeftOut;
 use crate::store::{Answered, BoxFuture, Generation, RefusedRow, Staged, StagedWrite};
 
 /// Bytes that may wait for their acknowledgement.
@@ -41,6 +42,8 @@ const MAX_WHY: usize = 1_000;
 pub(super) struct StreamWriter {
     client: Client,
     form: Form,
+    /// Of the rows as they come; those that are appended come without.
+    left_out: Option<LeftOut>,
     is_default: bool,
     /// `projects/../datasets/../tables/../streams/..`
     stream: String,
@@ -85,10 +88,11 @@ impl fmt::Debug for StreamWriter {
 }
 
 impl StreamWriter {
-    pub(super) fn new(client: Client, stream: String, form: Form) -> Self {
+    pub(super) fn new(client: Client, stream: String, form: Form, left_out: Option<LeftOut>) -> Self {
         StreamWriter {
             client,
             form,
+            left_out,
             is_default: is_default(&stream),
             stream,
             schema: None,
@@ -480,6 +484,10 @@ impl StagedWrite for StreamWriter {
 
     fn may_refuse(&self) -> bool {
         true
+    }
+
+    fn left_out(&self) -> Option<&LeftOut> {
+        self.left_out.as_ref()
     }
 
     fn answered(&mut self) -> Answered {

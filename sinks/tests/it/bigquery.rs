@@ -38,7 +38,8 @@ fn config(url: &str) -> BigQueryConfig {
         mode: Mode::ExactlyOnce,
         project: "shop".into(),
         dataset: "lake".into(),
-        table: "{topic}".into(),
+        table: TableTemplate::parse("{topic}").unwrap(),
+        max_tables: 3,
         primary_key: Vec::new(),
         tables: None,
         endpoint: Some(url.into()),
@@ -285,15 +286,6 @@ async fn what_is_refused_for_good_says_what_to_do() {
     assert!(error.ends_with("ALTER TABLE `shop.lake.orders` ADD COLUMN `name` STRING;"), "{error}");
     bigquery.create_table(TABLE, columns());
     check().await.unwrap();
-}
-
-#[test]
-fn each_output_has_a_table_of_its_own() {
-    let config = config("http://127.0.0.1:1");
-    assert_eq!(config.table_of("shop.orders-v2", "main"), "shop_orders_v2");
-    assert_eq!(config.table_of("orders", "high-value"), "orders_high_value");
-    let config = BigQueryConfig { table: "raw_{output}_{topic}".into(), ..config };
-    assert_eq!(config.table_of("orders", "main"), "raw_main_orders");
 }
 
 /// The table of types in the docs is made of this.

@@ -23,7 +23,8 @@ fn store(bigquery: &FakeBigQuery, tables: Option<TableOptions>) -> BigQueryStore
         mode: Mode::Cdc,
         project: "shop".into(),
         dataset: "lake".into(),
-        table: "{topic}".into(),
+        table: TableTemplate::parse("{topic}").unwrap(),
+        max_tables: 3,
         primary_key: vec!["id".into()],
         tables,
         endpoint: Some(bigquery.url().into()),
@@ -32,6 +33,10 @@ fn store(bigquery: &FakeBigQuery, tables: Option<TableOptions>) -> BigQueryStore
         credentials_file: None,
     })
     .unwrap()
+}
+
+fn making() -> TableOptions {
+    TableOptions { create: true, ..TableOptions::default() }
 }
 
 fn id() -> PartitionId {
@@ -99,7 +104,7 @@ fn names(bigquery: &FakeBigQuery) -> Vec<(i64, String)> {
 async fn the_newest_change_of_a_key_holds() {
     let bigquery = FakeBigQuery::start();
     bigquery.create_dataset("shop.lake");
-    let tables = store(&bigquery, Some(TableOptions::default()));
+    let tables = store(&bigquery, Some(making()));
     tables.prepare_table("orders", MAIN_OUTPUT, &own_schema(), false).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut sink = sink(tables, &folder, false).await;
@@ -213,7 +218,7 @@ async fn values_of_every_type_arrive() {
         .unwrap();
     let bigquery = FakeBigQuery::start();
     bigquery.create_dataset("shop.lake");
-    let tables = store(&bigquery, Some(TableOptions::default()));
+    let tables = store(&bigquery, Some(making()));
     tables.prepare_table("orders", MAIN_OUTPUT, &own.schema(), false).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut sink = sink(tables, &folder, false).await;
@@ -248,7 +253,7 @@ async fn a_table_needs_the_primary_key() {
     let missing = check(None).await.unwrap_err().to_string();
     let statement = "CREATE TABLE `shop.lake.orders` (`id` INT64 NOT NULL, `name` STRING, PRIMARY KEY (`id`) NOT ENFORCED);";
     assert!(missing.contains(statement), "{missing}");
-    for options in [None, Some(TableOptions::default())] {
+    for options in [None, Some(making())] {
         bigquery.create_table(TABLE, table_columns(&own_schema()).unwrap());
         let none = check(options.clone()).await.unwrap_err().to_string();
         assert!(none.contains("has no primary key"), "{none}");
@@ -271,12 +276,12 @@ async fn a_table_that_wants_more_than_the_key_is_refused() {
     let mut columns = table_columns(&own_schema()).unwrap();
     columns[1].required = true;
     bigquery.create_table_with_key(TABLE, columns, &["id"]);
-    for options in [None, Some(TableOptions::default())] {
+    for options in [None, Some(making())] {
         let tables = store(&bigquery, options);
         let error = tables.prepare_table("orders", MAIN_OUTPUT, &own_schema(), false).await.unwrap_err();
         assert!(error.to_string().contains("ALTER COLUMN `name` DROP NOT NULL;"), "{error}");
     }
-    let options = TableOptions { relax_columns: true, ..TableOptions::default() };
+    let options = TableOptions { relax_columns: true, ..making() };
     let tables = store(&bigquery, Some(options));
     tables.prepare_table("orders", MAIN_OUTPUT, &own_schema(), false).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -289,7 +294,7 @@ async fn a_table_that_wants_more_than_the_key_is_refused() {
 async fn a_table_is_made_with_its_key_and_staleness() {
     let bigquery = FakeBigQuery::start();
     bigquery.create_dataset("shop.lake");
-    let options = TableOptions { max_staleness: Some(Duration::from_secs(5_400)), ..TableOptions::default() };
+    let options = TableOptions { max_staleness: Some(Duration::from_secs(5_400)), ..making() };
     let tables = store(&bigquery, Some(options));
     let dry = tables.prepare_table("orders", MAIN_OUTPUT, &own_schema(), true).await.unwrap();
     let TableNote::New(statement) = dry else { panic!("{dry:?}") };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use gristmill_sinks::fake_bigquery::{Call, Effect, FakeBigQuery};
 use gristmill_sinks::*;
@@ -12,24 +14,83 @@ use tonic::Code;
 
 const TABLE: &str = "shop.lake.orders";
 
-fn store(bigquery: &FakeBigQuery, tables: TableOptions) -> BigQueryStore {
-    BigQueryStore::new(BigQueryConfig {
+fn config(bigquery: &FakeBigQuery, tables: Option<TableOptions>) -> BigQueryConfig {
+    BigQueryConfig {
         mode: Mode::ExactlyOnce,
         project: "shop".into(),
         dataset: "lake".into(),
-        table: "{topic}".into(),
+        table: TableTemplate::parse("{topic}").unwrap(),
+        max_tables: 3,
         primary_key: Vec::new(),
-        tables: Some(tables),
+        tables,
         endpoint: Some(bigquery.url().into()),
         rest_endpoint: Some(bigquery.rest_url().into()),
         gzip: false,
         credentials_file: None,
-    })
-    .unwrap()
+    }
+}
+
+fn store(bigquery: &FakeBigQuery, tables: TableOptions) -> BigQueryStore {
+    BigQueryStore::new(config(bigquery, Some(tables))).unwrap()
+}
+
+/// A partition that is written to those tables.
+struct Partition {
+    sink: PartitionSink,
+    offset: i64,
+    config: SinkConfig,
+    folder: tempfile::TempDir,
+}
+
+impl Partition {
+    async fn of(store: Arc<BigQueryStore>, directories: Option<DirectoryTemplate>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = Arc::new(FolderStore::open(folder.path()).unwrap());
+        let mut config = SinkConfig::builder(store).state(state.clone()).format(Format::BigQuery);
+        if let Some(directories) = directories {
+            config = config.directories(directories);
+        }
+        let config = config.dead_letters(Arc::new(FileDeadLetters::new(state, "letters").unwrap()));
+        let config = config.build().unwrap();
+        let id = PartitionId {
+            pipeline: "orders".into(),
+            cluster: "c".into(),
+            topic: "orders".into(),
+            topic_id: [7; 16],
+            partition: 0,
+        };
+        let (sink, _) = PartitionSink::open(config.clone(), id, 0).await.unwrap();
+        Partition { sink, offset: 0, config, folder }
+    }
+
+    async fn append(&mut self, rows: &RecordBatch) -> Result<()> {
+        let coords = (0..rows.num_rows() as i64)
+            .map(|row| RowCoord { offset: self.offset + row, sub: 0, timestamp: None })
+            .collect::<Vec<_>>();
+        self.offset += rows.num_rows() as i64;
+        self.sink.append(MAIN_OUTPUT, rows, &coords).await?;
+        self.sink.advance(self.offset, None)
+    }
+
+    async fn publish(&mut self) {
+        let published = self.sink.checkpoint_in_any_case().await.unwrap();
+        assert!(matches!(published, Checkpoint::Published(_)), "{published:?}");
+    }
+
+    /// Offsets, codes and messages.
+    async fn letters(&self) -> Vec<(i64, String, String)> {
+        let ledger = list_ledgers(&self.config).await.unwrap().remove(0);
+        let mut letters = Vec::new();
+        for entry in read_entries(&self.config, &ledger, 0, 100).await.unwrap() {
+            letters.extend(dead_letters_of(&self.config, &entry).await.unwrap());
+        }
+        assert!(self.folder.path().join("letters").exists() || letters.is_empty());
+        letters.into_iter().map(|letter| (letter.offset, letter.code, letter.message)).collect()
+    }
 }
 
 fn adding() -> TableOptions {
-    TableOptions { add_columns: true, ..TableOptions::default() }
+    TableOptions { create: true, new_columns: NewColumns::Add, ..TableOptions::default() }
 }
 
 fn schema(fields: &[(&str, DataType, bool)]) -> Schema {
@@ -155,8 +216,15 @@ async fn columns_that_a_table_lacks_are_added_and_the_others_stay_as_they_are() 
     assert_eq!(prepare(&adding, &new).await.unwrap(), TableNote::Fits);
 
     // Only where it is asked for do columns lose what they want.
-    let relaxing =
-        store(&bigquery, TableOptions { relax_columns: true, add_columns: true, ..TableOptions::default() });
+    let relaxing = store(
+        &bigquery,
+        TableOptions {
+            relax_columns: true,
+            create: true,
+            new_columns: NewColumns::Add,
+            ..TableOptions::default()
+        },
+    );
     let without_id = schema(&[("note", DataType::Utf8, false)]);
     let text = prepare(&adding, &without_id).await.unwrap_err().to_string();
     assert!(
@@ -201,18 +269,7 @@ async fn a_column_of_another_type_is_refused() {
         assert!(text.contains(part), "{text}");
     }
     // The same without the REST interface.
-    let plain = BigQueryConfig {
-        mode: Mode::ExactlyOnce,
-        project: "shop".into(),
-        dataset: "lake".into(),
-        table: "{topic}".into(),
-        primary_key: Vec::new(),
-        tables: None,
-        endpoint: Some(bigquery.url().into()),
-        rest_endpoint: None,
-        gzip: false,
-        credentials_file: None,
-    };
+    let plain = BigQueryConfig { rest_endpoint: None, ..config(&bigquery, None) };
     let text = prepare(&BigQueryStore::new(plain).unwrap(), &rows).await.unwrap_err().to_string();
     assert!(text.contains("column s.n is INT64 in the table"), "{text}");
 }
@@ -249,20 +306,7 @@ async fn rows_wait_until_bigquery_knows_the_columns() {
     bigquery.create_dataset("shop.lake");
     bigquery.lag(1);
     let store = Arc::new(store(&bigquery, adding()));
-    let state = tempfile::tempdir().unwrap();
-    let config = SinkConfig::builder(store.clone())
-        .state(Arc::new(FolderStore::open(state.path()).unwrap()))
-        .format(Format::BigQuery)
-        .build()
-        .unwrap();
-    let id = PartitionId {
-        pipeline: "orders".into(),
-        cluster: "c".into(),
-        topic: "orders".into(),
-        topic_id: [7; 16],
-        partition: 0,
-    };
-    let (mut sink, _) = PartitionSink::open(config, id, 0).await.unwrap();
+    let mut partition = Partition::of(store.clone(), None).await;
     let name: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
     let fields = Fields::from(vec![Field::new("name", DataType::Utf8, false)]);
     let customer: ArrayRef = Arc::new(StructArray::new(fields, vec![name.clone()], None));
@@ -272,15 +316,13 @@ async fn rows_wait_until_bigquery_knows_the_columns() {
         RecordBatch::try_from_iter([("id", ids.clone()), ("name", name)]).unwrap(),
         RecordBatch::try_from_iter([("id", ids), ("customer", customer)]).unwrap(),
     ];
-    for (offset, batch) in batches.iter().enumerate() {
+    for batch in &batches {
         prepare(&store, batch.schema_ref()).await.unwrap();
         for _ in 0..3 {
             bigquery.plan(Call::Append, Effect::ExtraFields);
         }
-        let offset = offset as i64;
-        sink.append(MAIN_OUTPUT, batch, &[RowCoord { offset, sub: 0, timestamp: None }]).await.unwrap();
-        sink.advance(offset + 1, None).unwrap();
-        sink.checkpoint_in_any_case().await.unwrap();
+        partition.append(batch).await.unwrap();
+        partition.publish().await;
     }
     assert_eq!(bigquery.rows(TABLE).iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
 }
@@ -292,55 +334,143 @@ async fn an_end_that_lags_behind_a_change_is_asked_again() {
     bigquery.create_dataset("shop.lake");
     let options = TableOptions { relax_columns: true, ..adding() };
     let tables = Arc::new(store(&bigquery, options));
-    let state = tempfile::tempdir().unwrap();
-    let config = SinkConfig::builder(tables.clone())
-        .state(Arc::new(FolderStore::open(state.path()).unwrap()))
-        .format(Format::BigQuery)
-        .build()
-        .unwrap();
-    let id = PartitionId {
-        pipeline: "orders".into(),
-        cluster: "c".into(),
-        topic: "orders".into(),
-        topic_id: [7; 16],
-        partition: 0,
-    };
-    let (mut sink, _) = PartitionSink::open(config, id, 0).await.unwrap();
-    let mut offset = 0;
-    let mut append = async |rows: RecordBatch| {
-        let rows = sink.append(MAIN_OUTPUT, &rows, &[RowCoord { offset, sub: 0, timestamp: None }]).await;
-        offset += 1;
-        rows
-    };
+    let mut partition = Partition::of(tables.clone(), None).await;
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let names: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
     let strict = RecordBatch::try_from_iter([("id", ids), ("name", names.clone())]).unwrap();
     prepare(&tables, &strict.schema()).await.unwrap();
     // It was made, and this end has not heard of it.
     bigquery.hide(TABLE, 1);
-    append(strict).await.unwrap();
+    partition.append(&strict).await.unwrap();
     // Relaxed, and shown as it was for a while.
     bigquery.lag(2);
     let without = RecordBatch::try_from_iter([("name", names)]).unwrap();
     prepare(&tables, &without.schema()).await.unwrap();
     assert_eq!(bigquery.table(TABLE)["schema"]["fields"][0]["mode"], "NULLABLE");
-    append(without).await.unwrap();
+    partition.append(&without).await.unwrap();
     // A project that is not there is no quarrel about a table.
-    let nowhere = BigQueryConfig {
-        mode: Mode::ExactlyOnce,
-        project: "shopp".into(),
-        dataset: "lake".into(),
-        table: "{topic}".into(),
-        primary_key: Vec::new(),
-        tables: Some(TableOptions { dataset_location: Some("EU".into()), ..adding() }),
-        endpoint: Some(bigquery.url().into()),
-        rest_endpoint: Some(bigquery.rest_url().into()),
-        gzip: false,
-        credentials_file: None,
-    };
+    let options = TableOptions { dataset_location: Some("EU".into()), ..adding() };
+    let nowhere = BigQueryConfig { project: "shopp".into(), ..config(&bigquery, Some(options)) };
     bigquery.create_project("shop");
     let nowhere = BigQueryStore::new(nowhere).unwrap();
     let error = prepare(&nowhere, &orders()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.to_string().contains("dataset lake of BigQuery cannot be made: "), "{error}");
+}
+
+fn batch(ids: &[i64], columns: &[(&str, &[Option<&str>])]) -> RecordBatch {
+    let mut all: Vec<(&str, ArrayRef)> = vec![("id", Arc::new(Int64Array::from(ids.to_vec())))];
+    all.extend(columns.iter().map(|(name, values)| {
+        let values: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
+        (*name, values)
+    }));
+    RecordBatch::try_from_iter_with_nullable(
+        all.into_iter().map(|(name, values)| (name, values, name != "id")),
+    )
+    .unwrap()
+}
+
+/// In each table the ids, and what the column `note` has, if there is one.
+fn found(bigquery: &FakeBigQuery, table: &str) -> Vec<(i64, Option<String>)> {
+    let mut found = Vec::new();
+    for rows in bigquery.rows(table) {
+        let ids = rows.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+        for row in 0..rows.num_rows() {
+            let note = rows.column_by_name("note").map(|notes| notes.as_string::<i32>());
+            let note = note.filter(|notes| notes.is_valid(row)).map(|notes| notes.value(row).to_owned());
+            found.push((ids.value(row), note));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What a table lacks is left out of its rows, or the rows that have a value there are dead letters; once it has the column, rows do.
+#[tokio::test]
+async fn columns_that_a_table_lacks_are_left_out_or_their_rows_refused() {
+    for new_columns in [NewColumns::Ignore, NewColumns::Reject] {
+        let bigquery = FakeBigQuery::start();
+        bigquery.create_dataset("shop.lake");
+        let before = batch(&[1], &[]);
+        prepare(&store(&bigquery, adding()), &before.schema()).await.unwrap();
+        let options = TableOptions { new_columns, ..TableOptions::default() };
+        let tables = Arc::new(store(&bigquery, options));
+        let rows = batch(&[1, 2, 3], &[("note", &[None, Some("new"), None])]);
+        let rejects = new_columns == NewColumns::Reject;
+        let note = TableNote::LeavesOut { columns: vec!["note".into()], rejects };
+        assert_eq!(prepare(&tables, &rows.schema()).await.unwrap(), note);
+        let mut partition = Partition::of(tables.clone(), None).await;
+        partition.append(&rows).await.unwrap();
+        partition.publish().await;
+        let without = |ids: &[i64]| ids.iter().map(|id| (*id, None)).collect::<Vec<_>>();
+        let (delivered, letters) = match rejects {
+            true => (without(&[1, 3]), vec![1]),
+            false => (without(&[1, 2, 3]), Vec::new()),
+        };
+        assert_eq!(found(&bigquery, TABLE), delivered);
+        let refused = partition.letters().await;
+        assert_eq!(refused.iter().map(|letter| letter.0).collect::<Vec<_>>(), letters);
+        let why = "column note has a value, and the table does not have it";
+        assert!(refused.iter().all(|letter| letter.1 == NEW_COLUMN && letter.2 == why), "{refused:?}");
+
+        // All rows of an append, and of an entry.
+        let all = batch(&[4], &[("note", &[Some("new")])]);
+        partition.append(&all).await.unwrap();
+        partition.publish().await;
+        assert_eq!(found(&bigquery, TABLE).len(), if rejects { 2 } else { 4 });
+
+        // Somebody adds the column: the next entry has it.
+        prepare(&store(&bigquery, adding()), &rows.schema()).await.unwrap();
+        partition.append(&batch(&[5], &[("note", &[Some("there")])])).await.unwrap();
+        partition.publish().await;
+        assert_eq!(found(&bigquery, TABLE).last().unwrap(), &(5, Some("there".into())));
+    }
+
+    // Whoever makes no tables says the statement.
+    let bigquery = FakeBigQuery::start();
+    bigquery.create_dataset("shop.lake");
+    let options = TableOptions { create: false, ..adding() };
+    let error = prepare(&store(&bigquery, options), &orders()).await.unwrap_err().to_string();
+    assert!(error.contains("there is no table shop.lake.orders in BigQuery: CREATE TABLE"), "{error}");
+}
+
+/// Values of rows name tables, which are made when their first row comes, get columns that come later, and are no more than is allowed.
+#[tokio::test]
+async fn values_of_rows_part_them_into_tables() {
+    let bigquery = FakeBigQuery::start();
+    bigquery.create_dataset("shop.lake");
+    let table = TableTemplate::parse("{topic}_{country}").unwrap();
+    let directories = table.directories();
+    let named = BigQueryConfig { table, ..config(&bigquery, Some(adding())) };
+    let tables = Arc::new(BigQueryStore::new(named.clone()).unwrap());
+    assert_eq!(tables.name_of("orders", MAIN_OUTPUT), "shop.lake.orders_{country}");
+    let mut partition = Partition::of(tables, directories.clone()).await;
+    let rows = batch(&[1, 2, 3, 4], &[("country", &[Some("DE"), None, Some("FR"), Some("DE")])]);
+    partition.append(&rows).await.unwrap();
+    partition.publish().await;
+    let ids = |country: &str| -> Vec<i64> {
+        let table = format!("shop.lake.orders_{country}");
+        found(&bigquery, &table).into_iter().map(|(id, _)| id).collect()
+    };
+    assert_eq!((ids("DE"), ids("FR"), ids("null")), (vec![1, 4], vec![3], vec![2]));
+    let columns = bigquery.table("shop.lake.orders_DE")["schema"]["fields"].as_array().unwrap().len();
+    assert_eq!(columns, 2, "the column that names the table is in it");
+
+    // A column comes; the interface shows it late.
+    bigquery.lag(1);
+    let rows = batch(&[5, 6], &[("country", &[Some("FR"), Some("FR")]), ("note", &[Some("x"), None])]);
+    partition.append(&rows).await.unwrap();
+    partition.publish().await;
+    let notes = found(&bigquery, "shop.lake.orders_FR");
+    assert_eq!(notes, [(3, None), (5, Some("x".into())), (6, None)]);
+
+    let error = partition.append(&batch(&[7], &[("country", &[Some("IT")])])).await.unwrap_err().to_string();
+    assert!(error.contains("rows name more than 3 tables, shop.lake.orders_IT is one more"), "{error}");
+
+    // Without `tables` they have to be there.
+    let tables = Arc::new(BigQueryStore::new(BigQueryConfig { tables: None, ..named }).unwrap());
+    let mut partition = Partition::of(tables, directories).await;
+    partition.append(&batch(&[8], &[("country", &[Some("DE")])])).await.unwrap();
+    let error = partition.append(&batch(&[9], &[("country", &[Some("IT")])])).await.unwrap_err().to_string();
+    assert!(error.contains("there is no table shop.lake.orders_IT in BigQuery: CREATE TABLE"), "{error}");
 }

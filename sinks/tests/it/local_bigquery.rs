@@ -67,9 +67,14 @@ impl LocalBigQuery {
             mode,
             project: "shop".into(),
             dataset: "lake".into(),
-            table: "{topic}".into(),
+            table: TableTemplate::parse("{topic}").unwrap(),
+            max_tables: 3,
             primary_key: Vec::new(),
-            tables: Some(TableOptions { add_columns: true, ..TableOptions::default() }),
+            tables: Some(TableOptions {
+                create: true,
+                new_columns: NewColumns::Add,
+                ..TableOptions::default()
+            }),
             endpoint: Some(self.storage.clone()),
             rest_endpoint: Some(self.rest.clone()),
             gzip: false,

@@ -310,6 +310,93 @@ fn tables_are_made_and_changed_by_the_pipeline_and_the_plan_says_so_before() {
     assert!(run.log().contains(why), "{}", run.log());
 }
 
+/// Values of a column part rows into tables that are made when their first row comes, through kills; what cannot name one is a dead
+/// letter.
+#[test]
+fn rows_are_parted_into_tables_by_a_column_exactly_once() {
+    let Some(kafka) = shared_kafka() else { return };
+    let mut setup = setup(kafka, "bigquery-routed", "");
+    let file = setup.folder.path().join("pipeline.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let tables = format!(
+        "    rest_endpoint: '{}'\n    table: '{{topic}}_{{email_domain}}'\n    max_tables: 20\n    tables: {{dataset_location: EU}}\n",
+        setup.bigquery.rest_url()
+    );
+    std::fs::write(&file, format!("{}\n{tables}", text.trim_end()).replace("email_domain", "customer.nick"))
+        .unwrap();
+    let name = setup.tables[0].clone();
+    let mut run = setup.pipeline.start(None);
+    assert_eq!(run.wait(PATIENCE).code(), Some(2), "{}", run.log());
+    assert!(run.log().contains("sink.bigquery.table: there is no column `customer.nick`"), "{}", run.log());
+    std::fs::write(&file, format!("{}\n{tables}", text.trim_end())).unwrap();
+    let (code, out) = setup.pipeline.command(&["pipeline", "plan"]);
+    let planned =
+        format!("  tables {name}_{{email_domain}}: each is made, or looked at, when its first row comes");
+    assert!(code == Some(0) && out.contains(&planned), "{out}");
+
+    let table_of = |amount: i64| match amount % 7 {
+        0 => "null".to_owned(),
+        n => format!("shop_{n}_example"),
+    };
+    let mut expected: BTreeMap<String, BTreeMap<i64, u32>> = BTreeMap::new();
+    let mut produce = |setup: &mut Setup, count: i64| {
+        let amounts = setup.producer.next..setup.producer.next + count;
+        let mut batch = Vec::new();
+        for amount in amounts {
+            let email = match amount % 7 {
+                // Behind the domain's end there is nothing.
+                _ if amount % 50 == 0 => r#""nobody@""#.to_owned(),
+                0 => "null".to_owned(),
+                n => format!(r#""u@shop-{n}.example""#),
+            };
+            let value = format!(
+                r#"{{"order_id": "o-{amount}", "customer": {{"email": {email}}}, "amount_cents": {amount}, "created_at": 1793491200000}}"#
+            );
+            batch.push((
+                (amount % 2) as i32,
+                Order { value: Some(value.into_bytes()), ..setup.producer.orders.make() },
+            ));
+            if amount % 50 != 0 {
+                let suffix = if amount >= 2_000 { "_high_value" } else { "" };
+                let table = format!("{name}_{}{suffix}", table_of(amount));
+                expected.entry(table).or_default().insert(amount, 1);
+            }
+        }
+        setup.producer.next += count;
+        setup.producer.producer.plain(&setup.producer.topic, &batch);
+        expected.clone()
+    };
+    for failpoint in ["after-stage:2", "after-seal:2", "after-move:5", "before-commit:2"] {
+        setup.bigquery.plan(Call::Append, Effect::LoseReply);
+        let mut run = setup.pipeline.start(Some(failpoint));
+        produce(&mut setup, 600);
+        run.wait_for_kill(PATIENCE);
+    }
+    let run = setup.pipeline.start(None);
+    let expected = produce(&mut setup, 100);
+    let found = |setup: &Setup| -> BTreeMap<String, BTreeMap<i64, u32>> {
+        expected.keys().map(|table| (table.clone(), amounts(&setup.bigquery, table))).collect()
+    };
+    let count =
+        |tables: &BTreeMap<String, BTreeMap<i64, u32>>| tables.values().map(BTreeMap::len).sum::<usize>();
+    wait_until("all are there", PATIENCE, || count(&found(&setup)) >= count(&expected));
+    assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", setup.pipeline.logs());
+    assert_eq!(found(&setup), expected, "{}", setup.pipeline.logs());
+    let letters = dead_letters(&setup.folder.path().join("dead_letters"));
+    let is_expected = |letter: &serde_json::Value| {
+        letter["code"] == "DIRECTORY_VALUE"
+            && letter["message"] == "`email_domain` is empty, and no part of a table's name"
+    };
+    assert!(
+        letters.len() == 50 && letters.iter().all(is_expected),
+        "{} {:?}",
+        letters.len(),
+        letters.first()
+    );
+    let (code, text) = setup.pipeline.command(&["ledger", "verify"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
 /// After what refused them was mended, the records of dead letters are delivered once, however often that is asked for and
 /// whatever dies; what is refused again can be tried again.
 #[test]
