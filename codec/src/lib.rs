@@ -52,7 +52,7 @@ mod raw;
 mod shown;
 mod times;
 
-pub use avro::{AvroDecoder, inline_avro_references};
+pub use avro::{AvroDecoder, avro_descriptions, inline_avro_references};
 pub use decoded::{Cause, Decoded, Undecodable};
 pub use decoder::{Decoder, Format};
 pub use error::{Error, ErrorKind, Result};

@@ -356,7 +356,7 @@ impl AvroDecoder {
 /// Puts referenced schemas into an Avro schema that refers to them by full name, each at its first use.
 ///
 /// `references` are the schema texts in any order, those that references refer to included. The result is
-/// self-contained. Docs, attributes that are not Avro's, and the logical types `uuid` and `duration` are
+/// self-contained. Attributes that are not Avro's, and the logical types `uuid` and `duration` are
 /// left out.
 ///
 /// # Errors
@@ -367,6 +367,16 @@ pub fn inline_avro_references<'a>(
     references: impl IntoIterator<Item = &'a str>,
 ) -> Result<String> {
     Ok(AvroSchemaGraph::parse(schema, references)?.text)
+}
+
+/// What a schema says, in `doc`, of itself (the empty path) and of the fields that columns are made of, by dotted path. What is inside
+/// of a list has the list's path.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidSchema`].
+pub fn avro_descriptions(schema: &str) -> Result<BTreeMap<String, String>> {
+    Ok(AvroSchemaGraph::parse(schema, [])?.descriptions())
 }
 
 /// What arrow-avro says about one datum quotes it at times, so only its class is passed on.

@@ -2,7 +2,7 @@
 //!
 //! Avro 1.11 specification, "Schema Declaration" and "Logical Types".
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -43,7 +43,7 @@ pub(super) enum Node {
 pub(super) struct AvroSchemaGraph {
     pub(super) nodes: Vec<Node>,
     pub(super) root: NodeId,
-    /// The schema without docs and foreign attributes, every referenced type defined at its first use,
+    /// The schema without foreign attributes, every referenced type defined at its first use,
     /// and without the logical types that have no column of their own here (`uuid`, `duration`).
     pub(super) text: String,
     /// The name of a type that contains itself, if there is one.
@@ -51,6 +51,14 @@ pub(super) struct AvroSchemaGraph {
     /// Upper bound of what one record instance can add to columns that is not in its bytes: defaults and
     /// the names of enum symbols.
     pub(super) weight: u64,
+    /// What records say of themselves, and of their fields by name.
+    docs: HashMap<NodeId, Docs>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Docs {
+    own: Option<String>,
+    fields: HashMap<String, String>,
 }
 
 const PRIMITIVES: &[(&str, Node)] = &[
@@ -84,9 +92,44 @@ impl AvroSchemaGraph {
             text: normal.to_string(),
             recursive: parser.recursive,
             weight: parser.weight,
+            docs: parser.docs,
         })
     }
+
+    /// What the schema says of itself (the empty path), and of the fields that columns are made of, by dotted path. What is inside of a
+    /// list has the list's path.
+    pub(super) fn descriptions(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        if self.recursive.is_none() {
+            found.extend(self.docs.get(&self.root).and_then(|docs| Some((String::new(), docs.own.clone()?))));
+            self.describe(self.root, "", &mut found);
+        }
+        found
+    }
+
+    fn describe(&self, node: NodeId, path: &str, found: &mut BTreeMap<String, String>) {
+        match &self.nodes[node as usize] {
+            Node::Array(item) => self.describe(*item, path, found),
+            Node::Union(branches) => branches.iter().for_each(|branch| self.describe(*branch, path, found)),
+            Node::Record(fields) => {
+                for (name, id) in fields {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    if found.len() >= MAX_DESCRIPTIONS {
+                        return;
+                    }
+                    if let Some(doc) = self.docs.get(&node).and_then(|docs| docs.fields.get(name)) {
+                        found.insert(path.clone(), doc.clone());
+                    }
+                    self.describe(*id, &path, found);
+                }
+            }
+            _ => {}
+        }
+    }
 }
+
+/// A type that is used often says of its fields what it says each time.
+const MAX_DESCRIPTIONS: usize = 10_000;
 
 fn parse_json(text: &str, what: &str) -> Result<Value> {
     match serde_json::from_str(text) {
@@ -108,6 +151,7 @@ struct Parser {
     referenced: HashMap<String, (Value, String)>,
     recursive: Option<String>,
     weight: u64,
+    docs: HashMap<NodeId, Docs>,
 }
 
 impl Parser {
@@ -231,11 +275,16 @@ impl Parser {
                 };
                 let mut members = Vec::with_capacity(fields.len());
                 let mut texts = Vec::with_capacity(fields.len());
+                let mut docs = Docs { own: text_of(object, "doc").map(str::to_owned), ..Docs::default() };
                 for field in fields {
                     let (member, text) = self.field(field, &named.namespace, path)?;
+                    if let Some(doc) = field.get("doc").and_then(Value::as_str) {
+                        docs.fields.insert(member.0.clone(), doc.to_owned());
+                    }
                     members.push(member);
                     texts.push(text);
                 }
+                self.docs.insert(named.id, docs);
                 self.nodes[named.id as usize] = Node::Record(members);
                 Ok((named.id, named.text("record", object, [("fields", Value::Array(texts))])))
             }
@@ -324,8 +373,10 @@ impl Parser {
             }
             normal.insert("default".into(), default.clone());
         }
-        if let Some(aliases) = field.get("aliases") {
-            normal.insert("aliases".into(), aliases.clone());
+        for key in ["aliases", "doc"] {
+            if let Some(value) = field.get(key).filter(|value| key != "doc" || value.is_string()) {
+                normal.insert(key.into(), value.clone());
+            }
         }
         Ok(((name.to_owned(), id), normal.into()))
     }
@@ -363,8 +414,10 @@ impl Named {
         text.insert("type".into(), json!(kind));
         text.insert("name".into(), json!(self.short));
         text.insert("namespace".into(), json!(self.namespace));
-        if let Some(aliases) = object.get("aliases") {
-            text.insert("aliases".into(), aliases.clone());
+        for key in ["aliases", "doc"] {
+            if let Some(value) = object.get(key).filter(|value| key != "doc" || value.is_string()) {
+                text.insert(key.into(), value.clone());
+            }
         }
         for (key, value) in extra {
             text.insert(key.into(), value);
@@ -435,6 +488,27 @@ mod tests {
 
     fn parse(text: &str) -> Result<AvroSchemaGraph> {
         AvroSchemaGraph::parse(text, [])
+    }
+
+    #[test]
+    fn what_a_schema_says_of_its_fields_is_kept_and_does_no_harm() {
+        let text = r#"{"type":"record","name":"Order","doc":"An order.","fields":[
+            {"name":"id","type":"long","doc":"Of the shop."}, {"name":"n","type":"int","doc":7},
+            {"name":"lines","type":{"type":"array","items":{"type":"record","name":"Line","fields":[
+                {"name":"sku","type":{"type":"enum","name":"Sku","doc":"e","symbols":["A"]},"doc":"Of the article."}]}}},
+            {"name":"first","type":["null","Line"],"doc":"The first of them.","default":null}]}"#;
+        let parsed = parse(&parse(text).unwrap().text).unwrap();
+        let expected = [
+            ("", "An order."),
+            ("first", "The first of them."),
+            ("first.sku", "Of the article."),
+            ("id", "Of the shop."),
+            ("lines.sku", "Of the article."),
+        ];
+        let found = parsed.descriptions();
+        assert!(found.iter().map(|(path, doc)| (path.as_str(), doc.as_str())).eq(expected), "{found:?}");
+        let schema = crate::AvroDecoder::new(text).unwrap().schema();
+        assert!(schema.fields().iter().all(|field| !field.metadata().contains_key("avro.doc")), "{schema:?}");
     }
 
     #[test]

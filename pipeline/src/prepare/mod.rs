@@ -170,7 +170,12 @@ fn assemble(
     keys_are_told(checked, &decoder, changes.as_ref())?;
     let is_table = matches!(destination, Destination::Table { .. });
     let fits = Fits { directories, times_as_text, bigquery: sink.bigquery.is_some(), changes: is_table };
-    Ok(StagePlan { transforms, decoder, changes, schema, kafka_columns, fits, destination })
+    let descriptions = decoder.descriptions()?;
+    let descriptions = match &changes {
+        Some(changes) => changes.descriptions(descriptions),
+        None => descriptions,
+    };
+    Ok(StagePlan { transforms, decoder, changes, descriptions, schema, kafka_columns, fits, destination })
 }
 
 /// The plan with the columns that the registry says now; none if they are the same.

@@ -113,6 +113,7 @@ pub(crate) async fn ready_tables(
     plan: &StagePlan,
 ) -> Result<(), Error> {
     one_table_a_topic(checked, plan, tables)?;
+    tables.describe(&plan.descriptions);
     // What values of rows name is not known before they come.
     let known = if plan.fits.directories.is_none() { tables_of(checked, plan) } else { Vec::new() };
     for (topic, output) in known {
@@ -129,6 +130,7 @@ pub(crate) async fn planned_tables(
     let Some(bigquery) = &checked.pipeline.sink.bigquery else { return Ok(Vec::new()) };
     let store = table_store(checked, bigquery)?;
     one_table_a_topic(checked, &plan, &store)?;
+    store.describe(&plan.descriptions);
     let mut tables = Vec::new();
     for (topic, output) in tables_of(checked, &plan) {
         let outcome = match plan.fits.directories.is_some() {

@@ -41,6 +41,14 @@ pub(crate) enum DecoderPlan {
 }
 
 impl DecoderPlan {
+    /// What the schema says of its columns, by dotted path, and of itself by the empty one.
+    pub(crate) fn descriptions(&self) -> Result<BTreeMap<String, String>, Error> {
+        match self {
+            DecoderPlan::Avro(schema) => gristmill_codec::avro_descriptions(schema).map_err(Error::decode),
+            DecoderPlan::Json(_) | DecoderPlan::Bytes => Ok(BTreeMap::new()),
+        }
+    }
+
     pub(crate) fn open(&self) -> Result<Decoder, Error> {
         let decoder = match self {
             DecoderPlan::Json(schema) => {
@@ -106,6 +114,8 @@ pub(crate) struct StagePlan {
     pub(crate) decoder: DecoderPlan,
     /// None if each record is a row.
     pub(crate) changes: Option<ChangePlan>,
+    /// What is said of the columns, by dotted path, and of the rows by the empty one.
+    pub(crate) descriptions: BTreeMap<String, String>,
     /// The columns of the rows that leave the transforms.
     pub(crate) schema: SchemaRef,
     pub(crate) kafka_columns: bool,

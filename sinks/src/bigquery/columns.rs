@@ -1,10 +1,15 @@
 //! Columns of tables as BigQuery's interfaces tell them, and how they differ from those of rows.
 
+use std::collections::BTreeMap;
+
 use arrow_schema::{DataType, Field};
 use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
     TableFieldSchema, table_field_schema,
 };
 use serde_json::{Map, Value, json};
+
+/// Of the description of a column, in bytes: BigQuery counts characters.
+const MAX_DESCRIPTION: usize = 1_024;
 
 /// A column, with types by the names of [the REST interface](https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub(crate) struct Column {
     pub(crate) mode: Repetition,
     /// Of a RECORD.
     pub(crate) columns: Vec<Column>,
+    /// What is said of it, if it is made; empty: nothing.
+    pub(crate) description: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +48,8 @@ impl Column {
             _ => Vec::new(),
         };
         let data_type = if is_json(of) { "JSON".to_owned() } else { name_of(taken) };
-        Column { name: as_taken.name().clone(), data_type, mode, columns }
+        let description = String::new();
+        Column { name: as_taken.name().clone(), data_type, mode, columns, description }
     }
 
     /// As the Storage Write API tells it.
@@ -61,7 +69,8 @@ impl Column {
             _ => Repetition::Nullable,
         };
         let columns = field.fields.iter().map(Column::of_storage).collect();
-        Column { name: field.name.clone(), data_type: data_type.to_owned(), mode, columns }
+        let (data_type, description) = (data_type.to_owned(), String::new());
+        Column { name: field.name.clone(), data_type, mode, columns, description }
     }
 
     /// As the REST interface tells it.
@@ -84,6 +93,18 @@ impl Column {
             data_type: data_type.to_owned(),
             mode,
             columns: Column::all_of_rest(field),
+            description: text("description").to_owned(),
+        }
+    }
+
+    /// Puts to columns what is said of them, by the dotted path of their names in lower case.
+    pub(crate) fn describe(columns: &mut [Column], of: &BTreeMap<String, String>, above: &str) {
+        for column in columns {
+            let path = format!("{above}{}", column.name.to_lowercase());
+            if let Some(description) = of.get(&path) {
+                column.description = cut(description, MAX_DESCRIPTION).to_owned();
+            }
+            Column::describe(&mut column.columns, of, &format!("{path}."));
         }
     }
 
@@ -102,6 +123,9 @@ impl Column {
         field.insert("name".into(), json!(self.name));
         field.insert("type".into(), json!(self.data_type));
         field.insert("mode".into(), json!(mode));
+        if !self.description.is_empty() {
+            field.insert("description".into(), json!(self.description));
+        }
         if self.data_type == "RECORD" {
             field.insert("fields".into(), self.columns.iter().map(Column::to_rest).collect());
         }
@@ -126,7 +150,12 @@ impl Column {
     /// As `CREATE TABLE` says it.
     pub(crate) fn sql(&self) -> String {
         let required = if self.mode == Repetition::Required { " NOT NULL" } else { "" };
-        format!("`{}` {}{required}", self.name, self.sql_type())
+        // A text of JSON is one of GoogleSQL.
+        let described = match self.description.as_str() {
+            "" => String::new(),
+            text => format!(" OPTIONS (description = {})", json!(text)),
+        };
+        format!("`{}` {}{required}{described}", self.name, self.sql_type())
     }
 
     /// As it may be added to a table that has rows.
@@ -137,6 +166,11 @@ impl Column {
         };
         Column { mode, ..self.clone() }
     }
+}
+
+/// The beginning of a text, of so many bytes at most.
+pub(super) fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
 }
 
 /// Whether values go into a column of JSON, as texts: GoogleSQL has neither maps nor lists of lists.

@@ -18,7 +18,7 @@ mod types;
 mod writer;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -105,6 +105,7 @@ pub struct BigQueryStore {
     config: BigQueryConfig,
     /// Those that values of rows have named so far.
     named: Mutex<HashSet<String>>,
+    descriptions: Mutex<Arc<BTreeMap<String, String>>>,
     client: Client,
     rest: Rest,
 }
@@ -130,13 +131,29 @@ impl BigQueryStore {
         let credentials = Arc::new(Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?);
         let client = Client::new(config.endpoint.as_deref(), credentials.clone(), config.gzip)?;
         let rest = Rest::new(config.rest_endpoint.as_deref(), credentials)?;
-        Ok(BigQueryStore { config, named: Mutex::default(), client, rest })
+        let (named, descriptions) = (Mutex::default(), Mutex::default());
+        Ok(BigQueryStore { config, named, descriptions, client, rest })
     }
 
     /// The table of an output of a topic: `project.dataset.table`. Columns that name it are shown as they are written.
     pub fn name_of(&self, topic: &str, output: &str) -> String {
         let BigQueryConfig { project, dataset, table, .. } = &self.config;
         format!("{project}.{dataset}.{}", table.name(topic, output, None))
+    }
+
+    /// Says what tables and columns that are made from now on have as their descriptions: by the dotted path of rows' columns, and of
+    /// tables by the empty one.
+    pub fn describe(&self, descriptions: &BTreeMap<String, String>) {
+        let named = |path: &String| -> String {
+            let steps: Vec<String> = path.split('.').map(|name| column_name(name).to_lowercase()).collect();
+            if path.is_empty() { String::new() } else { steps.join(".") }
+        };
+        let by_name = descriptions.iter().map(|(path, text)| (named(path), text.clone())).collect();
+        *self.descriptions.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_name);
+    }
+
+    fn descriptions(&self) -> Arc<BTreeMap<String, String>> {
+        self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn path_of(&self, topic: &str, output: &str, directory: &str) -> String {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow_schema::Schema;
 use serde_json::{Map, Value, json};
 
-use super::columns::{Column, Differences, Repetition};
+use super::columns::{Column, Differences, Repetition, cut};
 use super::rest::Answer;
 use super::types::columns_for;
 use super::{BigQueryConfig, BigQueryStore, dotted};
@@ -19,6 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const TRIES: u32 = 10;
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 const MAX_CLUSTERING: usize = 4;
+/// Of the description of a table, in bytes: BigQuery counts characters.
+const MAX_DESCRIPTION: usize = 16_384;
 /// Columns of a primary key.
 const MAX_KEY: usize = 16;
 
@@ -161,7 +163,7 @@ impl TableOptions {
     }
 
     /// The statement that makes a table.
-    fn ddl(&self, table: &str, columns: &[Column], key: &[String]) -> String {
+    fn ddl(&self, table: &str, columns: &[Column], key: &[String], description: &str) -> String {
         let mut text = create_table(table, columns, key);
         let mut options = Vec::new();
         if let Some(Partitioning { column, by, expire, require_filter }) = &self.partition {
@@ -194,13 +196,16 @@ impl TableOptions {
         if let Some(staleness) = self.max_staleness {
             options.push(format!("max_staleness = INTERVAL '{}' HOUR TO SECOND", clock(staleness)));
         }
+        if !description.is_empty() {
+            options.push(format!("description = {}", json!(description)));
+        }
         if !options.is_empty() {
             text += &format!(" OPTIONS ({})", options.join(", "));
         }
         text + ";"
     }
 
-    fn resource(&self, path: &str, columns: &[Column], key: &[String]) -> Value {
+    fn resource(&self, path: &str, columns: &[Column], key: &[String], description: &str) -> Value {
         let part = |at: usize| path.split('/').nth(at).unwrap_or_default();
         let mut table = Map::new();
         let mut put = |name: &str, value: Value| table.insert(name.to_owned(), value);
@@ -229,6 +234,9 @@ impl TableOptions {
         }
         if !key.is_empty() {
             put("tableConstraints", json!({"primaryKey": {"columns": key}}));
+        }
+        if !description.is_empty() {
+            put("description", json!(description));
         }
         if let Some(staleness) = self.max_staleness {
             put("maxStaleness", json!(format!("0-0 0 {}", clock(staleness))));
@@ -333,9 +341,12 @@ impl BigQueryStore {
     ) -> Result<TableNote> {
         let table = dotted(path);
         let wrong = |text: String| Error::new(ErrorKind::InvalidConfig, text);
-        let columns = columns_for(rows).map_err(|mistakes| {
+        let mut columns = columns_for(rows).map_err(|mistakes| {
             wrong(format!("no table can hold the rows of {table}: {}", mistakes.join("; ")))
         })?;
+        let descriptions = self.descriptions();
+        Column::describe(&mut columns, &descriptions, "");
+        let description = cut(descriptions.get("").map_or("", String::as_str), MAX_DESCRIPTION);
         let key = &self.config.primary_key;
         let mistakes = [options.check(&columns), check_key(key, &columns)].concat();
         if !mistakes.is_empty() {
@@ -350,8 +361,8 @@ impl BigQueryStore {
                 Answer::Exists | Answer::Changed => continue,
                 Answer::NotFound(_) if !options.create => return Err(self.no_table(path, rows)),
                 Answer::NotFound(_) => {
-                    let note = TableNote::New(options.ddl(&table, &columns, key));
-                    if dry || self.make_table(options, path, &columns).await? {
+                    let note = TableNote::New(options.ddl(&table, &columns, key, description));
+                    if dry || self.make_table(options, path, &columns, description).await? {
                         if !dry {
                             tracing::info!(table, "made a table of BigQuery");
                             self.wait_for(path, &columns, options).await?;
@@ -410,9 +421,15 @@ impl BigQueryStore {
     }
 
     /// Whether it was this one that made it.
-    async fn make_table(&self, options: &TableOptions, path: &str, columns: &[Column]) -> Result<bool> {
+    async fn make_table(
+        &self,
+        options: &TableOptions,
+        path: &str,
+        columns: &[Column],
+        description: &str,
+    ) -> Result<bool> {
         let Some((dataset, _)) = path.split_once("/tables/") else { return Ok(false) };
-        let resource = options.resource(path, columns, &self.config.primary_key);
+        let resource = options.resource(path, columns, &self.config.primary_key, description);
         match self.rest.make_table(dataset, &resource).await? {
             Answer::Done(_) => return Ok(true),
             Answer::Exists | Answer::Changed => return Ok(false),

@@ -53,9 +53,12 @@ impl Orders {
     fn change_schema(&mut self) {
         let mut fields = r#"{"name": "id", "type": "long"}"#.to_owned();
         for column in 1..=self.versions.len() {
-            fields += &format!(r#", {{"name": "c{column}", "type": ["null", "string"], "default": null}}"#);
+            fields += &format!(
+                r#", {{"name": "c{column}", "type": ["null", "string"], "default": null, "doc": "Number \"{column}\"."}}"#
+            );
         }
-        let text = format!(r#"{{"type": "record", "name": "Order", "fields": [{fields}]}}"#);
+        let text =
+            format!(r#"{{"type": "record", "name": "Order", "doc": "Orders.", "fields": [{fields}]}}"#);
         let subject = format!("{}-value", self.topic);
         let registered = self.client.register(&subject, &SchemaType::Avro, &text, &[]);
         let id = self.runtime.block_on(registered).unwrap().id;
@@ -185,6 +188,14 @@ fn new_columns_are_added_while_the_pipeline_runs_through_kills() {
     assert_eq!(run.terminate(PATIENCE).code(), Some(0), "{}", pipeline.logs());
     assert_eq!(in_table(&bigquery, &table), orders.expected, "{}", pipeline.logs());
     assert_eq!(pipeline.count_in_logs("added=\"c6\" gone=\"\""), 1);
+    // As the schemas say, also of what came while it ran.
+    let made = bigquery.table(&table);
+    assert_eq!(made["description"], "Orders.");
+    for column in made["schema"]["fields"].as_array().unwrap() {
+        let name = column["name"].as_str().unwrap();
+        let description = name.strip_prefix('c').map(|number| format!("Number \"{number}\"."));
+        assert_eq!(column["description"].as_str().map(str::to_owned), description, "{made}");
+    }
     assert!(
         !folder.path().join("letters").exists()
             || crate::bigquery::dead_letters(&folder.path().join("letters")).is_empty()
@@ -208,7 +219,8 @@ fn a_column_that_no_table_may_get_stops_the_pipeline_with_the_statement() {
     orders.produce(100);
     assert_eq!(run.wait(PATIENCE).code(), Some(2), "{}", run.log());
     let why = format!(
-        "table {table} of BigQuery lacks columns of the rows: ALTER TABLE `{table}` ADD COLUMN `c1` STRING;"
+        "table {table} of BigQuery lacks columns of the rows: ALTER TABLE `{table}` ADD COLUMN `c1` STRING OPTIONS \
+         (description = \"Number \\\"1\\\".\");"
     );
     assert!(run.log().contains(&why), "{}", run.log());
     assert_eq!(in_table(&bigquery, &table).len(), 100);

@@ -63,6 +63,11 @@ pub(crate) fn avro_envelope(schema: &str) -> Result<String, String> {
     Ok(schema.to_string())
 }
 
+/// What is said of a column of rows, of what is said of one of envelopes.
+pub(super) fn described((path, text): (String, String)) -> Option<(String, String)> {
+    Some((path.strip_prefix(AFTER)?.strip_prefix('.')?.to_owned(), text))
+}
+
 /// The columns of rows in decoded envelopes.
 pub(super) fn row_fields(envelope: &SchemaRef) -> Result<Fields, Error> {
     let part = |name: &str| match envelope.field_with_name(name).map(Field::data_type) {
@@ -276,5 +281,19 @@ fn unavailable_in(array: &ArrayRef) -> Vec<bool> {
             (0..map.len()).map(of_row).collect()
         }
         _ => vec![false; array.len()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ChangePlan, Kind};
+
+    #[test]
+    fn columns_of_rows_are_described_as_those_of_after() {
+        let said = ["", "after", "after.id", "after.customer.name", "afterwards", "before.id", "op"];
+        let said = said.iter().map(|path| ((*path).to_owned(), format!("of {path}"))).collect();
+        let plan = ChangePlan { kind: Kind::Debezium, key: None, primary_key: Vec::new() };
+        let found: Vec<String> = plan.descriptions(said).into_keys().collect();
+        assert_eq!(found, ["customer.name", "id"]);
     }
 }

@@ -7,6 +7,7 @@ mod leave;
 #[cfg(test)]
 mod property;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
@@ -47,6 +48,14 @@ impl ChangePlan {
     ///
     /// # Errors
     /// `Config`: values are no envelopes, or keys and values have a column of one name and two types.
+    /// What is said of rows' columns, of what is said of those of values.
+    pub(crate) fn descriptions(&self, mut values: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        match self.kind {
+            Kind::Upsert => values,
+            Kind::Debezium => values.split_off("after.").into_iter().map_while(debezium::described).collect(),
+        }
+    }
+
     pub(crate) fn open(&self, values: &SchemaRef) -> Result<Changes, Error> {
         let of_values = match self.kind {
             Kind::Debezium => debezium::row_fields(values)?,

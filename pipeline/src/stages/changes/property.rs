@@ -161,6 +161,7 @@ fn plan() -> StagePlan {
     let changes = ChangePlan { kind: Kind::Debezium, key: None, primary_key: primary_key.clone() };
     let schema = crate::stages::rows_schema(&decoder, Some(&changes)).unwrap();
     StagePlan {
+        descriptions: Default::default(),
         transforms: Vec::new(),
         decoder,
         changes: Some(changes),
