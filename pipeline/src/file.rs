@@ -370,6 +370,11 @@ pub struct BigQuery {
     /// is `null`. Such tables are made, or looked at, when their first row comes.
     #[serde(default = "defaults::table")]
     pub table: String,
+    /// How many streams one process makes in a second at most; 40 by default. Google advises to stay below that in all processes
+    /// together. A stream is made for each entry, of each partition and table.
+    #[serde(default = "defaults::streams_per_second")]
+    #[schemars(range(min = 1))]
+    pub max_streams_per_second: u32,
     /// How many tables columns in `table` may name in one process, before it stops; 1,000 by default.
     #[serde(default = "defaults::max_tables")]
     #[schemars(range(min = 1))]
@@ -701,6 +706,10 @@ mod defaults {
     pub(super) fn shutdown() -> TimeSpan {
         TimeSpan(30_000)
     }
+    pub(super) fn streams_per_second() -> u32 {
+        40
+    }
+
     pub(super) fn max_tables() -> usize {
         1_000
     }

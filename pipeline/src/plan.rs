@@ -27,6 +27,8 @@ pub struct Plan {
     pub partitions: Vec<PlannedPartition>,
     /// How many streams of BigQuery an hour a busy pipeline makes; 0 if none.
     pub streams_an_hour: u64,
+    /// How many one process makes at most.
+    pub most_streams_an_hour: u64,
 }
 
 /// A table of BigQuery.
@@ -37,6 +39,8 @@ pub struct PlannedTable {
     pub name: String,
     /// What would be done to it, or why the pipeline would stop; nothing is known of one that values of rows name.
     pub outcome: Result<Option<TableNote>, String>,
+    /// What the credentials may not do with it, though it has to be done.
+    pub missing_permissions: Vec<&'static str>,
 }
 
 /// A partition.
@@ -56,7 +60,7 @@ pub struct PlannedPartition {
 impl Plan {
     /// Whether the pipeline would start.
     pub fn would_start(&self) -> bool {
-        self.tables.iter().all(|table| table.outcome.is_ok())
+        self.tables.iter().all(|table| table.outcome.is_ok() && table.missing_permissions.is_empty())
             && self.partitions.iter().all(|partition| partition.start.is_ok())
     }
 }
@@ -64,7 +68,7 @@ impl Plan {
 /// For people.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for PlannedTable { name, outcome } in &self.tables {
+        for PlannedTable { name, outcome, missing_permissions } in &self.tables {
             match outcome {
                 Ok(None) => {
                     writeln!(f, "  tables {name}: each is made, or looked at, when its first row comes")?;
@@ -84,6 +88,10 @@ impl fmt::Display for Plan {
                 }
                 Err(why) => writeln!(f, "! table {name}: {why}")?,
             }
+            if !missing_permissions.is_empty() {
+                let missing = missing_permissions.join(", ");
+                writeln!(f, "! table {name}: the credentials lack {missing}; BigQuery Data Editor has it")?;
+            }
         }
         for PlannedPartition { topic, partition, start, end } in &self.partitions {
             match start {
@@ -98,8 +106,16 @@ impl fmt::Display for Plan {
             }
         }
         if self.streams_an_hour > 0 {
+            let (streams, most) = (self.streams_an_hour, self.most_streams_an_hour);
             let text = "new streams of BigQuery an hour while all partitions have records";
-            writeln!(f, "  {} {text}; compare it with the quota of the project", self.streams_an_hour)?;
+            writeln!(
+                f,
+                "  {streams} {text}, each with a connection of its own while it is written; compare it with the quotas of the project"
+            )?;
+            if streams > most {
+                let text = "one process makes in an hour by `max_streams_per_second`: rows come later than `rotate.age` says; raise that";
+                writeln!(f, "  more than the {most} that {text}")?;
+            }
         }
         Ok(())
     }
@@ -111,7 +127,6 @@ impl fmt::Display for Plan {
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the transforms or the decoder do not load; what cannot be asked.
 pub async fn plan(checked: &Checked) -> Result<Plan, Error> {
     let tables = prepare::planned_tables(checked).await?;
-    let tables: Vec<_> = tables.into_iter().map(|(name, outcome)| PlannedTable { name, outcome }).collect();
     let config = prepare::consumer(checked, false)?;
     let topics = Topics::connect(&config).map_err(Error::source)?;
     let group = GroupOffsets::new(&config).map_err(|e| Error::config(e.to_string()))?;
@@ -152,7 +167,9 @@ pub async fn plan(checked: &Checked) -> Result<Plan, Error> {
         }
         false => 0,
     };
-    Ok(Plan { tables, partitions, streams_an_hour })
+    let most_streams_an_hour =
+        bigquery.map_or(0, |bigquery| u64::from(bigquery.max_streams_per_second) * 3_600);
+    Ok(Plan { tables, partitions, streams_an_hour, most_streams_an_hour })
 }
 
 /// Asks again what fails in passing, such as a group whose coordinator is being found.

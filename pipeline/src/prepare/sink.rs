@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gristmill::{Producer, ProducerConfig};
 use gristmill_sinks::{
     BigQueryConfig, BigQueryStore, DeadLetterSink, FileDeadLetters, GcsStore, Granularity, ParquetOptions,
-    Partitioning, Rotation, SinkConfig, TableNote, TableOptions, TableTemplate,
+    Partitioning, Rotation, SinkConfig, TableOptions, TableTemplate,
 };
 
 use super::{half, plan};
@@ -17,6 +17,7 @@ use crate::file::{
     BigQuery, Compression, FileFormat, Mode, NewColumns, PartitionBy, Payload, RequiredColumns,
     TablePartition, Tables,
 };
+use crate::plan::PlannedTable;
 use crate::quantity::TimeSpan;
 use crate::stages::StagePlan;
 
@@ -122,10 +123,8 @@ pub(crate) async fn ready_tables(
     Ok(())
 }
 
-/// What a start would do to each table, by name; none if rows go to files. Of tables that values of rows name nothing is known.
-pub(crate) async fn planned_tables(
-    checked: &Checked,
-) -> Result<Vec<(String, Result<Option<TableNote>, String>)>, Error> {
+/// What a start would do to each table; none if rows go to files.
+pub(crate) async fn planned_tables(checked: &Checked) -> Result<Vec<PlannedTable>, Error> {
     let (plan, _) = plan(checked).await?;
     let Some(bigquery) = &checked.pipeline.sink.bigquery else { return Ok(Vec::new()) };
     let store = table_store(checked, bigquery)?;
@@ -133,14 +132,21 @@ pub(crate) async fn planned_tables(
     store.describe(&plan.descriptions);
     let mut tables = Vec::new();
     for (topic, output) in tables_of(checked, &plan) {
-        let outcome = match plan.fits.directories.is_some() {
-            true => Ok(None),
-            false => {
-                let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
-                outcome.map(Some).map_err(|e| of_tables(e).to_string())
-            }
+        let name = store.name_of(topic, &output);
+        // What values of rows name is not known before they come.
+        if plan.fits.directories.is_some() {
+            tables.push(PlannedTable { name, outcome: Ok(None), missing_permissions: Vec::new() });
+            continue;
+        }
+        let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
+        // Emulators ask for no credentials, and know no permissions.
+        let asks = bigquery.endpoint.is_none() || bigquery.rest_endpoint.is_some();
+        let missing_permissions = match &outcome {
+            Ok(note) if asks => store.missing_permissions(topic, &output, note).await.map_err(of_tables)?,
+            _ => Vec::new(),
         };
-        tables.push((store.name_of(topic, &output), outcome));
+        let outcome = outcome.map(Some).map_err(|e| of_tables(e).to_string());
+        tables.push(PlannedTable { name, outcome, missing_permissions });
     }
     Ok(tables)
 }
@@ -181,6 +187,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         project,
         dataset,
         table,
+        max_streams_per_second,
         max_tables,
         primary_key,
         tables,
@@ -203,6 +210,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         project,
         dataset,
         table: TableTemplate::parse(&table).map_err(of_tables)?,
+        streams_per_second: max_streams_per_second,
         max_tables,
         primary_key,
         tables,

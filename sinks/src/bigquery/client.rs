@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::status;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,8 +31,67 @@ const MAX_REPLY: usize = 64 << 20;
 /// without a word.
 const APPENDS: usize = 50;
 
+/// Paces what a quota limits, for all partitions of a process: slower when it was refused, and by and by faster again.
+#[derive(Debug)]
+struct Pace {
+    /// Between two calls, at the least.
+    least: Duration,
+    now: Mutex<Paced>,
+    /// When the last one had its turn: whoever waits for theirs holds it.
+    turn: tokio::sync::Mutex<Instant>,
+}
+
+#[derive(Debug)]
+struct Paced {
+    between: Duration,
+    slowed: Instant,
+}
+
+impl Pace {
+    const LONGEST: Duration = Duration::from_secs(2);
+    /// What is refused within that time is refused for one reason.
+    const ONCE: Duration = Duration::from_millis(250);
+
+    fn new(each_second: u32) -> Self {
+        let least = Duration::from_secs(1) / each_second.max(1);
+        let now = Instant::now();
+        let paced = Paced { between: least, slowed: now.checked_sub(Self::ONCE).unwrap_or(now) };
+        Pace { least, now: Mutex::new(paced), turn: tokio::sync::Mutex::new(now) }
+    }
+
+    fn now(&self) -> std::sync::MutexGuard<'_, Paced> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for one's turn, in the order of asking.
+    async fn turn(&self) {
+        let mut last = self.turn.lock().await;
+        let at = *last + self.now().between;
+        tokio::time::sleep_until(at.into()).await;
+        *last = Instant::now();
+    }
+
+    fn refused(&self) {
+        let mut now = self.now();
+        if now.slowed.elapsed() >= Self::ONCE {
+            now.between = (now.between * 2).min(Self::LONGEST.max(self.least));
+            now.slowed = Instant::now();
+        }
+    }
+
+    fn taken(&self) {
+        let mut now = self.now();
+        now.between = now.between.mul_f64(0.98).max(self.least);
+    }
+}
+
+/// How long a stream is waited for that a quota refuses: Google refills those that are not by the second within minutes.
+const REFILL: Duration = Duration::from_secs(900);
+
 #[derive(Clone)]
 pub(super) struct Client {
+    /// Of new streams.
+    pace: Arc<Pace>,
     /// For calls that are soon answered.
     channel: Channel,
     endpoint: Endpoint,
@@ -91,7 +150,12 @@ impl Patience {
 
 impl Client {
     /// Connects when it is first needed.
-    pub(super) fn new(endpoint: Option<&str>, credentials: Arc<Credentials>, gzip: bool) -> Result<Self> {
+    pub(super) fn new(
+        endpoint: Option<&str>,
+        credentials: Arc<Credentials>,
+        gzip: bool,
+        streams_per_second: u32,
+    ) -> Result<Self> {
         let wrong = |e: tonic::transport::Error| {
             Error::new(ErrorKind::InvalidConfig, "the endpoint of BigQuery cannot be used").with_source(e)
         };
@@ -103,7 +167,8 @@ impl Client {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(wrong)?;
         }
         let (channel, appends) = (endpoint.connect_lazy(), Arc::default());
-        Ok(Client { channel, endpoint, appends, gzip, credentials })
+        let pace = Arc::new(Pace::new(streams_per_second));
+        Ok(Client { pace, channel, endpoint, appends, gzip, credentials })
     }
 
     fn stub(&self) -> BigQueryWriteClient<Channel> {
@@ -148,6 +213,22 @@ impl Client {
         M: Clone,
         F: AsyncFn(BigQueryWriteClient<Channel>, Request<M>) -> Result<tonic::Response<T>, Status>,
     {
+        self.call_while(status::is_passing, what, message, routed, call).await
+    }
+
+    /// Tries a call until it is answered, or fails with something else.
+    async fn call_while<T, M, F>(
+        &self,
+        is_passing: fn(Code) -> bool,
+        what: &str,
+        message: M,
+        routed: (&str, &str),
+        call: F,
+    ) -> Result<T, Status>
+    where
+        M: Clone,
+        F: AsyncFn(BigQueryWriteClient<Channel>, Request<M>) -> Result<tonic::Response<T>, Status>,
+    {
         let mut patience = Patience::new();
         loop {
             let answered = async {
@@ -158,7 +239,7 @@ impl Client {
             };
             match answered.await {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) if status::is_passing(status.code()) => {
+                Err(status) if is_passing(status.code()) => {
                     tracing::warn!(%status, "asking BigQuery again: {what}");
                     let gives_up = || Error::new(ErrorKind::Unavailable, "");
                     if patience.wait(gives_up).await.is_err() {
@@ -174,12 +255,33 @@ impl Client {
     pub(super) async fn create_pending(&self, table: &str) -> Result<(String, Option<TableSchema>), Status> {
         let stream = WriteStream { r#type: write_stream::Type::Pending as i32, ..Default::default() };
         let message = CreateWriteStreamRequest { parent: table.to_owned(), write_stream: Some(stream) };
-        let created = self
-            .call("no stream was made", message, ("parent", table), async |mut stub, request| {
-                stub.create_write_stream(request).await
-            })
-            .await?;
-        Ok((created.name, created.table_schema))
+        let (mut patience, mut is_told) = (Patience::of(REFILL), false);
+        loop {
+            self.pace.turn().await;
+            let is_passing = |code| code != Code::ResourceExhausted && status::is_passing(code);
+            let (what, routed) = ("no stream was made", ("parent", table));
+            let created = self
+                .call_while(is_passing, what, message.clone(), routed, async |mut stub, request| {
+                    stub.create_write_stream(request).await
+                })
+                .await;
+            let status = match created {
+                Ok(created) => {
+                    self.pace.taken();
+                    return Ok((created.name, created.table_schema));
+                }
+                Err(status) if status.code() != Code::ResourceExhausted => return Err(status),
+                Err(status) => status,
+            };
+            self.pace.refused();
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(table, %status, "waiting for a new stream of BigQuery");
+            }
+            let gives_up = || Error::new(ErrorKind::Unavailable, "");
+            if patience.wait(gives_up).await.is_err() {
+                return Err(status);
+            }
+        }
     }
 
     /// Whether a stream says that it was committed.

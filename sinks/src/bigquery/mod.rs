@@ -81,6 +81,8 @@ pub struct BigQueryConfig {
     pub dataset: String,
     /// The tables' names.
     pub table: TableTemplate,
+    /// How many streams a process makes in a second at most. Google advises to stay below 40 in all.
+    pub streams_per_second: u32,
     /// Of how many tables a process makes streams at most, if values of rows name them.
     pub max_tables: usize,
     /// The columns that rows of [`Mode::Cdc`] are told apart by: the primary key of the tables.
@@ -129,7 +131,12 @@ impl BigQueryStore {
             (None, None) => GcsCredentials::Default,
         };
         let credentials = Arc::new(Credentials::of(of, CHECK_CREDENTIALS, TOKEN)?);
-        let client = Client::new(config.endpoint.as_deref(), credentials.clone(), config.gzip)?;
+        let client = Client::new(
+            config.endpoint.as_deref(),
+            credentials.clone(),
+            config.gzip,
+            config.streams_per_second,
+        )?;
         let rest = Rest::new(config.rest_endpoint.as_deref(), credentials)?;
         let (named, descriptions) = (Mutex::default(), Mutex::default());
         Ok(BigQueryStore { config, named, descriptions, client, rest })

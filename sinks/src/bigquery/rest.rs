@@ -77,6 +77,27 @@ impl Rest {
         self.call(Method::PATCH, path, Some(&json!({ "schema": schema })), Some(etag)).await
     }
 
+    /// Of these permissions those that whoever asks has not, by [`tables.testIamPermissions`](https://cloud.google.com/bigquery/docs/reference/rest/v2/tables/testIamPermissions);
+    /// none where a server does not know it, as emulators do not.
+    pub(super) async fn lacking(
+        &self,
+        path: &str,
+        permissions: &[&'static str],
+    ) -> Result<Vec<&'static str>> {
+        let body = json!({ "permissions": permissions });
+        let answer = self.call(Method::POST, &format!("{path}:testIamPermissions"), Some(&body), None).await;
+        let granted = match answer {
+            Ok(Answer::Done(answer)) if answer["permissions"].is_array() => answer["permissions"].clone(),
+            // Nobody who may ask for nothing is told a list.
+            Ok(Answer::Done(_)) => json!([]),
+            Ok(_) => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::InvalidConfig => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let has = |name: &&'static str| granted.as_array().is_some_and(|all| all.iter().any(|g| g == name));
+        Ok(permissions.iter().copied().filter(|name| !has(name)).collect())
+    }
+
     /// Tries until it is answered. Each request has the same effect twice as once, or is refused the second time.
     async fn call(
         &self,

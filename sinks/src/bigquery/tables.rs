@@ -332,6 +332,25 @@ impl BigQueryStore {
         self.prepare(options, &path, rows, dry).await
     }
 
+    /// Permissions that are missing for what a start would do with a table that is there; of one that is not BigQuery says nothing.
+    ///
+    /// # Errors
+    /// `PermissionDenied`; `Unavailable`.
+    pub async fn missing_permissions(
+        &self,
+        topic: &str,
+        output: &str,
+        note: &TableNote,
+    ) -> Result<Vec<&'static str>> {
+        let mut wanted = vec!["bigquery.tables.get", "bigquery.tables.updateData"];
+        match note {
+            TableNote::New(_) => return Ok(Vec::new()),
+            TableNote::Changes(_) => wanted.push("bigquery.tables.update"),
+            TableNote::Fits | TableNote::LeavesOut { .. } => {}
+        }
+        self.rest.lacking(&self.path_of(topic, output, ""), &wanted).await
+    }
+
     pub(super) async fn prepare(
         &self,
         options: &TableOptions,

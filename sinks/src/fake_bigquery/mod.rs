@@ -6,6 +6,7 @@
 //! [`FakeBigQuery::create_table`] or over the REST interface, in datasets that are there. Nothing is stored: everything ends with the [`FakeBigQuery`].
 
 mod changes;
+mod quota;
 mod rest;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +35,7 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 use googleapis_tonic_google_rpc::google::rpc;
 use prost::Message;
 use prost_reflect::MessageDescriptor;
+use quota::Quota;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
@@ -101,6 +103,10 @@ struct State {
     hangs_up: bool,
     /// Rows with the number of another that says something else.
     ambiguous: u64,
+    /// Of new streams.
+    creations: Option<Quota>,
+    /// Permissions that nobody has.
+    denied: Vec<String>,
 }
 
 /// Rows that are refused.
@@ -334,6 +340,21 @@ impl FakeBigQuery {
         self.state().faults.push_back((call, effect));
     }
 
+    /// From now on so many streams may be made at once, and so many more each second; others are answered with RESOURCE_EXHAUSTED.
+    pub fn limit_streams(&self, most: u32, each_second: u32) {
+        self.state().creations = Some(Quota::new(most, each_second));
+    }
+
+    /// How many streams were refused by that.
+    pub fn refused_streams(&self) -> u64 {
+        self.state().creations.as_ref().map_or(0, |quota| quota.refused)
+    }
+
+    /// From now on nobody has these permissions, as far as one asks.
+    pub fn deny(&self, permissions: &[&str]) {
+        self.state().denied = permissions.iter().map(|name| (*name).to_owned()).collect();
+    }
+
     /// From now on rows with one of these values in a column of INT64 are refused, with this text, and none of their requests
     /// is taken.
     pub fn refuse_rows(&self, column: &str, values: &[i64], message: &str) {
@@ -497,6 +518,9 @@ impl Service {
         self.carry_out(Call::Create, |state| {
             if kind != write_stream::Type::Pending as i32 {
                 return Err(Status::unimplemented("this fake has PENDING streams alone"));
+            }
+            if let Some(quota) = &mut state.creations {
+                quota.take("CreateWriteStream requests")?;
             }
             let columns =
                 state.tables.get_mut(&parent).and_then(Table::look).ok_or_else(|| no_table(&parent))?;

@@ -22,7 +22,7 @@ pub(super) fn router(state: Shared) -> Router {
         .route("/bigquery/v2/projects/{project}/datasets/{dataset}/tables", post(make_table))
         .route(
             "/bigquery/v2/projects/{project}/datasets/{dataset}/tables/{table}",
-            get(table).patch(change_table),
+            get(table).patch(change_table).post(test_permissions),
         )
         .with_state(state)
 }
@@ -113,6 +113,28 @@ async fn table(
         let path = format!("projects/{project}/datasets/{dataset}/tables/{name}");
         let table = state.tables.get(&path);
         table.map(|table| table.resource.clone()).ok_or_else(|| not_found("Table", &path))
+    })
+}
+
+/// `tables/{table}:testIamPermissions`
+async fn test_permissions(
+    Extracted(state): Extracted<Shared>,
+    Path((project, dataset, name)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Response {
+    carry_out(&state, |state| {
+        let Some(name) = name.strip_suffix(":testIamPermissions") else {
+            return Err(not_found("Method", &name));
+        };
+        let path = format!("projects/{project}/datasets/{dataset}/tables/{name}");
+        if !state.tables.contains_key(&path) {
+            return Err(not_found("Table", &path));
+        }
+        let asked = body(&bytes)?;
+        let asked = asked["permissions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let granted: Vec<&str> =
+            asked.filter(|name| !state.denied.iter().any(|denied| denied == name)).collect();
+        Ok(json!({ "permissions": granted }))
     })
 }
 

@@ -39,6 +39,7 @@ fn config(url: &str) -> BigQueryConfig {
         project: "shop".into(),
         dataset: "lake".into(),
         table: TableTemplate::parse("{topic}").unwrap(),
+        streams_per_second: 1_000,
         max_tables: 3,
         primary_key: Vec::new(),
         tables: None,
@@ -691,4 +692,64 @@ async fn more_appends_are_open_than_one_connection_takes() {
         tokio::time::timeout(Duration::from_secs(30), sink.checkpoint()).await.unwrap().unwrap();
     }
     assert_eq!(bigquery.streams(), (130, 130));
+}
+
+/// 2,000 partitions of three members that are restarted in turn, with a quota for new streams that they exceed: each row is there once,
+/// and nobody gives up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_2000_partitions_outlasts_the_quota_of_new_streams() {
+    const PARTITIONS: i32 = 2_000;
+    let bigquery = FakeBigQuery::start();
+    bigquery.create_table(TABLE, columns());
+    bigquery.limit_streams(200, 400);
+    let folder = tempfile::tempdir().unwrap();
+    let state: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
+    let store = || Arc::new(BigQueryStore::new(config(bigquery.url())).unwrap());
+    let sinks = |store: Arc<BigQueryStore>| {
+        let config = SinkConfig::builder(store).state(state.clone()).format(Format::BigQuery);
+        config.memory(1 << 30).failpoints(Failpoints::none()).build().unwrap()
+    };
+    // Each member has a third, appends, and dies before it seals or does not.
+    let run = async |config: SinkConfig, member: i32, from: i64, dies: bool| {
+        let mut partitions = tokio::task::JoinSet::new();
+        for partition in (0..PARTITIONS).filter(|partition| partition % 3 == member) {
+            let config = config.clone();
+            partitions.spawn(async move {
+                let id = PartitionId { partition, ..id() };
+                let (mut sink, next) = PartitionSink::open(config, id, 0).await.unwrap();
+                assert_eq!(next, from);
+                let coords = [RowCoord { offset: from, sub: 0, timestamp: None }];
+                let row = i64::from(partition) * 10 + from;
+                sink.append(MAIN_OUTPUT, &rows(row..row + 1), &coords).await.unwrap();
+                sink.advance(from + 1, None).unwrap();
+                if !dies {
+                    sink.checkpoint_in_any_case().await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = partitions.join_next().await {
+            done.unwrap();
+        }
+    };
+    let members = [(); 3].map(|()| sinks(store()));
+    let all = async |from, dies| {
+        tokio::join!(
+            run(members[0].clone(), 0, from, dies),
+            run(members[1].clone(), 1, from, dies),
+            run(members[2].clone(), 2, from, dies)
+        )
+    };
+    all(0, false).await;
+    for member in 0..3 {
+        run(members[member as usize].clone(), member, 1, true).await;
+        run(sinks(store()), member, 1, false).await;
+    }
+    let mut found: Vec<i64> = Vec::new();
+    for rows in bigquery.rows(TABLE) {
+        found.extend(rows.column_by_name("id").unwrap().as_primitive::<Int64Type>().values());
+    }
+    found.sort_unstable();
+    let expected: Vec<i64> = (0..i64::from(PARTITIONS)).flat_map(|p| [p * 10, p * 10 + 1]).collect();
+    assert!(found == expected, "{} rows", found.len());
+    assert!(bigquery.refused_streams() > 10, "{}", bigquery.refused_streams());
 }

@@ -24,6 +24,7 @@ fn store(bigquery: &FakeBigQuery, tables: Option<TableOptions>) -> BigQueryStore
         project: "shop".into(),
         dataset: "lake".into(),
         table: TableTemplate::parse("{topic}").unwrap(),
+        streams_per_second: 1_000,
         max_tables: 3,
         primary_key: vec!["id".into()],
         tables,

@@ -20,6 +20,7 @@ fn config(bigquery: &FakeBigQuery, tables: Option<TableOptions>) -> BigQueryConf
         project: "shop".into(),
         dataset: "lake".into(),
         table: TableTemplate::parse("{topic}").unwrap(),
+        streams_per_second: 1_000,
         max_tables: 3,
         primary_key: Vec::new(),
         tables,

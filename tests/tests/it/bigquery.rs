@@ -291,6 +291,12 @@ fn tables_are_made_and_changed_by_the_pipeline_and_the_plan_says_so_before() {
         "{out}"
     );
     assert!(out.contains("(where its ledger ends)"), "{out}");
+    setup.bigquery.deny(&["bigquery.tables.update"]);
+    let (code, out) = plan(&setup);
+    let lacks =
+        format!("! table {main}: the credentials lack bigquery.tables.update; BigQuery Data Editor has it");
+    assert!(code == Some(3) && out.contains(&lacks) && out.contains("would not start"), "{out}");
+    setup.bigquery.deny(&[]);
     setup.bigquery.lag(2);
     let run = setup.pipeline.start(None);
     setup.producer.produce(500);

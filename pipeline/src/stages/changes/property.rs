@@ -250,6 +250,7 @@ fn a_table_is_what_its_history_says() {
                 project: "shop".into(),
                 dataset: "lake".into(),
                 table: gristmill_sinks::TableTemplate::parse(&table).unwrap(),
+                streams_per_second: 1_000,
                 max_tables: 1,
                 primary_key: vec!["id".into()],
                 tables: None,
