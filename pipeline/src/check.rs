@@ -246,11 +246,15 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         if let Some(gcs) = &dead.gcs {
             bucket(checked, "/dead_letters/gcs", gcs, report);
         }
-        let named =
-            [("folder", dead.folder.is_some()), ("gcs", dead.gcs.is_some()), ("topic", dead.topic.is_some())];
+        let named = [
+            ("folder", dead.folder.is_some()),
+            ("gcs", dead.gcs.is_some()),
+            ("topic", dead.topic.is_some()),
+            ("table", dead.table.is_some()),
+        ];
         let named: Vec<_> = named.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
         match named.as_slice() {
-            [] => report("/dead_letters", "name a `folder`, a place in `gcs` or a `topic`".into()),
+            [] => report("/dead_letters", "name a `folder`, a place in `gcs`, a `topic` or a `table`".into()),
             [first, second, ..] => report(
                 &format!("/dead_letters/{second}"),
                 format!("`{first}` and `{second}` exclude each other; keep one"),
@@ -264,6 +268,23 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                         &format!("/dead_letters/{place}"),
                         "is where the rows go, or inside of it: who reads them would find dead letters; name another".into(),
                     );
+                }
+                if let Some(table) = &dead.table {
+                    match TableTemplate::parse(table) {
+                        _ if p.sink.bigquery.is_none() => {
+                            let text = "is one of BigQuery, where the rows do not go; name a `folder`, a place in `gcs` or a `topic`";
+                            report("/dead_letters/table", text.into());
+                        }
+                        Err(error) => report("/dead_letters/table", error.to_string()),
+                        Ok(template) => {
+                            if let Some(column) = template.columns().next() {
+                                let text = format!(
+                                    "dead letters have no column `{column}`: `{{topic}}` alone can be in the name"
+                                );
+                                report("/dead_letters/table", text);
+                            }
+                        }
+                    }
                 }
                 if let Some(topic) = &dead.topic
                     && p.source.kafka.topics.contains(topic)

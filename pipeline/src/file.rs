@@ -640,7 +640,7 @@ impl Default for Rotate {
     }
 }
 
-/// Where rejected and undecodable records go: to a folder, to a bucket or to a topic.
+/// Where rejected and undecodable records go: to a folder, to a bucket, to a topic or to a table.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetters {
@@ -653,6 +653,10 @@ pub struct DeadLetters {
     /// A topic of the same cluster. Records there carry Kafka Connect's context headers.
     #[serde(default)]
     pub topic: Option<String>,
+    /// A table of the sink's dataset in BigQuery, such as `{topic}_dead_letters`: seen at once, after a crash some perhaps twice,
+    /// which `dead_letter_key` tells. It is made if `tables` makes those of the rows.
+    #[serde(default)]
+    pub table: Option<String>,
     /// Whether a dead letter carries the record or only where to find it.
     #[serde(default)]
     pub payload: Payload,

@@ -39,8 +39,20 @@ pub struct PlannedTable {
     pub name: String,
     /// What would be done to it, or why the pipeline would stop; nothing is known of one that values of rows name.
     pub outcome: Result<Option<TableNote>, String>,
+    /// Whether dead letters go there, and no rows.
+    pub is_of_dead_letters: bool,
     /// What the credentials may not do with it, though it has to be done.
     pub missing_permissions: Vec<&'static str>,
+}
+
+impl PlannedTable {
+    pub(crate) fn of_rows(
+        name: String,
+        outcome: Result<Option<TableNote>, String>,
+        missing_permissions: Vec<&'static str>,
+    ) -> Self {
+        PlannedTable { name, outcome, is_of_dead_letters: false, missing_permissions }
+    }
 }
 
 /// A partition.
@@ -68,7 +80,7 @@ impl Plan {
 /// For people.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for PlannedTable { name, outcome, missing_permissions } in &self.tables {
+        for PlannedTable { name, outcome, missing_permissions, .. } in &self.tables {
             match outcome {
                 Ok(None) => {
                     writeln!(f, "  tables {name}: each is made, or looked at, when its first row comes")?;
@@ -161,7 +173,8 @@ pub async fn plan(checked: &Checked) -> Result<Plan, Error> {
     let streams_an_hour = match bigquery.is_some_and(|bigquery| bigquery.mode == Mode::ExactlyOnce) {
         true => {
             let age = checked.pipeline.sink.rotate().age.duration().as_millis().max(1);
-            let outputs = tables.len() / checked.pipeline.source.kafka.topics.len().max(1);
+            let of_rows = tables.iter().filter(|table| !table.is_of_dead_letters).count();
+            let outputs = of_rows / checked.pipeline.source.kafka.topics.len().max(1);
             let streams = partitions.len() as u128 * outputs as u128 * 3_600_000 / age;
             u64::try_from(streams).unwrap_or(u64::MAX)
         }

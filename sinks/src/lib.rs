@@ -105,7 +105,8 @@ mod store;
 
 pub use bigquery::{
     BigQueryConfig, BigQueryStore, CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE, Granularity, Misfit, Mode,
-    NewColumns, Partitioning, TableColumn, TableNote, TableOptions, TableTemplate, misfits, table_columns,
+    NewColumns, Partitioning, TableColumn, TableDeadLetters, TableNote, TableOptions, TableTemplate, misfits,
+    table_columns,
 };
 pub use config::{DEFAULT_STATE_PREFIX, Rotation, SinkConfig, SinkConfigBuilder, SinkLimits};
 pub use dead_letter::{

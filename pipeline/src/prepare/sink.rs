@@ -1,12 +1,12 @@
 //! Where rows and dead letters go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gristmill::{Producer, ProducerConfig};
 use gristmill_sinks::{
-    BigQueryConfig, BigQueryStore, DeadLetterSink, FileDeadLetters, GcsStore, Granularity, ParquetOptions,
-    Partitioning, Rotation, SinkConfig, TableOptions, TableTemplate,
+    BigQueryConfig, BigQueryStore, DeadLetterSink, FileDeadLetters, GcsStore, Granularity, MAIN_OUTPUT,
+    ParquetOptions, Partitioning, Rotation, SinkConfig, TableDeadLetters, TableOptions, TableTemplate,
 };
 
 use super::{half, plan};
@@ -88,18 +88,57 @@ async fn sink_under(
             Payload::Full => gristmill_sinks::Payload::Full,
             Payload::Omitted => gristmill_sinks::Payload::Omitted,
         });
-        let sink: Arc<dyn DeadLetterSink> = match (dead.place(), &dead.topic) {
-            (Some(place), _) => {
+        let sink: Arc<dyn DeadLetterSink> = match (dead.place(), &dead.topic, &dead.table) {
+            (Some(place), ..) => {
                 let opened = place.open(checked)?;
                 opened.probe().await?;
                 Arc::new(FileDeadLetters::new(opened.store, place.prefix()).map_err(Error::sink)?)
             }
-            (None, Some(topic)) => Arc::new(TopicDeadLetters::new(topic.clone(), producer(checked)?)),
-            (None, None) => unreachable!("checked"),
+            (None, Some(topic), _) => Arc::new(TopicDeadLetters::new(topic.clone(), producer(checked)?)),
+            (None, None, Some(table)) => {
+                let letters = table_of_letters(checked, table, plan)?;
+                for topic in plan.iter().flat_map(|_| &file.source.kafka.topics) {
+                    letters.prepare(topic, false).await.map_err(of_tables)?;
+                }
+                Arc::new(letters)
+            }
+            (None, None, None) => unreachable!("checked"),
         };
         config = config.dead_letters(sink);
     }
     Ok(Sink { config: config.build().map_err(Error::sink)?, gcs: opened.gcs, tables })
+}
+
+/// A table for dead letters, beside those of the rows, of which a plan tells the names.
+fn table_of_letters(
+    checked: &Checked,
+    table: &str,
+    plan: Option<&StagePlan>,
+) -> Result<TableDeadLetters, Error> {
+    let bigquery = checked.pipeline.sink.bigquery.as_ref().expect("checked");
+    let rows = table_config(checked, bigquery)?;
+    let table = TableTemplate::parse(table).map_err(of_tables)?;
+    let topics = &checked.pipeline.source.kafka.topics;
+    if let Some(plan) = plan {
+        for (topic, output) in tables_of(checked, plan) {
+            let name = rows.table.name(topic, &output, None);
+            if topics.iter().any(|topic| table.name(topic, MAIN_OUTPUT, None).eq_ignore_ascii_case(&name)) {
+                let text =
+                    format!("dead_letters.table: {name} is a table of the rows of {topic}: name another");
+                return Err(Error::config(text));
+            }
+        }
+    }
+    // How the rows' tables are laid out says nothing of these.
+    let tables = rows.tables.clone().map(|options| TableOptions {
+        partition: None,
+        cluster: Vec::new(),
+        new_columns: gristmill_sinks::NewColumns::Add,
+        relax_columns: true,
+        max_staleness: None,
+        ..options
+    });
+    TableDeadLetters::new(BigQueryConfig { table, tables, ..rows }).map_err(of_tables)
 }
 
 /// Whether rows are changed in place.
@@ -135,7 +174,7 @@ pub(crate) async fn planned_tables(checked: &Checked) -> Result<Vec<PlannedTable
         let name = store.name_of(topic, &output);
         // What values of rows name is not known before they come.
         if plan.fits.directories.is_some() {
-            tables.push(PlannedTable { name, outcome: Ok(None), missing_permissions: Vec::new() });
+            tables.push(PlannedTable::of_rows(name, Ok(None), Vec::new()));
             continue;
         }
         let outcome = store.prepare_table(topic, &output, &plan.sink_schema(), true).await;
@@ -146,7 +185,20 @@ pub(crate) async fn planned_tables(checked: &Checked) -> Result<Vec<PlannedTable
             _ => Vec::new(),
         };
         let outcome = outcome.map(Some).map_err(|e| of_tables(e).to_string());
-        tables.push(PlannedTable { name, outcome, missing_permissions });
+        tables.push(PlannedTable::of_rows(name, outcome, missing_permissions));
+    }
+    if let Some(table) = checked.pipeline.dead_letters.as_ref().and_then(|dead| dead.table.as_ref()) {
+        let letters = table_of_letters(checked, table, Some(&plan))?;
+        let mut known = BTreeSet::new();
+        for topic in &checked.pipeline.source.kafka.topics {
+            let name = letters.name_of(topic);
+            if known.insert(name.clone()) {
+                let outcome = letters.prepare(topic, true).await;
+                let outcome = outcome.map(Some).map_err(|e| of_tables(e).to_string());
+                let table = PlannedTable::of_rows(name, outcome, Vec::new());
+                tables.push(PlannedTable { is_of_dead_letters: true, ..table });
+            }
+        }
     }
     Ok(tables)
 }
@@ -182,6 +234,10 @@ fn of_tables(e: gristmill_sinks::Error) -> Error {
 }
 
 fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, Error> {
+    BigQueryStore::new(table_config(checked, bigquery)?).map_err(of_tables)
+}
+
+fn table_config(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryConfig, Error> {
     let BigQuery {
         mode,
         project,
@@ -205,7 +261,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
     let credentials_file = credentials_file.map(|file| checked.path(&file));
     let tables = tables.map(table_options);
     let gzip = compression == Compression::Gzip;
-    let config = BigQueryConfig {
+    Ok(BigQueryConfig {
         mode,
         project,
         dataset,
@@ -218,8 +274,7 @@ fn table_store(checked: &Checked, bigquery: &BigQuery) -> Result<BigQueryStore, 
         endpoint,
         rest_endpoint,
         credentials_file,
-    };
-    BigQueryStore::new(config).map_err(of_tables)
+    })
 }
 
 fn table_options(tables: Tables) -> TableOptions {

@@ -40,6 +40,9 @@ impl Checked {
             if let Some(gcs) = &mut dead.gcs {
                 prefix_beside(gcs, "dead_letters.gcs", |own| format!("{own}-{name}"))?;
             }
+            if let Some(table) = &mut dead.table {
+                *table = format!("{table}_{}", name.to_string().replace('-', "_"));
+            }
         }
         apart(self, &aside, name)?;
         Ok(aside)

@@ -279,6 +279,14 @@ fn a_bigquery_sink_names_its_tables_and_its_state_and_nothing_else() {
             "sink.bigquery.table: there is no column `contry`",
         ),
         (
+            "  files: {folder: rows}\ndead_letters: {table: dead}\n",
+            "dead_letters.table: is one of BigQuery, where the rows do not go",
+        ),
+        (
+            "  bigquery: {project: shop, dataset: lake, state: {folder: state}}\ndead_letters: {table: '{topic}_{id}'}\n",
+            "dead_letters.table: dead letters have no column `id`",
+        ),
+        (
             "  bigquery: {project: shop, dataset: lake, table: '{topic', state: {folder: state}}\n",
             "sink.bigquery.table: table \"{topic\" has a `{` without a `}`",
         ),

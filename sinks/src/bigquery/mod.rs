@@ -7,6 +7,7 @@
 
 mod client;
 pub(crate) mod columns;
+mod dead_letters;
 mod misfits;
 mod protobuf;
 mod rest;
@@ -30,6 +31,7 @@ use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::
 };
 use tonic::Code;
 
+pub use dead_letters::TableDeadLetters;
 pub use misfits::{Misfit, misfits};
 pub use table_name::TableTemplate;
 pub use tables::{Granularity, NewColumns, Partitioning, TableNote, TableOptions};
