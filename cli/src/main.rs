@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::exit::Exit;
 
-/// Kafka to Parquet files, exactly once, with your own code in a sandbox on the way.
+/// Kafka to BigQuery, Cloud Storage and folders, exactly once, with your own code in a sandbox on the way.
 ///
 /// New here? `gristmill demo` needs nothing installed: it runs orders from an embedded Kafka through a
 /// WebAssembly transform into Parquet.
@@ -51,12 +51,12 @@ enum LogFormat {
 enum Command {
     /// Run a pipeline until SIGTERM or Ctrl-C.
     Run(run::Args),
-    /// Run a bounded range of the topics once more, into a folder beside the live pipeline's.
+    /// Run a bounded range of the topics once more, into a folder or tables beside the live pipeline's.
     Replay(replay::Args),
     /// Check, test and describe pipeline files.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
-    /// Look at the ledger, and mend it: which ranges of a topic are published, in which files.
+    /// Look at the ledger, and mend it: which ranges of a topic are published, in which files or streams of BigQuery.
     #[command(subcommand)]
     Ledger(ledger::Command),
     /// Look at dead letters, and deliver their records once more.

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gristmill::SchemaRegistry;
 use gristmill_sinks::BigQueryStore;
@@ -15,6 +16,10 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::prepare;
 use crate::reload::Plans;
+
+/// How long a subject's newest schema may take to arrive at the registry's node that is asked, once another has told it.
+const LAG: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Ids of schemas that were looked at; beyond it they are looked at again.
 const MAX_IDS: usize = 10_000;
@@ -44,7 +49,8 @@ impl Follower {
         Some(Follower { checked, registry, tables, plans, metrics, looked: Mutex::default() })
     }
 
-    /// Sends a plan with other columns, if a schema that records name has come with them; tables have them then.
+    /// Sends a plan with other columns, if a schema that records name, and that the registry knows, has come with them; tables have
+    /// them then.
     ///
     /// Cancel safe.
     ///
@@ -57,7 +63,16 @@ impl Follower {
         }
         let plans = self.plans.change().await;
         let before = plans.borrow().clone();
-        if let Some(plan) = prepare::plan_now(&self.checked, &self.registry, &before).await? {
+        let end = Instant::now() + LAG;
+        let plan = loop {
+            let (plan, latest) = prepare::plan_now(&self.checked, &self.registry, &before).await?;
+            // Ids rise: one that is newer than the latest schema's is of a replica that knows more.
+            if plan.is_some() || latest >= id || Instant::now() >= end {
+                break plan;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        if let Some(plan) = plan {
             if let Some(tables) = &self.tables {
                 prepare::ready_tables(&self.checked, tables, &plan).await?;
             }

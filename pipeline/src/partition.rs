@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
 use gristmill_records::RawBatch;
-use gristmill_sinks::{Checkpoint, LedgerCounters, PartitionId, PartitionSink, ROW_REFUSED, Stage};
+use gristmill_sinks::{
+    Checkpoint, LedgerCounters, NEW_COLUMN, PartitionId, PartitionSink, ROW_REFUSED, Stage,
+};
 use tokio::sync::{Semaphore, watch};
 
 use crate::epochs;
@@ -425,12 +427,20 @@ impl Worker {
         if !self.plans.has_changed().unwrap_or(false) {
             return Ok(Taken::Nothing);
         }
+        let mut plan = self.plans.borrow_and_update().clone();
         // What the old component dropped must not be booked under the new one: no entry is of two.
-        let replaced = self.plans.borrow().digest() != self.plan.digest();
-        if replaced && self.checkpoint(true).await? == Came::Elsewhere {
-            return Ok(Taken::Elsewhere);
+        while plan.digest() != self.plan.digest() {
+            if self.checkpoint(true).await? == Came::Elsewhere {
+                self.plans.mark_changed();
+                return Ok(Taken::Elsewhere);
+            }
+            // What has come meanwhile may be of the old one again.
+            let newest = self.plans.borrow_and_update().clone();
+            if Arc::ptr_eq(&plan, &newest) {
+                break;
+            }
+            plan = newest;
         }
-        let plan = self.plans.borrow_and_update().clone();
         let same_columns = plan.decoder == self.plan.decoder;
         let (topic, partition) = (self.stream.topic(), self.stream.partition());
         match tokio::task::block_in_place(|| plan.open(topic, partition)) {
@@ -438,14 +448,17 @@ impl Worker {
                 self.stages.go_on_as(stages, same_columns);
                 self.plan = plan;
                 self.sink.set_transform_digest(self.plan.digest());
+                Ok(Taken::Plan)
             }
             // The first partition's instance took what this one refuses.
-            Err(error) if same_columns => tracing::warn!(
-                %topic, partition, %error, "does not take the component that replaces the one at hand, which goes on"
-            ),
-            Err(error) => return Err(error),
+            Err(error) if same_columns => {
+                tracing::warn!(
+                    %topic, partition, %error, "does not take the component that replaces the one at hand, which goes on"
+                );
+                Ok(Taken::Nothing)
+            }
+            Err(error) => Err(error),
         }
-        Ok(Taken::Plan)
     }
 
     /// Goes on from where the ledger ends, with a sink that was opened anew.
@@ -502,10 +515,23 @@ impl Worker {
             // Guests and decoders take as long as their limits allow: not on the reactor's time.
             let stages = &mut self.stages;
             let transformed = tokio::task::block_in_place(|| stages.transform(batch.clone()))?;
-            let missing = self.stages.missing_schemas(&transformed);
-            if let Some(follower) = &self.shared.follower {
-                for missing in missing.iter().filter(|missing| !missing.of_keys) {
-                    follower.look(missing.id).await?;
+            let mut found = Vec::new();
+            for missing in self.stages.missing_schemas(&transformed) {
+                // Without it the records that name it are rejected, each with the reason.
+                if let Some(schema) = self.shared.writer_schema(missing.id).await? {
+                    found.push((missing, schema));
+                }
+            }
+            let shared = self.shared.clone();
+            if let Some(follower) = &shared.follower {
+                for (missing, _) in found.iter().filter(|(missing, _)| !missing.of_keys) {
+                    if let Err(error) = follower.look(missing.id).await {
+                        if !error.is_passing() {
+                            // Whoever mends it finds all that was before delivered.
+                            self.checkpoint(false).await?;
+                        }
+                        return Err(error);
+                    }
                 }
                 match self.go_with_plan().await? {
                     Taken::Nothing => {}
@@ -513,12 +539,7 @@ impl Worker {
                     Taken::Elsewhere => return Ok(None),
                 }
             }
-            for missing in missing {
-                // Without it the records that name it are rejected, each with the reason.
-                if let Some(schema) = self.shared.writer_schema(missing.id).await? {
-                    self.stages.add_schema(missing, &schema);
-                }
-            }
+            found.iter().for_each(|(missing, schema)| self.stages.add_schema(*missing, schema));
             return Ok(Some(transformed));
         }
     }
@@ -588,9 +609,12 @@ impl Worker {
                 m.files.inc_by(published.files.len() as u64);
                 m.file_bytes.inc_by(published.bytes);
                 m.dead_letters.inc_by(published.rejects);
-                if let Some(refused) = published.counts.rejected.get(ROW_REFUSED) {
-                    let labels = RejectLabels { stage: "write", code: ROW_REFUSED.to_owned() };
-                    m.records_rejected.get_or_create(&labels).inc_by(*refused);
+                // The sink's own; the others were counted as they came.
+                for code in [ROW_REFUSED, NEW_COLUMN] {
+                    if let Some(refused) = published.counts.rejected.get(code) {
+                        let labels = RejectLabels { stage: "write", code: code.to_owned() };
+                        m.records_rejected.get_or_create(&labels).inc_by(*refused);
+                    }
                 }
                 tracing::debug!(
                     "published partition={} first={} next={} rows={}",

@@ -123,6 +123,9 @@ pub struct DeadLetter {
     /// Of a transform, its place in the pipeline file, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<u32>,
+    /// Of a row that was refused before, and further on: what transforms before that place have emitted for it is delivered already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_from: Option<u32>,
     /// A short code for the reason.
     pub code: String,
     /// The reason.
@@ -295,6 +298,7 @@ mod tests {
             timestamp: None,
             stage: Stage::Transform,
             transform: Some(0),
+            due_from: None,
             code: "bad".into(),
             message: "no".into(),
             payload: Some(RejectedPayload {

@@ -179,6 +179,11 @@ fn has_value(column: &ArrayRef, place: &[usize]) -> Vec<bool> {
             let list = column.as_list::<i32>();
             of_items(list, has_value(list.values(), place))
         }
+        (DataType::Struct(fields), []) => {
+            let members = (0..fields.len()).map(|field| has_value(column.as_struct().column(field), &[]));
+            let members: Vec<Vec<bool>> = members.collect();
+            (0..column.len()).map(|row| column.is_valid(row) && members.iter().any(|has| has[row])).collect()
+        }
         (DataType::Struct(_), [first, rest @ ..]) => {
             let inner = has_value(column.as_struct().column(*first), rest);
             inner.into_iter().enumerate().map(|(row, has)| has && column.is_valid(row)).collect()
@@ -231,7 +236,7 @@ mod tests {
             json!({"id": "2", "items": [{"sku": "y"}, {"sku": "z", "color": "red"}]}),
             json!({"id": "3", "tags": ["new"]}),
             json!({"id": "4", "extra": {"b": "1"}}),
-            json!({"id": "5", "items": []}),
+            json!({"id": "5", "items": [], "extra": {}}),
         ]);
         assert_eq!(left_out(false).names(), ["customer.email", "items.color", "tags", "extra"]);
         assert_eq!(left_out(false).refused(&rows), []);

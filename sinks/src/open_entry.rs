@@ -79,6 +79,8 @@ pub struct RejectedRecord {
     pub stage: Stage,
     /// Of a transform, its place in the pipeline file, from 0.
     pub transform: Option<u32>,
+    /// As [`DeadLetter::due_from`].
+    pub due_from: Option<u32>,
     /// A short code for the reason; cut at 128 bytes.
     pub code: String,
     /// The reason; cut at 4,096 bytes.
@@ -277,6 +279,7 @@ impl OpenEntry {
             timestamp: record.timestamp,
             stage: record.stage,
             transform: record.transform,
+            due_from: record.due_from,
             code: record.code,
             message: record.message,
             payload,
@@ -348,6 +351,7 @@ impl OpenEntry {
             sub,
             stage: Stage::Write,
             transform: None,
+            due_from: None,
             code: code.to_owned(),
             message,
             key: original.and_then(|record| record.key()).map(copy),
@@ -726,6 +730,7 @@ mod tests {
             sub: 0,
             stage: Stage::Transform,
             transform: None,
+            due_from: None,
             code: "c".into(),
             message: "ä".repeat(4000),
             key: None,
@@ -752,6 +757,7 @@ mod tests {
                 sub: 0,
                 stage: Stage::Decode,
                 transform: None,
+                due_from: None,
                 code: format!("code-{i}"),
                 message: String::new(),
                 key: None,

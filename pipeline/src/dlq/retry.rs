@@ -7,7 +7,9 @@ use arrow_array::BooleanArray;
 use arrow_select::filter::filter_record_batch;
 use gristmill::SchemaRegistry;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
-use gristmill_sinks::{Checkpoint, DeadLetter, LedgerRef, PartitionId, PartitionSink, SinkConfig, Stage};
+use gristmill_sinks::{
+    Checkpoint, DeadLetter, LedgerRef, PartitionId, PartitionSink, RejectedRecord, SinkConfig, Stage,
+};
 
 use super::letters::Letters;
 use super::{is_older, ledgers, of_same_partition, tries};
@@ -258,7 +260,8 @@ impl OfLedger<'_> {
         let next = letters.last().map_or(0, |letter| letter.offset + 1);
         let mut again: Vec<&DeadLetter> = Vec::new();
         for letter in letters {
-            match self.is_beyond(letter) {
+            let of_record = letters.iter().filter(|other| other.offset == letter.offset);
+            match self.is_beyond(letter, of_record) {
                 None => again.push(letter),
                 Some((code, why)) => {
                     let DeadLetter { code: was, message, .. } = letter;
@@ -294,7 +297,7 @@ impl OfLedger<'_> {
         let due = Due {
             letters: &of_record,
             births: &births,
-            decoding: stages.before_decoding(),
+            decoding: u32::try_from(stages.before_decoding()).unwrap_or(u32::MAX),
             // A change that is done twice is done once.
             all: prepare::is_cdc(self.tries.checked),
         };
@@ -307,16 +310,22 @@ impl OfLedger<'_> {
             open.sink.append(&output, &rows, &kept).await.map_err(Error::sink)?;
         }
         for reject in rejects {
-            match due.is(reject.offset, reject.sub) {
-                true => open.sink.reject(reject).map_err(Error::sink)?,
-                false => open.counts.left_out += 1,
+            if !due.is(reject.offset, reject.sub) {
+                open.counts.left_out += 1;
+                continue;
             }
+            let due_from = due.still_due_from(&reject);
+            open.sink.reject(RejectedRecord { due_from, ..reject }).map_err(Error::sink)?;
         }
         open.sink.advance(next, None).map_err(Error::sink)
     }
 
     /// Why a letter's record cannot be tried: a code, and in words.
-    fn is_beyond(&self, letter: &DeadLetter) -> Option<(&'static str, &'static str)> {
+    fn is_beyond<'l>(
+        &self,
+        letter: &DeadLetter,
+        mut of_record: impl Iterator<Item = &'l DeadLetter> + Clone,
+    ) -> Option<(&'static str, &'static str)> {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
         let age = letter.timestamp.map(|time| now.saturating_sub(time));
         if letter.payload.is_none() {
@@ -324,8 +333,17 @@ impl OfLedger<'_> {
                 "the record was not kept (`payload: omitted`): `gristmill replay` reads it from the topic";
             return Some(("NOT_KEPT", why));
         }
+        let is_cdc = prepare::is_cdc(self.tries.checked);
+        // A row that goes further than it did may have more emitted for it, and the numbers of others change.
+        let goes_further = of_record.clone().any(|letter| letter.stage != Stage::Write);
+        if !is_cdc && goes_further && of_record.clone().count() > 1 && of_record.any(|letter| letter.sub > 0)
+        {
+            let why = "several rows of the record were refused, and transforms emit rows for it, whose numbers change if one goes further \
+                       than it did: `gristmill replay` writes its offset to a table beside";
+            return Some(("SEVERAL_ROWS", why));
+        }
         // A row that was deleted since would come back.
-        if prepare::is_cdc(self.tries.checked) && age.is_none_or(|age| age > MAX_AGE_MS) {
+        if is_cdc && age.is_none_or(|age| age > MAX_AGE_MS) {
             let why = "the record is older than a day, and BigQuery forgets after two which rows were deleted: have the source write \
                        the row again";
             return Some(("TOO_OLD", why));
@@ -355,7 +373,7 @@ struct Due<'a> {
     letters: &'a HashMap<i64, Vec<&'a DeadLetter>>,
     births: &'a HashMap<(i64, u32), Birth>,
     /// How many transforms are before decoding.
-    decoding: usize,
+    decoding: u32,
     all: bool,
 }
 
@@ -380,12 +398,25 @@ impl Due<'_> {
 
     /// Whether what that transform has emitted for the row of a letter could not be there: none is the row itself.
     fn comes_after(&self, letter: &DeadLetter, born: Option<u32>) -> bool {
-        let Some(born) = born else { return true };
-        match letter.stage {
-            Stage::Transform => letter.transform.is_some_and(|refused| born >= refused),
-            Stage::Decode | Stage::DecodeKey => born as usize >= self.decoding,
-            _ => false,
+        let from = letter.due_from.unwrap_or(self.place(letter.stage, letter.transform));
+        born.is_none_or(|born| born >= from)
+    }
+
+    /// The first transform whose rows are due of what was refused there.
+    fn place(&self, stage: Stage, transform: Option<u32>) -> u32 {
+        match stage {
+            Stage::Transform => transform.unwrap_or(u32::MAX),
+            Stage::Decode | Stage::DecodeKey => self.decoding,
+            _ => u32::MAX,
         }
+    }
+
+    /// Of a row that is refused again, and earlier than before: what came in between was delivered the first time.
+    fn still_due_from(&self, reject: &RejectedRecord) -> Option<u32> {
+        let letters = self.letters.get(&reject.offset)?;
+        let before = letters.iter().find(|letter| letter.sub == reject.sub)?;
+        let before = before.due_from.unwrap_or(self.place(before.stage, before.transform));
+        (before > self.place(reject.stage, reject.transform)).then_some(before)
     }
 }
 
@@ -429,6 +460,7 @@ mod tests {
             timestamp: None,
             stage,
             transform,
+            due_from: None,
             code: text(),
             message: text(),
             payload: None,
@@ -458,5 +490,27 @@ mod tests {
         assert_eq!(due(&letter(3, Stage::Transform, Some(2))), [3, 4]);
         assert_eq!(due(&letter(3, Stage::Write, None)), [3]);
         assert_eq!(due(&letter(5, Stage::Write, None)), [5]);
+
+        // Refused where it is written, then by the first transform: what was emitted in between is there.
+        let before = letter(0, Stage::Write, None);
+        let letters = HashMap::from([(7, vec![&before])]);
+        let of_try = Due { letters: &letters, births: &births, decoding: 1, all: false };
+        let reject = |stage, transform| RejectedRecord {
+            offset: 7,
+            sub: 0,
+            stage,
+            transform,
+            due_from: None,
+            code: String::new(),
+            message: String::new(),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        };
+        let due_from = of_try.still_due_from(&reject(Stage::Transform, Some(0)));
+        assert_eq!(due_from, Some(u32::MAX));
+        assert_eq!(due(&DeadLetter { due_from, ..letter(0, Stage::Transform, Some(0)) }), [0]);
+        assert_eq!(of_try.still_due_from(&reject(Stage::Write, None)), None);
     }
 }

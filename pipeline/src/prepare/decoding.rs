@@ -84,11 +84,14 @@ pub(super) async fn decoder(
     decoder_of(checked, &subject, &schema)
 }
 
-/// As [`decoder`] is now; of a file whose columns are the registry's to say.
-pub(super) async fn decoder_now(checked: &Checked, registry: &SchemaRegistry) -> Result<DecoderPlan, Error> {
+/// As [`decoder`] is now, and the schema's id; of a file whose columns are the registry's to say.
+pub(super) async fn decoder_now(
+    checked: &Checked,
+    registry: &SchemaRegistry,
+) -> Result<(DecoderPlan, u32), Error> {
     let subject = values_subject(checked);
     let schema = registry.latest_now(&subject).await.map_err(|e| no_columns(&subject, e))?;
-    decoder_of(checked, &subject, &schema)
+    Ok((decoder_of(checked, &subject, &schema)?, schema.id))
 }
 
 /// Whether the latest schema of a subject says which columns there are.

@@ -178,18 +178,19 @@ fn assemble(
     Ok(StagePlan { transforms, decoder, changes, descriptions, schema, kafka_columns, fits, destination })
 }
 
-/// The plan with the columns that the registry says now; none if they are the same.
+/// The plan with the columns that the registry says now, none if they are the same; and the id of the schema that says them.
 pub(crate) async fn plan_now(
     checked: &Checked,
     registry: &SchemaRegistry,
     plan: &StagePlan,
-) -> Result<Option<StagePlan>, Error> {
-    let decoder = decoding::decoder_now(checked, registry).await?;
+) -> Result<(Option<StagePlan>, u32), Error> {
+    let (decoder, id) = decoding::decoder_now(checked, registry).await?;
     if decoder == plan.decoder {
-        return Ok(None);
+        return Ok((None, id));
     }
     let (transforms, changes) = (plan.transforms.clone(), plan.changes.clone());
-    tokio::task::block_in_place(|| assemble(checked, transforms, decoder, changes)).map(Some)
+    let plan = tokio::task::block_in_place(|| assemble(checked, transforms, decoder, changes))?;
+    Ok((Some(plan), id))
 }
 
 /// What rows are where they go.

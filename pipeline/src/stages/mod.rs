@@ -540,6 +540,7 @@ impl<'a> DeadLetters<'a> {
                 sub,
                 stage,
                 transform: None,
+                due_from: None,
                 code: String::new(),
                 message: String::new(),
                 key: record.key().map(copy),

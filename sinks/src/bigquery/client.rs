@@ -255,7 +255,7 @@ impl Client {
     pub(super) async fn create_pending(&self, table: &str) -> Result<(String, Option<TableSchema>), Status> {
         let stream = WriteStream { r#type: write_stream::Type::Pending as i32, ..Default::default() };
         let message = CreateWriteStreamRequest { parent: table.to_owned(), write_stream: Some(stream) };
-        let (mut patience, mut is_told) = (Patience::of(REFILL), false);
+        let mut patience: Option<Patience> = None;
         loop {
             self.pace.turn().await;
             let is_passing = |code| code != Code::ResourceExhausted && status::is_passing(code);
@@ -274,9 +274,10 @@ impl Client {
                 Err(status) => status,
             };
             self.pace.refused();
-            if !std::mem::replace(&mut is_told, true) {
+            let patience = patience.get_or_insert_with(|| {
                 tracing::warn!(table, %status, "waiting for a new stream of BigQuery");
-            }
+                Patience::of(REFILL)
+            });
             let gives_up = || Error::new(ErrorKind::Unavailable, "");
             if patience.wait(gives_up).await.is_err() {
                 return Err(status);

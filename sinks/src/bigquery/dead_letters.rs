@@ -232,6 +232,7 @@ mod tests {
             timestamp: Some(if offset == 2 { i64::MAX } else { 1_793_491_200_000 }),
             stage: Stage::Transform,
             transform: Some(1),
+            due_from: None,
             code: "NEGATIVE".into(),
             message: "no amount".into(),
             payload: value.map(|value| RejectedPayload { key: None, value: Some(Blob(value)), headers }),

@@ -19,7 +19,7 @@ mod types;
 mod writer;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -102,13 +102,22 @@ pub struct BigQueryConfig {
     pub credentials_file: Option<PathBuf>,
 }
 
+/// A table that values of rows have named.
+#[derive(Debug)]
+struct Named {
+    topic: String,
+    output: String,
+    /// How often it was made sure that it is as it has to be; who does so holds it.
+    made_sure: tokio::sync::Mutex<u64>,
+}
+
 /// Tables of BigQuery as the place of a ledger's rows. Not a place for the ledger itself: that takes
 /// [`SinkConfigBuilder::state`](crate::SinkConfigBuilder::state).
 #[derive(Debug)]
 pub struct BigQueryStore {
     config: BigQueryConfig,
     /// Those that values of rows have named so far.
-    named: Mutex<HashSet<String>>,
+    named: Mutex<HashMap<String, Arc<Named>>>,
     descriptions: Mutex<Arc<BTreeMap<String, String>>>,
     client: Client,
     rest: Rest,
@@ -192,30 +201,59 @@ impl BigQueryStore {
         }
     }
 
-    /// Makes a table ready that the values of rows have named: nobody knew of it before.
-    async fn prepare_named(&self, table: &str, rows: &Schema) -> Result<()> {
-        {
-            let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-            if !named.contains(table) && named.len() >= self.config.max_tables {
-                let text = format!(
-                    "rows name more than {} tables, {} is one more: a column that parts rows into tables has few values; raise \
-                     `max_tables` if they are meant",
-                    named.len(),
+    /// A table that the values of rows have named.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if it is one too many, or another topic's of rows that change others.
+    fn named(&self, table: &str, rows: &RowsOf<'_>) -> Result<Arc<Named>> {
+        let wrong = |text: String| Err(Error::new(ErrorKind::InvalidConfig, text));
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = named.get(table) {
+            let same = known.topic == rows.topic && known.output == rows.output;
+            if !same && self.config.mode == Mode::Cdc {
+                return wrong(format!(
+                    "rows of {} and of {} name the same table, {}, and nobody can say which of their changes is newer: give each tables \
+                     of its own",
+                    known.topic,
+                    rows.topic,
                     dotted(table)
-                );
-                return Err(Error::new(ErrorKind::InvalidConfig, text));
+                ));
             }
-            named.insert(table.to_owned());
+            return Ok(known.clone());
+        }
+        if named.len() >= self.config.max_tables {
+            return wrong(format!(
+                "rows name more than {} tables, {} is one more: a column that parts rows into tables has few values; raise `max_tables` \
+                 if they are meant",
+                named.len(),
+                dotted(table)
+            ));
+        }
+        let (topic, output) = (rows.topic.to_owned(), rows.output.to_owned());
+        let new = Arc::new(Named { topic, output, made_sure: tokio::sync::Mutex::default() });
+        named.insert(table.to_owned(), new.clone());
+        Ok(new)
+    }
+
+    /// Makes a table ready that values of rows have named: no start knew of it. One of those who find it wanting does, the others wait;
+    /// `seen` is how often that was done when it was found so.
+    async fn make_sure(&self, named: &Named, seen: u64, table: &str, rows: &Schema) -> Result<()> {
+        let mut made_sure = named.made_sure.lock().await;
+        if *made_sure != seen {
+            return Ok(());
         }
         match &self.config.tables {
-            Some(options) => self.prepare(options, table, rows, false).await.map(|_| ()),
-            None => self.check(table, rows).await,
+            Some(options) => self.prepare(options, table, rows, false).await.map(|_| ())?,
+            None => self.check(table, rows).await?,
         }
+        *made_sure += 1;
+        Ok(())
     }
 
     async fn open(&self, rows: RowsOf<'_>) -> Result<Box<dyn StagedWrite>> {
         let table = self.path_of(rows.topic, rows.output, rows.directory);
-        let end = Instant::now() + tables::LAG;
+        // From when on its columns are waited for.
+        let mut end = None;
         let form = if self.config.mode == Mode::Cdc { Form::Changes } else { Form::Arrow };
         let schema = match form {
             Form::Arrow => Cow::Borrowed(rows.schema),
@@ -223,7 +261,16 @@ impl BigQueryStore {
         };
         let options = self.config.tables.as_ref();
         // Of others the start has made sure.
-        let mut is_prepared = rows.directory.is_empty();
+        let named = match rows.directory.is_empty() {
+            true => None,
+            false => Some(self.named(&table, &rows)?),
+        };
+        let mut seen = 0;
+        if let Some(named) = &named {
+            self.make_sure(named, 0, &table, &schema).await?;
+            seen = *named.made_sure.lock().await;
+        }
+        let mut is_prepared = named.is_none();
         loop {
             let stream = match self.config.mode {
                 Mode::ExactlyOnce => self.client.create_pending(&table).await,
@@ -242,19 +289,22 @@ impl BigQueryStore {
                 }
             };
             let needs_more = stream.as_ref().is_none_or(|(.., lags)| *lags);
-            if needs_more && !std::mem::replace(&mut is_prepared, true) {
-                self.prepare_named(&table, &schema).await?;
+            if let Some(named) = named.as_ref().filter(|_| needs_more)
+                && !std::mem::replace(&mut is_prepared, true)
+            {
+                self.make_sure(named, seen, &table, &schema).await?;
                 continue;
             }
+            let mut is_patient = || Instant::now() < *end.get_or_insert_with(|| Instant::now() + tables::LAG);
             let Some((stream, columns, differences, lags)) = stream else {
-                if options.is_some() && Instant::now() < end {
+                if options.is_some() && is_patient() {
                     // It was made at the start.
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 }
                 return Err(self.no_table(&table, &schema));
             };
-            if let Some(options) = options.filter(|_| lags && Instant::now() < end) {
+            if let Some(options) = options.filter(|_| lags && is_patient()) {
                 // It was changed at the start, and not every end of the interface knows.
                 self.wait_for(&table, &columns, options).await?;
                 tokio::time::sleep(AGAIN).await;

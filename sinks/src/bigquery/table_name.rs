@@ -7,7 +7,7 @@ use crate::names::MAIN_OUTPUT;
 /// What a name of a table is made of: `{topic}_{country}`.
 ///
 /// `{topic}` and `{output}` are those; any other is the path of a column: of a string, an integer, a boolean or a date, such as
-/// `{customer.country}`, whose values part rows into tables. What no table's name has becomes `_`, and null is `null`. An output
+/// `{customer.country}`, whose values part rows into tables. What is no letter, digit or `_` becomes `_`, and null is `null`. An output
 /// other than `main` that the template does not name is put behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableTemplate(Vec<Part>);
@@ -82,7 +82,7 @@ impl TableTemplate {
     /// one columns are shown as they are written.
     pub fn name(&self, topic: &str, output: &str, directory: Option<&str>) -> String {
         let clean = |text: &str| -> String {
-            text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
+            text.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect()
         };
         let mut values = directory.map(|directory| directory.split('/'));
         let mut name: String = self
@@ -95,7 +95,8 @@ impl TableTemplate {
                 (Part::Column(path), None) => format!("{{{path}}}"),
                 (Part::Column(_), Some(values)) => match values.next().unwrap_or_default() {
                     NULL_DIRECTORY => "null".to_owned(),
-                    value => clean(value),
+                    // As it was before it was a directory's name.
+                    value => clean(&percent_encoding::percent_decode_str(value).decode_utf8_lossy()),
                 },
             })
             .collect();
@@ -119,7 +120,8 @@ mod tests {
         assert_eq!(name("{topic}", "orders", "high-value", None), "orders_high_value");
         assert_eq!(name("raw_{output}_{topic}", "orders", "main", None), "raw_main_orders");
         assert_eq!(name("{topic}_{c.country}", "orders", "main", None), "orders_{c.country}");
-        assert_eq!(name("{topic}_{c}_{shop}", "t", "gold", Some("d%2Fe/-7")), "t_d_2Fe__7_gold");
+        assert_eq!(name("{topic}_{c}_{shop}", "t", "gold", Some("d%2Fe/-7")), "t_d_e__7_gold");
+        assert_eq!(name("{c}", "t", "main", Some("köln 東京%25")), "köln_東京_");
         assert_eq!(name("{c}_x", "t", "main", Some(NULL_DIRECTORY)), "null_x");
         for bad in ["{topic", "topic}", "{}", "{a..b}", "{a{b}", "x}{topic}", "lake.{topic}"] {
             assert!(TableTemplate::parse(bad).is_err(), "{bad}");

@@ -475,3 +475,50 @@ async fn values_of_rows_part_them_into_tables() {
     let error = partition.append(&batch(&[9], &[("country", &[Some("IT")])])).await.unwrap_err().to_string();
     assert!(error.contains("there is no table shop.lake.orders_IT in BigQuery: CREATE TABLE"), "{error}");
 }
+
+/// Tables that are there already have the key that changes need, are of one topic, and count.
+#[tokio::test]
+async fn tables_that_rows_name_are_made_sure_of_though_they_are_there() {
+    let bigquery = FakeBigQuery::start();
+    let table = TableTemplate::parse("{topic}_{country}").unwrap();
+    let columns = |key: &[&str]| {
+        let column =
+            |name: &str| TableColumn { name: name.into(), data_type: String::new(), required: false };
+        for country in ["DE", "FR", "IT", "eu_x"] {
+            let name = format!("shop.lake.orders_{country}");
+            bigquery.create_table_with_key(&name, ["id", "country"].map(column).to_vec(), key);
+        }
+    };
+    let cdc = BigQueryConfig {
+        mode: Mode::Cdc,
+        primary_key: vec!["country".into(), "id".into()],
+        table: table.clone(),
+        max_tables: 2,
+        ..config(&bigquery, None)
+    };
+    let rows = schema(&[
+        ("id", DataType::Int64, true),
+        ("country", DataType::Utf8, true),
+        (CHANGE_TYPE, DataType::Utf8, false),
+        (CHANGE_SEQUENCE_NUMBER, DataType::Utf8, false),
+    ]);
+    let store = BigQueryStore::new(cdc).unwrap();
+    let stage = async |topic: &str, directory: &str| {
+        let rows = RowsOf { topic, output: MAIN_OUTPUT, directory, schema: &rows };
+        store.stage_rows("", rows).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    columns(&["id"]);
+    let error = stage("orders", "DE").await.unwrap_err();
+    assert!(error.contains("another primary key (id)"), "{error}");
+    columns(&["id", "country"]);
+    stage("orders", "DE").await.unwrap();
+    stage("orders", "eu_x").await.unwrap();
+    stage("orders", "DE").await.unwrap();
+    let error = stage("orders_eu", "x").await.unwrap_err();
+    assert!(
+        error.contains("rows of orders and of orders_eu name the same table, shop.lake.orders_eu_x"),
+        "{error}"
+    );
+    let error = stage("orders", "IT").await.unwrap_err();
+    assert!(error.contains("rows name more than 2 tables, shop.lake.orders_IT is one more"), "{error}");
+}

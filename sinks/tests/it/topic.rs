@@ -92,6 +92,7 @@ pub(crate) fn rejected(offset: i64) -> RejectedRecord {
         sub: 0,
         stage: Stage::Transform,
         transform: Some(0),
+        due_from: None,
         code: "bad".into(),
         message: format!("order {offset} is bad"),
         key: None,
