@@ -54,7 +54,7 @@ e2e: $(VENV)/ready $(EMULATOR) ## End-to-end tests on a real Apache Kafka
 	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace --test e2e -- --nocapture
 
 MINUTES ?= 10
-soak: $(VENV)/ready $(EMULATOR) ## Random faults for MINUTES=10; also SEED, PROTOCOL=cooperative|range|consumer, PLACE=folder|fake-gcs|fake-gcs-server
+soak: $(VENV)/ready $(EMULATOR) ## Random faults for MINUTES=10; also SEED, PROTOCOL=cooperative|range|consumer, PLACE=folder|fake-gcs|fake-gcs-server|fake-bigquery
 	cargo test --workspace --no-run
 	GRISTMILL_PYTHON=$(VENV)/bin/python GRISTMILL_SEED=$(SEED) \
 	GRISTMILL_SOAK_MINUTES=$(MINUTES) GRISTMILL_SOAK_PROTOCOL=$(PROTOCOL) GRISTMILL_SOAK_PLACE=$(PLACE) \

@@ -4,3 +4,4 @@ mod cases;
 mod chain;
 mod changes;
 mod check;
+mod types;

@@ -335,6 +335,18 @@ impl FakeBigQuery {
         (state.streams.len(), state.streams.values().filter(|stream| stream.is_committed).count())
     }
 
+    /// The names of all tables.
+    pub fn tables(&self) -> Vec<String> {
+        let state = self.state();
+        let dotted = |path: &String| path.split('/').skip(1).step_by(2).collect::<Vec<_>>().join(".");
+        state.tables.keys().map(dotted).collect()
+    }
+
+    /// How much is planned that has not happened yet.
+    pub fn planned(&self) -> usize {
+        self.state().faults.len()
+    }
+
     /// What happens to the next request of a kind that nothing is planned for yet.
     pub fn plan(&self, call: Call, effect: Effect) {
         self.state().faults.push_back((call, effect));

@@ -9,6 +9,7 @@ mod fault;
 mod feeder;
 mod place;
 mod report;
+mod tables;
 mod truth;
 mod watch;
 
@@ -23,6 +24,7 @@ pub use bucket::{FakeBucket, ServerBucket};
 pub use fault::{Failpoint, Fault, Kind, StoreFault};
 pub use place::{Folder, Listed, Place, hidden};
 pub use report::{Line, Recovery, Report, Tally};
+pub use tables::Tables;
 
 use crate::orders::Encoding;
 use crate::pipeline::{Pipeline, Running, read_rows, wait_until};
@@ -73,9 +75,8 @@ impl Scenario {
         };
         format!(
             "name: {name}\nsource:\n  kafka:\n    bootstrap_servers: '{bootstrap}'\n    topics: [{name}]\n    \
-             group_protocol: {protocol}\n{session}{stages}sink:\n  files:\n    {}\n    format: {format}\n    \
-             directories: dt=%Y-%m-%d/hour=%H\n    rotate: {{rows: {rotate_rows}, age: 1s}}\ndead_letters:\n  {}\n",
-            place.sink(),
+             group_protocol: {protocol}\n{session}{stages}sink:\n{}dead_letters:\n  {}\n",
+            place.section(format, *rotate_rows),
             place.dead_letters()
         )
     }
@@ -337,7 +338,7 @@ impl<'a> Campaign<'a> {
             self.scenario.seed,
             self.pipeline.logs()
         );
-        for check in [&["ledger", "verify"][..], &["audit"]] {
+        for check in self.place.checks() {
             let (code, text) = self.pipeline.command(check);
             assert_eq!(code, Some(0), "{check:?}: {text}");
         }

@@ -21,8 +21,21 @@ pub trait Place: Debug + Send + Sync {
     /// What stands in the pipeline file under `sink.files`, without rotation and directories.
     fn sink(&self) -> String;
 
+    /// What stands in the pipeline file under `sink`.
+    fn section(&self, format: &str, rotate_rows: u64) -> String {
+        format!(
+            "  files:\n    {}\n    format: {format}\n    directories: dt=%Y-%m-%d/hour=%H\n    rotate: {{rows: {rotate_rows}, age: 1s}}\n",
+            self.sink()
+        )
+    }
+
     /// What stands in the pipeline file under `dead_letters`.
     fn dead_letters(&self) -> String;
+
+    /// Commands that have to find nothing wrong at the end.
+    fn checks(&self) -> &'static [&'static [&'static str]] {
+        &[&["ledger", "verify"], &["audit"]]
+    }
 
     /// What a reader sees: every file but those that are [`hidden`].
     ///

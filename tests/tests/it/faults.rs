@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use gristmill::EmbeddedRegistry;
 use gristmill_tests::campaign::{
     Campaign, FakeBucket, Fault, Folder, Kind, Place, Recovery, Report, Scenario, ServerBucket, StoreFault,
+    Tables,
 };
 use gristmill_tests::orders::{AVRO_SCHEMA, Encoding};
 use gristmill_tests::{RealKafka, say, seed, shared_kafka, unique};
@@ -169,6 +170,18 @@ fn orders_arrive_exactly_once_in_an_independent_emulator() {
     carry_out(Campaign::start(kafka, Arc::new(bucket), scenario), &plan, 30_000);
 }
 
+/// Replies lost, connections broken and requests refused all the time, beside kills and frozen owners.
+#[test]
+fn orders_arrive_in_tables_of_bigquery_exactly_once_whatever_it_does() {
+    let seed = seed();
+    let Some(kafka) = shared_kafka() else { return };
+    let scenario =
+        Scenario { rotate_rows: 600, compacted: false, ..json_orders("table-orders", "cooperative", seed) };
+    let plan = Fault::plan(&mut SmallRng::seed_from_u64(seed ^ 2), 4);
+    let tables = Tables::new(&scenario.name, seed ^ 3);
+    carry_out(Campaign::start(kafka, Arc::new(tables), scenario), &plan, 60_000);
+}
+
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_owned())
 }
@@ -176,12 +189,15 @@ fn setting(name: &str, default: &str) -> String {
 /// A campaign's memory grows with its orders: a long soak is many of them.
 const ROUND: Duration = Duration::from_secs(300);
 
-fn place_of(name: &str) -> Arc<dyn Place> {
+fn place_of(name: &str, topic: &str, seed: u64) -> Arc<dyn Place> {
     match name {
+        "fake-bigquery" => Arc::new(Tables::new(topic, seed)),
         "folder" => Arc::new(Folder::default()),
         "fake-gcs" => Arc::new(FakeBucket::default()),
         "fake-gcs-server" => Arc::new(ServerBucket::start().expect("the program is there")),
-        other => panic!("there is no place {other}: it is folder, fake-gcs or fake-gcs-server"),
+        other => {
+            panic!("there is no place {other}: it is folder, fake-gcs, fake-gcs-server or fake-bigquery")
+        }
     }
 }
 
@@ -200,14 +216,14 @@ fn soak() {
     let mut total: Option<Report> = None;
     while Instant::now() < end {
         let round = end.min(Instant::now() + ROUND);
-        let place = place_of(&place);
-        let faulty = place.store_faults().is_some();
         let scenario = Scenario {
             rotate_rows: random.random_range(200..5_000),
             compacted: false,
             ..json_orders(&unique("soak"), &protocol, random.random())
         };
         let topic = scenario.name.clone();
+        let place = place_of(&place, &topic, scenario.seed);
+        let faulty = place.store_faults().is_some();
         let mut campaign = Campaign::start(&kafka, place, scenario);
         while Instant::now() < round {
             campaign.feed(15_000);
