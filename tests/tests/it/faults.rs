@@ -178,8 +178,22 @@ fn orders_arrive_in_tables_of_bigquery_exactly_once_whatever_it_does() {
     let scenario =
         Scenario { rotate_rows: 600, compacted: false, ..json_orders("table-orders", "cooperative", seed) };
     let plan = Fault::plan(&mut SmallRng::seed_from_u64(seed ^ 2), 4);
-    let tables = Tables::new(&scenario.name, seed ^ 3);
+    let tables = Tables::in_fake(&scenario.name, seed ^ 3);
     carry_out(Campaign::start(kafka, Arc::new(tables), scenario), &plan, 60_000);
+}
+
+#[test]
+fn orders_arrive_exactly_once_in_tables_of_an_independent_emulator() {
+    let seed = seed();
+    let Some(kafka) = shared_kafka() else { return };
+    let scenario = Scenario {
+        rotate_rows: 2_000,
+        compacted: false,
+        ..json_orders("emulated-tables", "cooperative", seed)
+    };
+    let Some(tables) = Tables::in_emulator(&scenario.name) else { return };
+    let plan = Fault::plan(&mut SmallRng::seed_from_u64(seed ^ 2), 1);
+    carry_out(Campaign::start(kafka, Arc::new(tables), scenario), &plan, 10_000);
 }
 
 fn setting(name: &str, default: &str) -> String {
@@ -191,7 +205,7 @@ const ROUND: Duration = Duration::from_secs(300);
 
 fn place_of(name: &str, topic: &str, seed: u64) -> Arc<dyn Place> {
     match name {
-        "fake-bigquery" => Arc::new(Tables::new(topic, seed)),
+        "fake-bigquery" => Arc::new(Tables::in_fake(topic, seed)),
         "folder" => Arc::new(Folder::default()),
         "fake-gcs" => Arc::new(FakeBucket::default()),
         "fake-gcs-server" => Arc::new(ServerBucket::start().expect("the program is there")),
