@@ -14,7 +14,7 @@ pub(crate) fn run(wasm: &Path, as_json: bool) -> Result<(), Exit> {
     let bytes = std::fs::metadata(wasm).map_err(|e| Exit::failed(format!("{}: {e}", wasm.display())))?.len();
     if as_json {
         let mut value = serde_json::to_value(manifest).map_err(Exit::failed)?;
-        value["contract"] = gristmill_smt::support().contract.into();
+        value["contract"] = contract(&transform.imports()).into();
         value["imports"] = transform.imports().into();
         value["works_on"] = transform.kind().to_string().into();
         value["sha256"] = transform.digest().into();
@@ -24,7 +24,7 @@ pub(crate) fn run(wasm: &Path, as_json: bool) -> Result<(), Exit> {
     }
     println!("{} {}: {}", manifest.name, manifest.version, manifest.description);
     println!("works on {}", transform.kind());
-    println!("contract {}", gristmill_smt::support().contract);
+    println!("contract {}", contract(&transform.imports()));
     println!("imports  {}", imports(&transform.imports()));
     println!("reads    {}", reads(manifest));
     let outputs = manifest.outputs.iter().map(|output| format!("{} ({})", output.name, output.description));
@@ -39,6 +39,17 @@ pub(crate) fn run(wasm: &Path, as_json: bool) -> Result<(), Exit> {
     }
     fields.iter().for_each(|line| println!("  {line}"));
     Ok(())
+}
+
+/// The contract that it was built against, as its imports name it; without any, the newest that this build speaks.
+fn contract(imports: &[String]) -> String {
+    let newest = gristmill_smt::support().contract;
+    let package = newest.split('@').next().unwrap_or_default();
+    let version = imports.iter().find_map(|name| {
+        let (interface, version) = name.split_once('@')?;
+        interface.strip_prefix(package)?.starts_with('/').then_some(version)
+    });
+    version.map_or(newest.clone(), |version| format!("{package}@{version}"))
 }
 
 /// Without package and version, which are the contract's.

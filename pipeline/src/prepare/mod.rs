@@ -178,7 +178,8 @@ fn assemble(
     Ok(StagePlan { transforms, decoder, changes, descriptions, schema, kafka_columns, fits, destination })
 }
 
-/// The plan with the columns that the registry says now, none if they are the same; and the id of the schema that says them.
+/// The plan with the columns that the registry says now, none if they are the same or cannot be those of records that are read now;
+/// and the id of the schema that says them.
 pub(crate) async fn plan_now(
     checked: &Checked,
     registry: &SchemaRegistry,
@@ -186,6 +187,15 @@ pub(crate) async fn plan_now(
 ) -> Result<(Option<StagePlan>, u32), Error> {
     let (decoder, id) = decoding::decoder_now(checked, registry).await?;
     if decoder == plan.decoder {
+        return Ok((None, id));
+    }
+    if let DecoderPlan::Avro(before) = &plan.decoder
+        && let Err(why) = decoder.open()?.add_writer_schema(id, before)
+    {
+        tracing::warn!(
+            schema = id, %why,
+            "the latest schema does not read what the one at hand does, which goes on; a restart takes it"
+        );
         return Ok((None, id));
     }
     let (transforms, changes) = (plan.transforms.clone(), plan.changes.clone());
