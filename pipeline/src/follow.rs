@@ -1,7 +1,8 @@
 //! Columns that change while the pipeline runs.
 //!
 //! **Guarantee.** Who meets records of a schema that this process did not see before goes on, from those records on, with the
-//! columns that a start would have now: rows have no column less for having come after the start.
+//! columns that a start would have now: rows have no column less for having come after the start. But for a schema that cannot
+//! read what the one at hand does: that is left to a restart, and its records are dead letters.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -57,11 +57,6 @@ impl LeftOut {
         }
     }
 
-    /// The names of what is left out, with dots.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
     fn at(&self) -> Vec<&[usize]> {
         self.places.iter().map(Vec::as_slice).collect()
     }
@@ -238,7 +233,7 @@ mod tests {
             json!({"id": "4", "extra": {"b": "1"}}),
             json!({"id": "5", "items": [], "extra": {}}),
         ]);
-        assert_eq!(left_out(false).names(), ["customer.email", "items.color", "tags", "extra"]);
+        assert_eq!(left_out(false).names, ["customer.email", "items.color", "tags", "extra"]);
         assert_eq!(left_out(false).refused(&rows), []);
         let refused = left_out(true);
         let refused = refused.refused(&rows);

@@ -342,19 +342,11 @@ pub fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error
     config.state_prefix(state_of_try(checked, number)).build().map_err(Error::sink)
 }
 
-/// As [`ledger_of`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
+/// As [`ledger_of_try`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
 /// delivery of those before it.
 ///
 /// # Errors
 /// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
-pub async fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
-    ledger_of_try_to_change(checked, 0).await
-}
-
-/// As [`ledger_to_change`], of a try to deliver dead letters; 0 is the pipeline itself.
-///
-/// # Errors
-/// As [`ledger_to_change`].
 pub async fn ledger_of_try_to_change(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
     ledger_of(checked)?;
     let state = (number > 0).then(|| state_of_try(checked, number));

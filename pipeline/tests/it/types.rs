@@ -58,6 +58,7 @@ fn rows() -> Vec<Row> {
         json!({"type": "record", "name": "S", "fields": [{"name": "next", "type": ["null", "S"]}]});
     let of = |kind: &str, key: &str, item: Value| json!({"type": kind, (key): item});
     let fixed = json!({"type": "fixed", "name": "F", "size": 4});
+    let duration = json!({"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"});
     let symbols = json!({"type": "enum", "name": "E", "symbols": ["A"]});
     vec![
         ("`bool`", texts(&["bool"]), "`boolean`", texts(&["boolean"]), ""),
@@ -98,7 +99,13 @@ fn rows() -> Vec<Row> {
             vec![json!("string"), symbols, logical("string", "uuid")],
             "",
         ),
-        ("`bytes`", texts(&["bytes"]), "`bytes`, a fixed, `duration`", vec![json!("bytes"), fixed], ""),
+        (
+            "`bytes`",
+            texts(&["bytes"]),
+            "`bytes`, a fixed, `duration`",
+            vec![json!("bytes"), fixed, duration],
+            "",
+        ),
         ("`date`", texts(&["date"]), "`date`", vec![logical("int", "date")], ""),
         (
             "",
@@ -153,6 +160,7 @@ fn rows() -> Vec<Row> {
                 .into(),
             "as Avro has them",
         ),
+        ("", vec![], "its `NanoTime`", vec![debezium("long", "time.NanoTime")], "as Avro has it"),
         ("a map of fields", vec![json!({"sku": "string"})], "a record", vec![record.clone()], ""),
         ("", vec![], "a record that contains itself", vec![recursive], "at the start"),
         (

@@ -10,7 +10,7 @@ use gristmill_sinks::fake_gcs::{FakeGcs, Faults};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::place::{Listed, Place, hidden};
+use super::place::{Listed, Place, files, hidden};
 use crate::kafka::free_ports;
 use crate::nodes::{self, signal};
 use crate::pipeline::wait_until;
@@ -36,8 +36,8 @@ impl Default for FakeBucket {
 }
 
 impl Place for FakeBucket {
-    fn sink(&self) -> String {
-        gcs(&self.fake.url(), "rows")
+    fn sink(&self, format: &str, rotate_rows: u64) -> String {
+        files(&gcs(&self.fake.url(), "rows"), format, rotate_rows)
     }
 
     fn dead_letters(&self) -> String {
@@ -129,8 +129,8 @@ impl ServerBucket {
 }
 
 impl Place for ServerBucket {
-    fn sink(&self) -> String {
-        gcs(&self.url, "rows")
+    fn sink(&self, format: &str, rotate_rows: u64) -> String {
+        files(&gcs(&self.url, "rows"), format, rotate_rows)
     }
 
     fn dead_letters(&self) -> String {

@@ -76,7 +76,7 @@ impl Scenario {
         format!(
             "name: {name}\nsource:\n  kafka:\n    bootstrap_servers: '{bootstrap}'\n    topics: [{name}]\n    \
              group_protocol: {protocol}\n{session}{stages}sink:\n{}dead_letters:\n  {}\n",
-            place.section(format, *rotate_rows),
+            place.sink(format, *rotate_rows),
             place.dead_letters()
         )
     }

@@ -18,16 +18,8 @@ pub struct Listed {
 
 /// A kind of store that pipelines write to: rows under `rows`, dead letters under `dead_letters`.
 pub trait Place: Debug + Send + Sync {
-    /// What stands in the pipeline file under `sink.files`, without rotation and directories.
-    fn sink(&self) -> String;
-
     /// What stands in the pipeline file under `sink`.
-    fn section(&self, format: &str, rotate_rows: u64) -> String {
-        format!(
-            "  files:\n    {}\n    format: {format}\n    directories: dt=%Y-%m-%d/hour=%H\n    rotate: {{rows: {rotate_rows}, age: 1s}}\n",
-            self.sink()
-        )
-    }
+    fn sink(&self, format: &str, rotate_rows: u64) -> String;
 
     /// What stands in the pipeline file under `dead_letters`.
     fn dead_letters(&self) -> String;
@@ -68,6 +60,13 @@ pub trait Place: Debug + Send + Sync {
     fn store_faults(&self) -> Option<&Faults> {
         None
     }
+}
+
+/// A sink of files in that place.
+pub(super) fn files(place: &str, format: &str, rotate_rows: u64) -> String {
+    format!(
+        "  files:\n    {place}\n    format: {format}\n    directories: dt=%Y-%m-%d/hour=%H\n    rotate: {{rows: {rotate_rows}, age: 1s}}\n"
+    )
 }
 
 /// Whether Hive and Spark would take a name for data: `_gristmill` and its like they do not.
@@ -113,8 +112,9 @@ impl Folder {
 }
 
 impl Place for Folder {
-    fn sink(&self) -> String {
-        format!("folder: '{}'", self.root.path().join("rows").display())
+    fn sink(&self, format: &str, rotate_rows: u64) -> String {
+        let place = format!("folder: '{}'", self.root.path().join("rows").display());
+        files(&place, format, rotate_rows)
     }
 
     fn dead_letters(&self) -> String {

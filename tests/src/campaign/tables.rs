@@ -177,11 +177,7 @@ fn fault(random: &mut SmallRng) -> (Call, Effect) {
 }
 
 impl Place for Tables {
-    fn sink(&self) -> String {
-        unreachable!("it has a section of its own")
-    }
-
-    fn section(&self, _: &str, rotate_rows: u64) -> String {
+    fn sink(&self, _: &str, rotate_rows: u64) -> String {
         format!(
             "  bigquery:\n    project: shop\n    dataset: lake\n    state: {{folder: '{}'}}\n    endpoint: '{}'\n    rest_endpoint: '{}'\n    \
              tables: {{dataset_location: EU}}\n    rotate: {{rows: {rotate_rows}, age: 1s}}\n",
