@@ -5,6 +5,7 @@ mod explain;
 mod scalars;
 mod syntax;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -96,7 +97,7 @@ impl JsonDecoder {
     /// [`ErrorKind::TooLarge`] if the values add up to more than 2 GiB.
     pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
         let mut sorting = Sorting::default();
-        let mut texts: Vec<&[u8]> = Vec::new();
+        let mut texts: Vec<Cow<'_, [u8]>> = Vec::new();
         let mut total = 0u64;
         for (tag, value) in rows {
             match self.text(value) {
@@ -136,7 +137,7 @@ impl JsonDecoder {
     }
 
     /// The JSON text of a value, known to be one well-formed object.
-    fn text<'a>(&self, value: Option<&'a [u8]>) -> Result<&'a [u8], Fault> {
+    fn text<'a>(&self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Fault> {
         let Some(value) = value else {
             return Err(Fault::new(Cause::NullValue, "the value is null (a tombstone)"));
         };
@@ -151,7 +152,7 @@ impl JsonDecoder {
             value => value,
         };
         match syntax::check_object(text, self.options.max_depth) {
-            Ok(()) => Ok(text),
+            Ok(text) => Ok(text),
             Err(fault) => Err(Fault::new(
                 Cause::Malformed,
                 format!("not one JSON object: {} at byte {}", fault.what, fault.at),
@@ -160,7 +161,7 @@ impl JsonDecoder {
     }
 
     /// All rows as columns, or `None` if any of them does not fit the schema.
-    fn columns(&self, texts: &[&[u8]]) -> Option<RecordBatch> {
+    fn columns(&self, texts: &[Cow<'_, [u8]>]) -> Option<RecordBatch> {
         if texts.is_empty() {
             return Some(RecordBatch::new_empty(self.schema.clone()));
         }

@@ -271,6 +271,31 @@ proptest! {
     }
 }
 
+/// As serialisers write it that keep to ASCII, such as Python's: characters outside the basic plane are surrogate pairs.
+fn in_ascii(text: &str) -> String {
+    text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_character_is_itself_however_it_is_escaped(
+        around in any::<String>(),
+        outside in prop::collection::vec(prop::char::range('\u{10000}', '\u{10ffff}'), 1..4),
+    ) {
+        let texts: Vec<String> = outside.iter().map(|c| format!("{around}{c}{around}{c}")).collect();
+        let row = |text| format!(r#"{{"name": "{0}", "extra": {{"{0}": 1}}}}"#, in_ascii(text));
+        let rows: Vec<String> = texts.iter().map(|text| row(text)).collect();
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let mut decoder = decoder(r#"{"name": "string", "extra": "map<int32>"}"#, JsonOptions::default());
+        let decoded = decode(&mut decoder, &rows);
+        prop_assert_eq!(&decoded.undecodable, &[]);
+        let names = decoded.batch.column(0).as_string::<i32>();
+        prop_assert_eq!(names.iter().flatten().collect::<Vec<_>>(), texts.clone());
+        let keys = decoded.batch.column(1).as_map().keys().as_string::<i32>();
+        prop_assert_eq!(keys.iter().flatten().collect::<Vec<_>>(), texts);
+    }
+}
+
 #[test]
 fn seconds_that_have_no_milliseconds_are_refused_at_their_record() {
     let spec = r#"{"at": "timestamp_s"}"#;
