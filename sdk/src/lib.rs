@@ -40,6 +40,7 @@
 mod consumer;
 mod error;
 mod group_offsets;
+mod group_reader;
 #[cfg(feature = "mock")]
 mod mock;
 mod native;
@@ -56,6 +57,7 @@ pub use consumer::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use group_offsets::{GroupOffset, GroupOffsets};
+pub use group_reader::{DeadLetterTopic, GroupBatch, GroupReader};
 #[cfg(feature = "mock")]
 pub use mock::{MockCluster, MockRequest};
 pub use offsets::{Completion, Token, TopicPartition};

@@ -224,6 +224,11 @@ impl OffsetTracker {
         Completion::Done
     }
 
+    /// Whether the token's epoch is not over.
+    pub(crate) fn is_current(&self, token: &Token) -> bool {
+        self.partitions.get(&token.at).is_some_and(|p| p.epoch == token.epoch)
+    }
+
     fn current(&mut self, at: &TopicPartition, epoch: u64) -> Option<&mut Partition> {
         self.partitions.get_mut(at).filter(|p| p.epoch == epoch)
     }

@@ -167,6 +167,10 @@ impl ConsumerConfig {
         self.share() / 4
     }
 
+    pub(crate) fn group(&self) -> &str {
+        &self.group_id
+    }
+
     pub(crate) fn lookup_timeout(&self) -> Duration {
         self.lookup_timeout
     }

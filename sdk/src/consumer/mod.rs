@@ -18,6 +18,7 @@ pub use config::{
 pub use stream::{AssignedPartition, BeginAt, Delivery, PartitionStream};
 
 use crate::native::{Client, Role};
+use crate::offsets::{Completion, Token};
 use crate::{Error, ErrorKind, Result};
 use lookups::{Lookups, Question};
 use poll::Poller;
@@ -147,6 +148,17 @@ impl Consumer {
         let closed = || Error::new(ErrorKind::Closed, operation, "the consumer was closed");
         self.questions.send(question).map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Says that a delivery need not be read again, as [`PartitionStream::complete`] does, for who has no stream at hand.
+    /// Never waits.
+    pub fn complete(&self, token: &Token) -> Completion {
+        self.shared.offsets().complete(token)
+    }
+
+    /// Whether completing a delivery would count: its partition is still this member's, and was not sought since.
+    pub fn is_current(&self, token: &Token) -> bool {
+        self.shared.offsets().is_current(token)
     }
 
     /// librdkafka's last statistics as JSON, if `statistics.interval.ms` was set as a property.

@@ -3,5 +3,6 @@
 mod consumer;
 mod consumer_start;
 mod group_offsets;
+mod group_reader;
 mod producer;
 mod schema_registry;

@@ -6,6 +6,7 @@ mod bigquery;
 mod bigquery_changes;
 mod exits;
 mod faults;
+mod group_reader;
 mod readers;
 mod reload;
 mod replay;
