@@ -129,6 +129,16 @@ impl Error {
         self.passing
     }
 
+    /// The error of Kafka's client that it came from, if it did.
+    pub fn kafka(&self) -> Option<&gristmill::Error> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
+    /// The error of the Schema Registry's client that it came from, if it did.
+    pub fn schema_registry(&self) -> Option<&gristmill::RegistryError> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
     /// What stopped the pipeline.
     pub fn kind(&self) -> ErrorKind {
         self.kind

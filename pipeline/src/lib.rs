@@ -37,6 +37,7 @@ mod stages;
 mod start;
 mod status;
 mod test_case;
+mod value_decoder;
 
 pub use check::{Checked, check, check_source, schema};
 pub use commands::{Commands, quoted, shell_word};
@@ -46,7 +47,7 @@ pub use error::{Error, ErrorKind};
 pub use file::*;
 pub use group::{Group, Reset};
 pub use metrics::{GuestLabels, Metrics, RejectLabels};
-pub use peek::{Peek, PeekRange, PeekRows};
+pub use peek::{Peek, PeekRange};
 pub use place::check_buckets;
 pub use plan::{Plan, PlannedPartition, PlannedTable, plan};
 pub use prepare::{check_components, ledger_of, ledger_of_try, ledger_of_try_to_change};
@@ -55,3 +56,4 @@ pub use replay::{PartitionProgress, ReplayName, ReplayProgress, ReplayRequest, W
 pub use run::{Ended, Pipeline, Stop};
 pub use secret::Reference;
 pub use test_case::{TestReport, test};
+pub use value_decoder::{AvroColumns, DecodedRecords, UndecodableRecord, ValueDecoder, ValueFormat};

@@ -72,7 +72,7 @@ pub use schema_registry::{
     ReferencedSchema, RegisteredId, RegistryConfig, RegistryConfigBuilder, RegistryError, RegistryErrorKind,
     Schema, SchemaReference, SchemaRegistry, SchemaType,
 };
-pub use topics::{Extent, Topics};
+pub use topics::{Extent, Place, Topics};
 
 /// The version of librdkafka that this crate is linked with, such as `2.12.1`.
 pub fn librdkafka_version() -> String {

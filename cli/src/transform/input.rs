@@ -197,7 +197,11 @@ impl Input {
                 let columns = rows.map(|rows| Columns {
                     rows: rows.rows,
                     records: rows.records,
-                    undecodable: rows.undecodable,
+                    undecodable: rows
+                        .undecodable
+                        .into_iter()
+                        .map(|bad| (bad.record, bad.code, bad.reason))
+                        .collect(),
                 });
                 Chunk { first, raw, columns }
             }

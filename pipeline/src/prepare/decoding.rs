@@ -178,12 +178,18 @@ fn change_plan(checked: &Checked, kind: Changes, key: Option<KeyPlan>) -> Change
     ChangePlan { kind, key, primary_key }
 }
 
+/// The latest Avro schema of a subject, to make columns of, self-contained.
+pub(crate) async fn latest_columns(registry: &SchemaRegistry, subject: &str) -> Result<String, Error> {
+    let schema = registry.latest(subject).await.map_err(|e| no_columns(subject, e))?;
+    avro_text(&schema, &format!("subject {subject}"))
+}
+
 /// The self-contained text of an Avro schema.
 fn avro_text(schema: &Schema, what: &str) -> Result<String, Error> {
     if schema.schema_type != SchemaType::Avro {
         return Err(Error::new(
             ErrorKind::SchemaRegistry,
-            format!("{what} is a {} schema, the pipeline decodes Avro", schema.schema_type.as_str()),
+            format!("{what} is a {} schema; Avro is decoded", schema.schema_type.as_str()),
         ));
     }
     gristmill_codec::inline_avro_references(&schema.text, schema.referenced_texts()).map_err(Error::decode)

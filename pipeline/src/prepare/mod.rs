@@ -23,7 +23,7 @@ use crate::replay::{Replay, ReplayRequest};
 use crate::stages::changes::{ChangePlan, Destination, OP_COLUMN};
 use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, rows_schema};
 use decoding::{change_plan_of, changes_of_file, decoder, decoder_of_file, keys_are_told, registry};
-pub(crate) use decoding::{registry_says_columns, writer_schema};
+pub(crate) use decoding::{latest_columns, registry_says_columns, writer_schema};
 use sink::{Sink, sink};
 pub(crate) use sink::{is_cdc, planned_tables, ready_tables, sink_of_try};
 pub use sink::{ledger_of, ledger_of_try, ledger_of_try_to_change};

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use gristmill::Extent;
+use gristmill::{Extent, Place};
 use serde::{Deserialize, Serialize};
 
 use super::ReplayRequest;
-use super::when::Place;
 use crate::error::{Error, ErrorKind};
 
 /// The format that this version writes, and the newest that it reads.

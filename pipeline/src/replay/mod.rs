@@ -15,13 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use gristmill::{ConsumerConfig, Topics};
+use gristmill::{ConsumerConfig, Place, Topics};
 use gristmill_sinks::{Create, SinkConfig};
 use tokio::sync::Notify;
 
 pub(crate) use self::bounds::Range;
 use self::bounds::{Asked, Bounds, Facts, Resolved, TopicBounds};
-pub(crate) use self::when::Place;
 pub use self::when::{ReplayName, When};
 use crate::check::Checked;
 use crate::error::{Error, ErrorKind};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use gristmill::Place;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -21,15 +22,12 @@ enum Kind {
     Ago(TimeSpan),
 }
 
-/// An end with "now" filled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Offset(i64),
-    /// Milliseconds since the Unix epoch.
-    Time(i64),
-}
-
 impl When {
+    /// The place that it means now.
+    pub fn now(&self) -> Place {
+        self.at(Timestamp::now())
+    }
+
     pub(crate) fn at(&self, now: Timestamp) -> Place {
         match &self.0 {
             Kind::Offset(offset) => Place::Offset(*offset),

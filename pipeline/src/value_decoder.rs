@@ -1,0 +1,147 @@
+//! The values of records as columns, by themselves: what a pipeline does between its source and its sink, without both.
+
+use std::fmt;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use gristmill::SchemaRegistry;
+use gristmill_codec::{Decoder, SchemaSpec};
+use gristmill_records::RawBatch;
+
+use crate::error::{Error, ErrorKind};
+use crate::prepare;
+use crate::stages::{DecoderPlan, decode_code, kafka_schema, with_kafka_columns_of};
+
+/// How values become columns.
+#[derive(Clone, Debug)]
+pub enum ValueFormat {
+    /// Any bytes, into the one column `value`.
+    Bytes,
+    /// JSON objects with these fields.
+    Json(SchemaSpec),
+    /// Avro with a schema id in front, as the Schema Registry's serialisers write it.
+    Avro {
+        /// Where the schemas of the records are.
+        registry: SchemaRegistry,
+        /// The schema whose fields are the columns.
+        columns: AvroColumns,
+    },
+}
+
+/// The schema that says which columns there are.
+#[derive(Clone, Debug)]
+pub enum AvroColumns {
+    /// The latest of a subject, when the decoder is opened.
+    Latest(String),
+    /// This one: Avro as JSON.
+    Schema(String),
+}
+
+/// Decodes the values of records to Arrow columns, and puts beside them where each row comes from (`_kafka_partition`,
+/// `_kafka_offset`, `_kafka_timestamp`, `_kafka_key`; `_kafka_sub` is 0).
+///
+/// One record never costs another: each is a row, or undecodable with a reason.
+pub struct ValueDecoder {
+    decoder: Decoder,
+    /// Of the decoded columns and Kafka's.
+    schema: SchemaRef,
+    registry: Option<SchemaRegistry>,
+}
+
+impl fmt::Debug for ValueDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValueDecoder").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// What the records of a batch decoded to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DecodedRecords {
+    /// The columns, and those that say where a row comes from.
+    pub rows: RecordBatch,
+    /// For each row, its record in the batch.
+    pub records: Vec<usize>,
+    /// Records that do not decode, in order.
+    pub undecodable: Vec<UndecodableRecord>,
+}
+
+/// A record that does not decode.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UndecodableRecord {
+    /// Which of the batch.
+    pub record: usize,
+    /// The class of the fault, as in the code of a dead letter: `DECODE_MALFORMED`.
+    pub code: String,
+    /// Why, without a piece of the record.
+    pub reason: String,
+}
+
+impl ValueDecoder {
+    /// Prepares to decode; with [`AvroColumns::Latest`] it asks the registry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SchemaRegistry`], [`ErrorKind::Decode`] for a schema that has no columns, [`ErrorKind::Config`].
+    pub async fn open(format: ValueFormat) -> Result<ValueDecoder, Error> {
+        let (plan, registry) = match format {
+            ValueFormat::Bytes => (DecoderPlan::Bytes, None),
+            ValueFormat::Json(fields) => {
+                let mistakes = |mistakes: Vec<gristmill_codec::SpecMistake>| {
+                    let told = mistakes.iter().map(|m| format!("fields.{}: {}", m.path, m.message));
+                    Error::config(told.collect::<Vec<_>>().join("; "))
+                };
+                (DecoderPlan::Json(fields.arrow_schema().map_err(mistakes)?), None)
+            }
+            ValueFormat::Avro { registry, columns } => {
+                let text = match columns {
+                    AvroColumns::Latest(subject) => prepare::latest_columns(&registry, &subject).await?,
+                    AvroColumns::Schema(text) => text,
+                };
+                (DecoderPlan::Avro(text.into()), Some(registry))
+            }
+        };
+        ValueDecoder::new(&plan, registry)
+    }
+
+    pub(crate) fn new(plan: &DecoderPlan, registry: Option<SchemaRegistry>) -> Result<ValueDecoder, Error> {
+        let decoder = plan.open()?;
+        let schema = kafka_schema(&decoder.schema());
+        Ok(ValueDecoder { decoder, schema, registry })
+    }
+
+    /// The columns of [`decode`](Self::decode)'s rows.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Decodes the values of a batch. Writer schemas that are new are asked of the registry.
+    ///
+    /// Cancel safe: what was asked is remembered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SchemaRegistry`] if it does not answer, [`ErrorKind::Decode`] if columns would grow beyond 2 GiB.
+    pub async fn decode(&mut self, batch: &RawBatch) -> Result<DecodedRecords, Error> {
+        for id in self.decoder.missing_schemas(batch.iter().map(|record| record.value())) {
+            let registry = self.registry.as_ref();
+            let registry =
+                registry.ok_or_else(|| Error::new(ErrorKind::Config, "Avro needs `schema_registry`"))?;
+            // Without it the records that name it do not decode, each with the reason.
+            if let Some(schema) = prepare::writer_schema(registry, id).await?
+                && let Err(error) = self.decoder.add_writer_schema(id, &schema)
+            {
+                tracing::warn!(id, %error, "records of this schema do not decode");
+            }
+        }
+        let values = batch.iter().map(|record| (record.row() as u64, record.value()));
+        let decoded = self.decoder.decode(values).map_err(Error::decode)?;
+        let records: Vec<usize> = decoded.rows.iter().map(|row| *row as usize).collect();
+        let rows = with_kafka_columns_of(&decoded.batch, batch, &records)?;
+        let undecodable = decoded.undecodable.into_iter().map(|bad| UndecodableRecord {
+            record: bad.row as usize,
+            code: decode_code(bad.cause),
+            reason: bad.reason,
+        });
+        Ok(DecodedRecords { rows, records, undecodable: undecodable.collect() })
+    }
+}
