@@ -72,7 +72,7 @@ pub(crate) fn operator() -> String {
 
 fn command_line() -> String {
     let word = |a: std::ffi::OsString| gristmill_pipeline::shell_word(&a.to_string_lossy());
-    std::env::args_os().map(word).collect::<Vec<_>>().join(" ")
+    crate::ARGUMENTS.get().into_iter().flatten().cloned().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// `offsets 3 to 5 (3 of them)`.
