@@ -17,8 +17,12 @@ NPM := $(CACHE)/npm
 SCRIPTS := $(VENV)/ready $(if $(shell command -v npm),$(NPM)/ready)
 SCRIPTS_PATH := $(VENV)/bin:$(NPM)/node_modules/.bin
 
+# The Python package: what it is built and tested with, and the wheel as it is installed for its tests.
+PYTHON_TOOLS := $(CACHE)/python
+WHEELS := $(CACHE)/wheels
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery example-bigquery need need-tests clean-demo
+.PHONY: help build demo test lint unit guests wheel python e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery example-bigquery need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +44,7 @@ demo: need clean-demo ## Orders from an embedded Kafka through a WebAssembly tra
 # One selection of packages for all tests: another one would mean other features, and another build of everything.
 test: need-tests guests $(SCRIPTS) $(EMULATORS) ## Every test: a real Apache Kafka, real components, SIGKILL
 	PATH="$(SCRIPTS_PATH):$$PATH" GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace
+	$(MAKE) --no-print-directory python
 
 unit: $(SCRIPTS) $(EMULATORS) ## Tests of the crates, without a real Kafka
 	PATH="$(SCRIPTS_PATH):$$PATH" cargo test --workspace --lib --bins --test it
@@ -52,6 +57,18 @@ guests: ## Tests of the SDKs and the example transforms, natively
 e2e: $(VENV)/ready $(EMULATOR) ## End-to-end tests on a real Apache Kafka
 	cargo test --workspace --no-run
 	GRISTMILL_PYTHON=$(VENV)/bin/python cargo test --workspace --test e2e -- --nocapture
+
+# maturin changes the library that cargo made, and cannot do it twice.
+wheel: need $(PYTHON_TOOLS)/ready ## The Python package as a wheel, for release: PROFILE=release
+	rm -rf $(CARGO_TARGET_DIR)/maturin $(WHEELS)
+	PATH="$(PYTHON_TOOLS)/bin:$$PATH" maturin build --quiet --profile $(or $(PROFILE),dev) --manifest-path python/Cargo.toml --out $(WHEELS)
+	@ls $(WHEELS)/*.whl
+
+python: need-tests wheel ## Tests of the Python package, as it is installed, on a real Kafka: ARGS="-k consumer"
+	cargo build --workspace --examples
+	$(PYTHON_TOOLS)/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	cd python && GRISTMILL_TEST_KAFKA=$(CARGO_TARGET_DIR)/debug/examples/kafka GRISTMILL_WHEEL=$$(echo $(WHEELS)/*.whl) \
+	  $(PYTHON_TOOLS)/bin/pytest --quiet -p no:cacheprovider $(ARGS)
 
 MINUTES ?= 10
 soak: $(VENV)/ready $(EMULATOR) ## Random faults for MINUTES=10; also SEED, PROTOCOL=cooperative|range|consumer, PLACE=folder|fake-gcs|fake-gcs-server|fake-bigquery
@@ -98,6 +115,11 @@ bench-bigquery: $(EMULATORS) ## What a row costs on its way to BigQuery, against
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -r tests/requirements.txt
+	touch $@
+
+$(PYTHON_TOOLS)/ready: python/requirements.txt
+	$(PYTHON) -m venv $(PYTHON_TOOLS)
+	$(PYTHON_TOOLS)/bin/pip install --quiet -r python/requirements.txt
 	touch $@
 
 # DuckDB's extensions as wheels, and the DuckDB that they are of: it asks for a newer one, which has none. So nothing is

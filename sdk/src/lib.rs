@@ -69,8 +69,8 @@ pub use range::{PartitionRange, RangeReader};
 #[cfg(feature = "mock")]
 pub use schema_registry::EmbeddedRegistry;
 pub use schema_registry::{
-    ReferencedSchema, RegisteredId, RegistryConfig, RegistryConfigBuilder, RegistryError, RegistryErrorKind,
-    Schema, SchemaReference, SchemaRegistry, SchemaType,
+    Compatibility, ReferencedSchema, RegisteredId, RegistryConfig, RegistryConfigBuilder, RegistryError,
+    RegistryErrorKind, Schema, SchemaReference, SchemaRegistry, SchemaType,
 };
 pub use topics::{Extent, Place, Topics};
 

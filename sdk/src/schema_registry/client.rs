@@ -51,6 +51,29 @@ pub struct RegisteredId {
     pub id: u32,
 }
 
+/// The answer to [`SchemaRegistry::compatibility`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Compatibility {
+    /// Whether it is.
+    pub is_compatible: bool,
+    /// The registry's reasons, if not; some registries give none.
+    #[serde(default)]
+    pub messages: Vec<String>,
+}
+
+/// A schema as the registry is sent it.
+fn sent(schema_type: &SchemaType, text: &str, references: &[SchemaReference]) -> serde_json::Value {
+    let mut body = serde_json::json!({"schema": text});
+    if *schema_type != SchemaType::Avro {
+        body["schemaType"] = schema_type.as_str().into();
+    }
+    if !references.is_empty() {
+        body["references"] = serde_json::json!(references);
+    }
+    body
+}
+
 #[derive(Deserialize)]
 struct IdAnswer {
     id: i64,
@@ -129,7 +152,8 @@ impl SchemaRegistry {
     ///
     /// Those of [`schema_by_id`](Self::schema_by_id).
     pub async fn latest(&self, subject: &str) -> Result<Arc<Schema>, RegistryError> {
-        let asked = format!("subject {subject}, latest version");
+        let about =
+            |e: RegistryError| e.about(format!("subject {subject}, latest version")).of_subject(subject);
         check_subject(subject)?;
         let shared = self.shared.clone();
         let name = subject.to_owned();
@@ -138,9 +162,8 @@ impl SchemaRegistry {
                 Request { path: &["subjects", &name, "versions", "latest"], query: &[], body: None };
             shared.fetch(&request, None).await
         };
-        let registered =
-            self.shared.latest.get(subject.to_owned(), fetch).await.map_err(|e| e.about(asked.clone()))?;
-        self.complete(&registered, context_of(subject)).await.map_err(|e| e.about(asked))
+        let registered = self.shared.latest.get(subject.to_owned(), fetch).await.map_err(about)?;
+        self.complete(&registered, context_of(subject)).await.map_err(about)
     }
 
     /// As [`latest`](Self::latest), asked for now: for who has just seen a schema that may be newer than a kept answer.
@@ -159,10 +182,10 @@ impl SchemaRegistry {
     ///
     /// Those of [`schema_by_id`](Self::schema_by_id).
     pub async fn version(&self, subject: &str, version: i32) -> Result<Arc<Schema>, RegistryError> {
-        let asked = format!("subject {subject}, version {version}");
-        let registered =
-            self.registered_version(subject, version).await.map_err(|e| e.about(asked.clone()))?;
-        self.complete(&registered, context_of(subject)).await.map_err(|e| e.about(asked))
+        let about =
+            |e: RegistryError| e.about(format!("subject {subject}, version {version}")).of_subject(subject);
+        let registered = self.registered_version(subject, version).await.map_err(about)?;
+        self.complete(&registered, context_of(subject)).await.map_err(about)
     }
 
     /// Registers a schema under a subject, if it is not there yet. What it refers to must be registered
@@ -180,15 +203,11 @@ impl SchemaRegistry {
         references: &[SchemaReference],
     ) -> Result<RegisteredId, RegistryError> {
         check_subject(subject)?;
-        let mut body = serde_json::json!({"schema": text});
-        if *schema_type != SchemaType::Avro {
-            body["schemaType"] = schema_type.as_str().into();
-        }
-        if !references.is_empty() {
-            body["references"] = serde_json::json!(references);
-        }
+        let body = sent(schema_type, text, references);
         let request = Request { path: &["subjects", subject, "versions"], query: &[], body: Some(&body) };
-        let about = |e: RegistryError| e.about(format!("registering a schema under subject {subject}"));
+        let about = |e: RegistryError| {
+            e.about(format!("registering a schema under subject {subject}")).of_subject(subject)
+        };
         let answer: IdAnswer = self.shared.transport.send(&request).await.map_err(about)?;
         let id = u32::try_from(answer.id).map_err(|_| {
             about(RegistryError::new(
@@ -199,6 +218,30 @@ impl SchemaRegistry {
         self.shared.latest.forget(&subject.to_owned());
         self.shared.by_id.forget(&(id, context_of(subject).to_owned()));
         Ok(RegisteredId { id })
+    }
+
+    /// Asks whether a schema is compatible with the latest version of a subject, by the subject's compatibility level. Nothing
+    /// is registered. Where the level is transitive, registering looks at older versions too.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryErrorKind::NotFound`] if the subject has no version yet: any schema can be its first;
+    /// [`RegistryErrorKind::InvalidSchema`], or any other kind of [`RegistryErrorKind`].
+    pub async fn compatibility(
+        &self,
+        subject: &str,
+        schema_type: &SchemaType,
+        text: &str,
+        references: &[SchemaReference],
+    ) -> Result<Compatibility, RegistryError> {
+        check_subject(subject)?;
+        let body = sent(schema_type, text, references);
+        let path = ["compatibility", "subjects", subject, "versions", "latest"];
+        let request = Request { path: &path, query: &[("verbose", "true")], body: Some(&body) };
+        let about = |e: RegistryError| {
+            e.about(format!("whether a schema fits subject {subject}")).of_subject(subject)
+        };
+        self.shared.transport.send(&request).await.map_err(about)
     }
 
     async fn registered_version(

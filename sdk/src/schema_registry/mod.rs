@@ -9,7 +9,7 @@ mod error;
 mod schema;
 mod transport;
 
-pub use client::{RegisteredId, SchemaRegistry};
+pub use client::{Compatibility, RegisteredId, SchemaRegistry};
 pub use config::{RegistryConfig, RegistryConfigBuilder};
 #[cfg(feature = "mock")]
 pub use embedded::EmbeddedRegistry;

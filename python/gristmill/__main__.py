@@ -1,0 +1,7 @@
+"""``python -m gristmill``: the command."""
+
+import sys
+
+from gristmill._command import main
+
+sys.exit(main())

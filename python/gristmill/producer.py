@@ -1,0 +1,240 @@
+"""Writing records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Literal, NamedTuple, TypeAlias
+
+from gristmill import _lib, _settings
+from gristmill._asyncio import call
+from gristmill.errors import GristmillError, SendError
+
+Payload: TypeAlias = bytes | str | bytearray | memoryview | None
+"""A key, a value or a header's value; text is UTF-8, and ``None`` is null."""
+
+Headers: TypeAlias = Mapping[str, Payload] | Iterable[tuple[str, Payload]]
+"""Names and values; as pairs, a name may come more than once."""
+
+
+class Delivered(NamedTuple):
+    """Where a record lies."""
+
+    partition: int
+    offset: int
+
+
+class Report:
+    """What became of records that were sent together, by their index."""
+
+    def __init__(self, report: _lib.Report) -> None:
+        self._lib = report
+
+    def __len__(self) -> int:
+        """How many records were sent."""
+        return len(self._lib)
+
+    @property
+    def delivered(self) -> int:
+        """How many were delivered."""
+        return self._lib.delivered
+
+    @property
+    def failed(self) -> int:
+        """How many were not, or are not known to be."""
+        return len(self) - self.delivered
+
+    @property
+    def errors(self) -> dict[int, GristmillError]:
+        """Why, by index."""
+        return self._lib.errors
+
+    def __getitem__(self, index: int) -> Delivered:
+        """Where a record lies; raises its error if it was not delivered."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no record {index} in a report of {len(self)}")
+        place = self._lib.place(index % len(self))
+        if place is None:
+            raise self.errors[index % len(self)]
+        return Delivered(*place)
+
+    def raise_for_errors(self) -> None:
+        """Raises :class:`SendError` if a record was not delivered."""
+        if self.failed:
+            index, first = next(iter(self.errors.items()))
+            raise SendError(f"{self.failed} of {len(self)} records were not delivered; record {index}: {first}", self)
+
+    def __repr__(self) -> str:
+        return f"<Report: {self.delivered} delivered, {self.failed} failed>"
+
+
+_Record: TypeAlias = tuple[str, Payload, Payload, list[tuple[str, Payload]], int | None, int | None]
+
+
+class Producer:
+    """An idempotent producer: a record is reported as delivered when all in-sync replicas have it, and lies in its
+    partition once and in the order of sending, whatever was retried.
+
+    Methods that begin with ``a`` are for asyncio. A full buffer makes sending wait. ``linger`` and ``delivery_timeout`` are
+    seconds, ``compression`` is ``"none"``, ``"lz4"`` or ``"zstd"``; ``properties`` are librdkafka's. Leaving ``with``
+    delivers what is buffered.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        linger: float | None = None,
+        compression: Literal["none", "lz4", "zstd"] = "lz4",
+        delivery_timeout: float | None = None,
+        max_buffered_bytes: int | None = None,
+        client_id: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self._lib = _lib.Producer(
+            _settings.kafka(bootstrap_servers, properties),
+            linger=linger,
+            compression=compression,
+            delivery_timeout=delivery_timeout,
+            max_buffered_bytes=max_buffered_bytes,
+            client_id=client_id,
+        )
+
+    def send(
+        self,
+        topic: str,
+        value: Payload = None,
+        *,
+        key: Payload = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivered:
+        """Writes a record and waits until it is delivered; many go faster together: :meth:`send_many`.
+
+        Without ``partition`` the key's murmur2 hash chooses, as with Kafka's own clients. Raises what the brokers say;
+        :class:`TimedOutError` after ``delivery_timeout``, when it is not known whether it was written.
+        """
+        record = (topic, value, key, _headers(headers), partition, timestamp_ms)
+        return Report(self._lib.send([record]))[0]
+
+    async def asend(
+        self,
+        topic: str,
+        value: Payload = None,
+        *,
+        key: Payload = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivered:
+        """As :meth:`send`. A record that is cancelled may have been sent."""
+        record = (topic, value, key, _headers(headers), partition, timestamp_ms)
+        return Report(await call(self._lib.send_async, [record]))[0]
+
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[Payload],
+        *,
+        keys: Iterable[Payload] | None = None,
+        headers: Headers | Sequence[Headers | None] | None = None,
+        partition: int | None = None,
+        raise_errors: bool = True,
+    ) -> Report:
+        """Writes records and waits until each is delivered or has failed.
+
+        ``headers`` are for all, or a list with those of each. One that fails does not hide the others: :class:`SendError`
+        has the report; with ``raise_errors=False`` it is only returned.
+        """
+        records = _records(topic, values, keys, headers, partition)
+        return _checked(Report(self._lib.send(records)), raise_errors)
+
+    async def asend_many(
+        self,
+        topic: str,
+        values: Iterable[Payload],
+        *,
+        keys: Iterable[Payload] | None = None,
+        headers: Headers | Sequence[Headers | None] | None = None,
+        partition: int | None = None,
+        raise_errors: bool = True,
+    ) -> Report:
+        """As :meth:`send_many`. What is cancelled may have been sent."""
+        records = _records(topic, values, keys, headers, partition)
+        return _checked(Report(await call(self._lib.send_async, records)), raise_errors)
+
+    @property
+    def buffered(self) -> int:
+        """Records in the buffer or on their way."""
+        return self._lib.buffered
+
+    def flush(self, timeout: float = 60.0) -> None:
+        """Waits until every record so far has its report."""
+        self._lib.flush(timeout)
+
+    async def aflush(self, timeout: float = 60.0) -> None:
+        """As :meth:`flush`."""
+        await call(self._lib.flush_async, timeout)
+
+    def close(self, timeout: float = 60.0) -> None:
+        """Delivers what is buffered, and ends the producer. Closing twice is fine."""
+        self._lib.close(timeout)
+
+    async def aclose(self, timeout: float = 60.0) -> None:
+        """As :meth:`close`."""
+        await call(self._lib.close_async, timeout)
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Producer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _headers(headers: Headers | None) -> list[tuple[str, Payload]]:
+    if headers is None:
+        return []
+    return list(headers.items() if isinstance(headers, Mapping) else headers)
+
+
+def _records(
+    topic: str,
+    values: Iterable[Payload],
+    keys: Iterable[Payload] | None,
+    headers: Headers | Sequence[Headers | None] | None,
+    partition: int | None,
+) -> list[_Record]:
+    values = list(values)
+    keys = [None] * len(values) if keys is None else list(keys)
+    if _is_of_each(headers):
+        each = [_headers(of) for of in headers]  # type: ignore[union-attr, arg-type]
+    else:
+        each = [_headers(headers)] * len(values)  # type: ignore[arg-type]
+    if not len(values) == len(keys) == len(each):
+        raise ValueError(f"{len(values)} values, {len(keys)} keys and {len(each)} lists of headers do not go together")
+    return [(topic, value, key, of, partition, None) for value, key, of in zip(values, keys, each)]
+
+
+def _is_of_each(headers: object) -> bool:
+    """A list whose items are headers themselves, and not pairs."""
+    if not isinstance(headers, (list, tuple)) or not headers:
+        return False
+    first = headers[0]
+    return first is None or isinstance(first, Mapping) or not (isinstance(first, tuple) and first and isinstance(first[0], str))
+
+
+def _checked(report: Report, raise_errors: bool) -> Report:
+    if raise_errors:
+        report.raise_for_errors()
+    return report

@@ -1,0 +1,128 @@
+//! Decoded records: columns, and what did not decode.
+
+use arrow_array::{RecordBatch, StructArray};
+use arrow_schema::SchemaRef;
+use gristmill_pipeline::DecodedRecords;
+use gristmill_records::RawBatch;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyList};
+
+use crate::error::Failure;
+use crate::{arrow, values};
+
+/// Columns of records, in batches.
+#[pyclass(frozen, module = "gristmill._lib")]
+pub(crate) struct Frame {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) undecodable: Vec<Undecodable>,
+}
+
+/// A record that did not decode.
+#[pyclass(frozen, get_all, from_py_object, module = "gristmill._lib")]
+#[derive(Clone, Debug)]
+pub(crate) struct Undecodable {
+    /// Its place in its batch.
+    row: usize,
+    partition: i32,
+    offset: i64,
+    /// The class of fault, as in the code of a dead letter.
+    code: String,
+    reason: String,
+}
+
+#[pymethods]
+impl Undecodable {
+    fn __repr__(&self) -> String {
+        let Undecodable { partition, offset, code, reason, .. } = self;
+        format!("Undecodable(partition={partition}, offset={offset}, code={code:?}, reason={reason:?})")
+    }
+}
+
+impl Undecodable {
+    pub(crate) fn of(batch: &RawBatch, decoded: &DecodedRecords) -> Vec<Undecodable> {
+        let bad = decoded.undecodable.iter();
+        bad.map(|bad| Undecodable {
+            row: bad.record,
+            partition: batch.partition(),
+            offset: batch.get(bad.record).map_or(-1, |record| record.offset()),
+            code: bad.code.clone(),
+            reason: bad.reason.clone(),
+        })
+        .collect()
+    }
+
+    /// As an error that names the first of several.
+    pub(crate) fn failure(all: &[Undecodable], topic: &str, advice: &str) -> Option<Failure> {
+        let first = all.first()?;
+        let Undecodable { partition, offset, reason, .. } = first;
+        let others = match all.len() {
+            1 => String::new(),
+            count => format!(" ({} more like this)", count - 1),
+        };
+        let message =
+            format!("topic {topic}, partition {partition}, offset {offset}: {reason}{others}; {advice}");
+        // The codec's sentence begins with the field, where it is about one.
+        let field =
+            reason.strip_prefix("field ").and_then(|rest| rest.split_once(": ")).map(|(name, _)| name);
+        let failure = Failure::new("decode", message).at(topic, *partition, *offset);
+        Some(failure.with_field(field.map(str::to_owned)))
+    }
+}
+
+#[pymethods]
+impl Frame {
+    fn __len__(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    #[getter]
+    fn column_names(&self) -> Vec<String> {
+        self.schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Bytes of the columns in memory.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    #[getter]
+    fn undecodable(&self) -> Vec<Undecodable> {
+        self.undecodable.clone()
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::schema(py, &self.schema)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        // A wish, which the protocol lets us pass over.
+        let _ = requested_schema;
+        arrow::stream(py, self.schema.clone(), self.batches.clone())
+    }
+
+    /// The rows as dicts, or as objects of a class that takes the columns as keywords.
+    #[pyo3(signature = (kafka_columns, shape=None))]
+    fn rows<'py>(
+        &self,
+        py: Python<'py>,
+        kafka_columns: bool,
+        shape: Option<values::Shape>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let rows = PyList::empty(py);
+        for batch in &self.batches {
+            let shown: Vec<usize> = (0..batch.num_columns())
+                .filter(|i| kafka_columns || !batch.schema_ref().field(*i).name().starts_with("_kafka_"))
+                .collect();
+            let part = batch.project(&shown).map_err(|e| Failure::new("decode", e.to_string()))?;
+            values::append_rows(py, &StructArray::from(part), shape.as_ref(), &rows)?;
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,126 @@
+"""Under asyncio and uvloop: nothing blocks the loop, and what is cancelled loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+from conftest import Kafka
+
+import gristmill
+from gristmill.testing import Cluster
+
+
+def consumer(kafka: Kafka | Cluster, topic: str, **more: object) -> gristmill.Consumer:
+    settings = {"group_id": f"group-of-{topic}", "bootstrap_servers": kafka.bootstrap_servers, **more}
+    return gristmill.Consumer(topic, **settings)  # type: ignore[arg-type]
+
+
+async def test_the_same_class_is_used_with_async_for(broker: Kafka) -> None:
+    topic = broker.topic("orders", 2)
+    async with gristmill.Producer(broker.bootstrap_servers) as producer:
+        report = await producer.asend_many(topic, [b'{"id": %d}' % n for n in range(3000)], headers={"a": "1", "b": None})
+        assert report.delivered == 3000
+        assert (await producer.asend(topic, b'{"id": 3000}', partition=1, headers={"a": "1"})).partition == 1
+        await producer.aflush()
+    seen: list[int] = []
+    async with consumer(broker, topic, format=gristmill.Json({"id": "int64"})) as first:
+        async for batch in first:
+            assert batch[0].headers[0] == ("a", b"1")
+            seen += [row["id"] for row in batch.objects()]
+            assert batch.ack()
+            if len(seen) == 3001:
+                break
+    assert sorted(seen) == list(range(3001))
+    assert sum(broker.committed(f"group-of-{topic}", topic).values()) == 3001
+
+
+async def test_a_hundred_waits_that_are_cancelled_lose_nothing(broker: Kafka) -> None:
+    topic = broker.topic("orders", 3)
+    seen: list[bytes] = []
+    cancelled, written = 0, 0
+    chance = random.Random(7)
+    async with consumer(broker, topic) as first, gristmill.Producer(broker.bootstrap_servers) as producer:
+        while cancelled < 100 or len(seen) < written:
+            if cancelled < 100 and chance.random() < 0.3:
+                await producer.asend_many(topic, [b"%d" % n for n in range(written, written + 20)])
+                written += 20
+            try:
+                batch = await asyncio.wait_for(first.anext_batch(), chance.random() * 0.02)
+            except asyncio.TimeoutError:
+                cancelled += 1
+                continue
+            assert batch is not None
+            seen += [value for value in batch.values() if value is not None]
+            assert batch.times_delivered == 1
+            assert batch.ack()
+    assert sorted(seen) == sorted(b"%d" % n for n in range(written))
+
+
+async def test_the_loop_goes_on_while_a_consumer_waits_and_while_it_is_busy(kafka: Cluster) -> None:
+    kafka.create_topic("orders")
+    async with gristmill.Producer(kafka.bootstrap_servers) as producer:
+        await producer.asend_many("orders", [b"x" * 100] * 20_000)
+    longest, running = 0.0, True
+
+    async def watch() -> None:
+        nonlocal longest
+        while running:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before)
+
+    watcher = asyncio.create_task(watch())
+    async with consumer(kafka, "orders") as first:
+        seen = 0
+        async for batch in first:
+            seen += len(batch)
+            assert batch.ack()
+            if seen == 20_000:
+                break
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(first.anext_batch(), 0.5)
+    running = False
+    await watcher
+    # Not a measurement: a loop that is held until the topic is read, or while nothing comes, would be far above.
+    assert longest < 0.4
+
+
+async def test_many_tasks_may_take_batches(broker: Kafka) -> None:
+    topic = broker.topic("orders", 4)
+    broker.fill(topic, [b"%d" % n for n in range(8000)])
+    seen: list[bytes | None] = []
+    async with consumer(broker, topic) as first:
+
+        async def work() -> None:
+            async for batch in first:
+                seen.extend(batch.values())
+                await asyncio.sleep(0)
+                assert batch.ack()
+                if len(seen) >= 8000:
+                    await first.aclose()
+
+        await asyncio.gather(*(work() for _ in range(5)))
+    assert len(seen) == len(set(seen)) == 8000
+
+
+async def test_rejecting_does_not_block_the_loop(broker: Kafka) -> None:
+    topic, dead = broker.topic("orders"), broker.topic("dead")
+    broker.fill(topic, [b"{", b'{"id": 1}'])
+    format = gristmill.Json({"id": "int64"})
+    async with consumer(broker, topic, format=format, dead_letter_topic=dead, undecodable="reject") as first:
+        batch = await first.anext_batch()
+        assert batch is not None and batch.rows_left == 1
+        assert await batch.areject([1], "I do not like it")
+        assert batch.rows_left == 0
+    assert len(gristmill.read(dead, bootstrap_servers=broker.bootstrap_servers)) == 2
+
+
+async def test_errors_come_out_of_awaits(kafka: Cluster) -> None:
+    async with gristmill.Producer(kafka.bootstrap_servers) as producer:
+        with pytest.raises(gristmill.SendError):
+            await producer.asend_many("orders", [b"x" * 20_000_000])
+    with pytest.raises(gristmill.ClosedError):
+        await producer.asend("orders", b"x")
