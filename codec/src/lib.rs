@@ -1,4 +1,4 @@
-//! JSON, Avro and raw values of Kafka records, decoded straight to Arrow columns.
+//! JSON, Avro and raw values of Kafka records, decoded straight to Arrow columns; and JSON and Avro of columns.
 //!
 //! # What is promised
 //!
@@ -45,6 +45,7 @@
 mod avro;
 mod decoded;
 mod decoder;
+mod encode;
 mod error;
 mod field_spec;
 mod json;
@@ -55,6 +56,7 @@ mod times;
 pub use avro::{AvroDecoder, avro_descriptions, inline_avro_references};
 pub use decoded::{Cause, Decoded, Undecodable};
 pub use decoder::{Decoder, Format};
+pub use encode::{AvroEncoder, avro_schema_of, encode_json};
 pub use error::{Error, ErrorKind, Result};
 pub use field_spec::{FieldSpec, SchemaSpec, SpecMistake};
 pub use json::{JsonDecoder, JsonOptions};

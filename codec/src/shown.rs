@@ -17,11 +17,15 @@ const JSON_DIGITS: u8 = 15;
 /// # Errors
 /// [`ErrorKind::UnsupportedType`]: a type or a value that JSON does not have.
 pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
-    let wrong = |e: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::UnsupportedType, format!("rows cannot be shown as JSON: {e}"))
-    };
+    let rows = json_lines(rows)?;
+    let rows = serde_json::Deserializer::from_slice(&rows).into_iter();
+    rows.collect::<std::result::Result<_, _>>().map_err(|e| unshown(&e))
+}
+
+/// As [`rows_as_json`], a line each.
+pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
     let columns = rows.columns().iter().map(exact).collect::<std::result::Result<Vec<_>, _>>();
-    let columns = columns.map_err(|e| wrong(&e))?;
+    let columns = columns.map_err(|e| unshown(&e))?;
     let fields = rows.schema_ref().fields().iter().zip(&columns);
     let fields: Fields = fields.map(|(field, column)| typed(field, column)).collect();
     let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
@@ -29,9 +33,12 @@ pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
     let mut text = Vec::new();
     let mut writer = arrow_json::LineDelimitedWriter::new(&mut text);
     let written = rows.and_then(|rows| writer.write(&rows)).and_then(|()| writer.finish());
-    written.map_err(|e| wrong(&e))?;
-    let rows = serde_json::Deserializer::from_slice(&text).into_iter();
-    rows.collect::<std::result::Result<_, _>>().map_err(|e| wrong(&e))
+    written.map_err(|e| unshown(&e))?;
+    Ok(text)
+}
+
+fn unshown(e: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::UnsupportedType, format!("rows cannot be shown as JSON: {e}"))
 }
 
 fn typed(field: &Field, column: &ArrayRef) -> Field {

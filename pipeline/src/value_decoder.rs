@@ -106,7 +106,15 @@ impl ValueDecoder {
 
     pub(crate) fn new(plan: &DecoderPlan, registry: Option<SchemaRegistry>) -> Result<ValueDecoder, Error> {
         let decoder = plan.open()?;
-        let schema = kafka_schema(&decoder.schema());
+        let own = decoder.schema();
+        let schema = kafka_schema(&own);
+        if let Some(field) =
+            schema.fields()[own.fields().len()..].iter().find(|f| own.index_of(f.name()).is_ok())
+        {
+            let text =
+                format!("a column is named `{}`, as the one that says where a row comes from", field.name());
+            return Err(Error::config(text));
+        }
         Ok(ValueDecoder { decoder, schema, registry })
     }
 

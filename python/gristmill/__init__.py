@@ -3,7 +3,8 @@
 - :func:`read` and :func:`scan`: a range of a topic as columns, without a group.
 - :class:`Consumer`: a member of a group, with ``for`` or ``async for``.
 - :class:`Producer`: records out, with one report.
-- :class:`Json`, :class:`Avro`, :class:`Bytes`: how values become columns; :class:`Registry`.
+- :class:`Json`, :class:`Avro`, :class:`Bytes`: how values become columns; :class:`Registry`, :func:`avro_schema`.
+- :class:`Transform`: a WebAssembly component on records or columns; :class:`Pipeline`: a pipeline file, exactly once.
 - :mod:`gristmill.errors`: every exception; :mod:`gristmill.testing`: a Kafka for tests.
 
 The command ``gristmill`` comes with the package. What happens inside is told to :mod:`logging`, to loggers below
@@ -14,7 +15,8 @@ import atexit
 import logging
 
 from gristmill import _lib
-from gristmill._lib import Record, Undecodable
+from gristmill._lib import Record, Rejected, TransformedRecord, Undecodable
+from gristmill.avro import Digits, avro_schema
 from gristmill.batch import Batch
 from gristmill.consumer import Consumer
 from gristmill.errors import (
@@ -44,9 +46,11 @@ from gristmill.errors import (
 )
 from gristmill.formats import Avro, Bytes, Format, Json
 from gristmill.frame import Frame
+from gristmill.pipelines import Pipeline, Status
 from gristmill.producer import Delivered, Producer, Report
 from gristmill.reading import Scan, read, scan
-from gristmill.registry import Registry
+from gristmill.registry import Compatibility, Reference, Registry, Schema
+from gristmill.transforms import Transform, TransformedColumns, TransformedRecords
 
 __version__: str = _lib.__version__
 
@@ -55,10 +59,12 @@ __all__ = [
     "Batch",
     "Bytes",
     "ClosedError",
+    "Compatibility",
     "Consumer",
     "DeadLetterError",
     "DecodeError",
     "Delivered",
+    "Digits",
     "FatalError",
     "FencedError",
     "Format",
@@ -71,23 +77,33 @@ __all__ = [
     "MalformedError",
     "NotFoundError",
     "OffsetOutOfRangeError",
+    "Pipeline",
     "Producer",
     "RebalancingError",
     "Record",
+    "Reference",
     "RefusedError",
     "Registry",
+    "Rejected",
     "Report",
     "Scan",
+    "Schema",
     "SchemaRegistryError",
     "SendError",
     "SinkError",
+    "Status",
     "TimedOutError",
     "TooLargeError",
+    "Transform",
     "TransformError",
+    "TransformedColumns",
+    "TransformedRecord",
+    "TransformedRecords",
     "UnauthenticatedError",
     "UnauthorizedError",
     "Undecodable",
     "UnreachableError",
+    "avro_schema",
     "read",
     "scan",
 ]

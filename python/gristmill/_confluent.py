@@ -46,13 +46,13 @@ _START = {
 
 def arguments(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Keywords of :class:`Consumer`, and what is done differently."""
-    left = dict(config)
+    left = {name: value for name, value in config.items() if value is not None}
     differences = list(_ALWAYS)
     keywords: dict[str, Any] = {
         "bootstrap_servers": _take(left, "bootstrap.servers", "metadata.broker.list"),
         "group_id": _take(left, "group.id"),
     }
-    reset = str(left.pop("auto.offset.reset", "largest"))
+    reset = str(left.pop("auto.offset.reset", "largest")).lower()
     if reset not in _START:
         raise InvalidConfigError(f"auto.offset.reset: {reset!r} is not one of {', '.join(_START)}")
     keywords["start"] = _START[reset]
@@ -84,6 +84,8 @@ def arguments(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if name in left:
             del left[name]
             differences.append(f"{name} is left out: {why}")
+    if "default.topic.config" in left:
+        raise InvalidConfigError("default.topic.config: write its properties beside the others, as librdkafka has it since 1.0")
     for name in [name for name, value in left.items() if callable(value)]:
         raise InvalidConfigError(f"{name}: a function cannot be taken over; tokens are given by librdkafka's sasl.oauthbearer.* properties")
     keywords["properties"] = left

@@ -16,7 +16,7 @@ class Progress:
     def __init__(self, what: str, shown: bool | None) -> None:
         self._what = what
         self._notebook = _notebook()
-        self._shown = shown if shown is not None else bool(self._notebook) or sys.stderr.isatty()
+        self._shown = shown if shown is not None else bool(self._notebook) or _is_terminal()
         self._last = time.monotonic()
         self._began = self._last
         self._drawn = False
@@ -25,7 +25,12 @@ class Progress:
     def __enter__(self) -> Progress | None:
         return self if self._shown else None
 
+    def show(self, text: str) -> None:
+        """Shows a line in place of the one before."""
+        self._draw(f"{self._what}: {text}")
+
     def update(self, progress: tuple[int, int]) -> None:
+        """Shows how many are done, and of how many."""
         now = time.monotonic()
         if now - self._last < _EVERY:
             return
@@ -55,6 +60,13 @@ class Progress:
             sys.stderr.flush()
         elif self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it was closed
+        return False
 
 
 def _notebook() -> Any:

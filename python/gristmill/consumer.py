@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -16,6 +17,9 @@ from gristmill.errors import GristmillError, InvalidConfigError
 from gristmill.formats import Bytes, Format
 
 _LOG = logging.getLogger("gristmill")
+
+_SHORTLY = 5.0
+"""How long leaving ``with`` by an exception waits, in seconds."""
 
 
 class Consumer:
@@ -31,13 +35,13 @@ class Consumer:
                 handle(batch.values())
                 batch.ack()
 
-    It joins the group when it is made. Several threads or tasks may take batches. ``close`` (and leaving ``with``) commits
+    It joins the group when it is made; a topic that is not there yet is waited for, with a warning in the log. Several threads or tasks may take batches. ``close`` (and leaving ``with``) commits
     what has its verdict and leaves the group; ``for`` then ends.
 
     ``start`` is where partitions begin for which the group has no offset: ``"earliest"``, ``"latest"``, or
     ``"committed"``, which is an error without one. ``group_protocol`` is ``"cooperative"``, ``"range"`` or
     ``"consumer"`` (KIP-848). ``undecodable="reject"`` puts records that do not decode aside by itself, which needs
-    ``dead_letter_topic``. ``memory_budget`` bounds in bytes what is prefetched. ``properties`` are librdkafka's.
+    ``dead_letter_topic``; batches then have the others. ``memory_budget`` bounds in bytes what is prefetched. ``properties`` are librdkafka's.
     """
 
     differences: tuple[str, ...] = ()
@@ -65,7 +69,7 @@ class Consumer:
             raise InvalidConfigError(f'undecodable: {undecodable!r} is neither "raise" nor "reject"')
         if undecodable == "reject" and dead_letter_topic is None:
             raise InvalidConfigError('undecodable="reject" needs dead_letter_topic: where such records go')
-        self.topics = [topics] if isinstance(topics, str) else list(topics)
+        self.topics = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
         self.group_id = group_id
         self._decodes = format is not None and not isinstance(format, Bytes)
         self._rejects = undecodable == "reject"
@@ -107,12 +111,17 @@ class Consumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        # What was raised is what there is to be told.
+        with suppress(GristmillError):
+            self.close(_SHORTLY)
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches, until the consumer is closed."""
-        while (batch := self.next_batch()) is not None:
-            yield batch
+        # Not a generator of batches: its frame would hold the last one while it waits for the next.
+        return iter(_Batches(self))
 
     def next_batch(self, timeout: float | None = None) -> Batch | None:
         """The next batch; ``None`` after ``timeout`` seconds, or when the consumer was closed. Ctrl-C ends the wait.
@@ -120,24 +129,27 @@ class Consumer:
         Raises what trying again does not help against, such as :class:`OffsetOutOfRangeError`,
         :class:`UnauthorizedError`, :class:`FatalError`. There are no more batches then.
         """
-        batch = self._lib.try_next()
-        while batch is None:
-            if not self._lib.wait(timeout):
-                return None
-            batch = self._lib.try_next()
-            if timeout is not None:
-                break
-        if batch is None:
-            return None
-        given = Batch(batch)
-        if self._rejects:
-            for bad in given.undecodable:
-                given.reject([bad.row], bad.reason, code=bad.code)
-        return given
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            while (batch := self._lib.try_next()) is None:
+                left = None if until is None else until - time.monotonic()
+                if (left is not None and left <= 0) or not self._lib.wait(left):
+                    return None
+            given = Batch(batch)
+            del batch
+            if not self._rejects or not given.undecodable:
+                return given
+            given._lib.reject_undecodable()
+            if len(given := given.decodable()):
+                return given
 
     def records(self) -> Iterator[_lib.Record]:
-        """Record by record: each counts as done when the next is asked for, or the one before it when the loop is left."""
-        for batch in self:
+        """Record by record. A record is done when the next one is asked for; when the loop is left, by ``break`` or by an
+        exception, the one at hand is not, and is delivered again with those behind it.
+
+        The group's offset follows when the loop is left or the batch is done: after a crash, up to a batch is done again.
+        """
+        while (batch := self.next_batch()) is not None:
             done = 0
             try:
                 for record in batch:
@@ -146,6 +158,7 @@ class Consumer:
                 done = len(batch)
             finally:
                 batch.ack(range(done))
+                del batch
 
     def close(self, timeout: float = 30.0) -> None:
         """Commits what has its verdict and leaves the group. Closing twice is fine.
@@ -162,33 +175,39 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        if error is None:
+            await self.aclose()
+            return
+        with suppress(GristmillError):
+            await self.aclose(_SHORTLY)
 
-    async def __aiter__(self) -> AsyncIterator[Batch]:
+    def __aiter__(self) -> AsyncIterator[Batch]:
         """Batches, until the consumer is closed."""
-        while (batch := await self.anext_batch()) is not None:
-            yield batch
+        return _Batches(self)
 
     async def anext_batch(self) -> Batch | None:
-        """As :meth:`next_batch`. Cancelling it loses nothing: a batch that is on its way to here is delivered again."""
+        """As :meth:`next_batch`, and the batch is decoded: a Schema Registry that does not answer is told here, and the batch is
+        delivered again. Cancelling it loses nothing: so is a batch that is on its way to here."""
         # A busy topic must not keep the loop for itself.
         await asyncio.sleep(0)
-        while (batch := self._lib.try_next()) is None:
-            if not await call(self._lib.wait_async):
-                return None
-        if self._decodes:
-            # Not on the loop's thread; an error is told when the rows are asked for.
-            with suppress(GristmillError):
+        while True:
+            while (batch := self._lib.try_next()) is None:
+                if not await call(self._lib.wait_async):
+                    return None
+            given = Batch(batch)
+            if self._decodes:
+                # Not on the loop's thread.
                 await call(batch.decode_async)
-        given = Batch(batch)
-        if self._rejects:
-            for bad in given.undecodable:
-                await given.areject([bad.row], bad.reason, code=bad.code)
-        return given
+            del batch
+            if not self._rejects or not given.undecodable:
+                return given
+            await call(given._lib.reject_undecodable_async)
+            if len(given := given.decodable()):
+                return given
 
     async def arecords(self) -> AsyncIterator[_lib.Record]:
         """As :meth:`records`."""
-        async for batch in self:
+        while (batch := await self.anext_batch()) is not None:
             done = 0
             try:
                 for record in batch:
@@ -197,6 +216,7 @@ class Consumer:
                 done = len(batch)
             finally:
                 batch.ack(range(done))
+                del batch
 
     async def aclose(self, timeout: float = 30.0) -> None:
         """As :meth:`close`."""
@@ -204,3 +224,28 @@ class Consumer:
 
     def __repr__(self) -> str:
         return f"<Consumer of {', '.join(self.topics)} in group {self.group_id}>"
+
+
+class _Batches:
+    """Iterates over a consumer's batches, and holds none."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self._consumer.next_batch()
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        return self
+
+    async def __anext__(self) -> Batch:
+        batch = await self._consumer.anext_batch()
+        if batch is None:
+            raise StopAsyncIteration
+        return batch

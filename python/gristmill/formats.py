@@ -31,6 +31,8 @@ class Json:
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
+        if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+            raise TypeError(f"the fields are a dict of names and types, not {fields!r}")
         self.fields = dict(fields)
         self._format = _lib.Format.json(json.dumps(self.fields))
 
@@ -45,7 +47,7 @@ class Avro:
     """Avro with a schema id in front, as the Schema Registry's serialisers write it.
 
     The columns are the fields of ``schema`` (Avro as JSON), or of the latest schema of ``subject``, which without one is
-    ``<topic>-value``. Records are resolved from the schema that they were written with to that one.
+    ``<topic>-value``, for each topic its own. Records are resolved from the schema that they were written with to that one.
 
     ``registry`` is a :class:`Registry`, or its URL.
     """

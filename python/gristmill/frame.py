@@ -78,7 +78,7 @@ class Frame:
     def objects(self, model: type[Any] = dict) -> list[Any]:
         """The rows as objects of a dataclass or a pydantic model, or as dicts; without Kafka's columns.
 
-        Columns are given as keywords of the same name. Decimals are :class:`decimal.Decimal`, timestamps
+        Columns are given as keywords of the same name; those that the class does not have are left out. Decimals are :class:`decimal.Decimal`, timestamps
         :class:`datetime.datetime` (with UTC where the column has a time zone). Pydantic validates; dataclasses take what
         comes.
         """
@@ -113,11 +113,18 @@ def _adapter(model: type[Any]) -> Any:
     return adapter
 
 
-def _shape(model: type[Any]) -> tuple[type[Any], Mapping[str, Any]]:
-    """The class, and those of its fields that are dataclasses themselves, or lists, maps or optionals of them."""
-    hints = get_type_hints(model)
-    shapes = {field.name: _inner(hints[field.name]) for field in dataclasses.fields(model)}
-    return model, {name: _shape(inner) for name, inner in shapes.items() if inner is not None}
+def _shape(model: type[Any], within: tuple[type[Any], ...] = ()) -> tuple[type[Any], set[str], Mapping[str, Any]]:
+    """The class, what it takes, and those of its fields that are dataclasses themselves, or lists, maps or optionals of
+    them."""
+    try:
+        hints = get_type_hints(model)
+    except NameError:  # a name that only type checkers see: nested classes are not known then
+        hints = {}
+    fields = [field.name for field in dataclasses.fields(model) if field.init]
+    shapes = {name: _inner(hints.get(name)) for name in fields}
+    # Columns do not contain themselves, so a class that does ends there.
+    below = (*within, model)
+    return model, set(fields), {n: _shape(of, below) for n, of in shapes.items() if of is not None and of not in below}
 
 
 def _inner(hint: Any) -> type[Any] | None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from gristmill import _lib, _settings
 from gristmill._asyncio import call
-from gristmill.errors import GristmillError, SendError
+from gristmill.avro import avro_schema
+from gristmill.errors import GristmillError, InvalidArgumentError, SendError
+from gristmill.formats import Avro
 
 Payload: TypeAlias = bytes | str | bytearray | memoryview | None
 """A key, a value or a header's value; text is UTF-8, and ``None`` is null."""
@@ -68,6 +74,9 @@ class Report:
         return f"<Report: {self.delivered} delivered, {self.failed} failed>"
 
 
+_SHORTLY = 5.0
+"""How long leaving ``with`` by an exception waits, in seconds."""
+
 _Record: TypeAlias = tuple[str, Payload, Payload, list[tuple[str, Payload]], int | None, int | None]
 
 
@@ -77,7 +86,7 @@ class Producer:
 
     Methods that begin with ``a`` are for asyncio. A full buffer makes sending wait. ``linger`` and ``delivery_timeout`` are
     seconds, ``compression`` is ``"none"``, ``"lz4"`` or ``"zstd"``; ``properties`` are librdkafka's. Leaving ``with``
-    delivers what is buffered.
+    delivers what is buffered; by an exception, for 5 s at most.
     """
 
     def __init__(
@@ -115,7 +124,7 @@ class Producer:
         Without ``partition`` the key's murmur2 hash chooses, as with Kafka's own clients. Raises what the brokers say;
         :class:`TimedOutError` after ``delivery_timeout``, when it is not known whether it was written.
         """
-        record = (topic, value, key, _headers(headers), partition, timestamp_ms)
+        record = (topic, value, key, _headers(headers), partition, _timestamp(timestamp_ms))
         return Report(self._lib.send([record]))[0]
 
     async def asend(
@@ -129,7 +138,7 @@ class Producer:
         timestamp_ms: int | None = None,
     ) -> Delivered:
         """As :meth:`send`. A record that is cancelled may have been sent."""
-        record = (topic, value, key, _headers(headers), partition, timestamp_ms)
+        record = (topic, value, key, _headers(headers), partition, _timestamp(timestamp_ms))
         return Report(await call(self._lib.send_async, [record]))[0]
 
     def send_many(
@@ -164,6 +173,62 @@ class Producer:
         records = _records(topic, values, keys, headers, partition)
         return _checked(Report(await call(self._lib.send_async, records)), raise_errors)
 
+    def send_arrow(
+        self,
+        topic: str,
+        columns: Any,
+        *,
+        format: Avro | Literal["json"] = "json",
+        key: str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        register: bool = False,
+        raise_errors: bool = True,
+    ) -> Report:
+        """Writes a record for each row of anything with Arrow columns, and waits as :meth:`send_many` does.
+
+        As JSON objects, without nulls; decimals of more than 15 digits are texts. As Avro by the latest schema of the subject
+        (``<topic>-value`` unless ``format`` names one), or by ``format.schema``, which must be registered; ``register=True``
+        registers it, or the schema of the columns if none is given. ``key`` is a column of texts, bytes or integers. Columns that
+        :func:`read` has added (``_kafka_offset`` and so on) are left out.
+        """
+        values, keys = self._encoded(topic, columns, format, key, register)
+        return self.send_many(topic, values, keys=keys, headers=headers, partition=partition, raise_errors=raise_errors)
+
+    async def asend_arrow(
+        self,
+        topic: str,
+        columns: Any,
+        *,
+        format: Avro | Literal["json"] = "json",
+        key: str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        register: bool = False,
+        raise_errors: bool = True,
+    ) -> Report:
+        """As :meth:`send_arrow`. Rows are encoded on another thread."""
+        values, keys = await asyncio.to_thread(self._encoded, topic, columns, format, key, register)
+        return await self.asend_many(
+            topic, values, keys=keys, headers=headers, partition=partition, raise_errors=raise_errors
+        )
+
+    def _encoded(
+        self, topic: str, columns: Any, format: Avro | Literal["json"], key: str | None, register: bool
+    ) -> tuple[list[bytes], list[bytes | None] | None]:
+        if not hasattr(columns, "__arrow_c_stream__"):
+            raise TypeError(f"send_arrow() takes anything with Arrow columns, not {type(columns).__name__}")
+        if isinstance(format, str):
+            if format != "json":
+                raise InvalidArgumentError(f'format: {format!r} is neither "json" nor an Avro(..)')
+            return _lib.encode(columns, None, key)
+        subject = format.subject or f"{topic}-value"
+        if not register:
+            latest = format.registry.latest(subject)
+            return _lib.encode(columns, (latest.text, latest.id), key)
+        text = format.schema or json.dumps(avro_schema(columns, name=_record_name(topic)))
+        return _lib.encode(columns, (text, format.registry.register(subject, text)), key)
+
     @property
     def buffered(self) -> int:
         """Records in the buffer or on their way."""
@@ -191,7 +256,12 @@ class Producer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        # What was raised is what there is to be told.
+        with suppress(GristmillError):
+            self.close(_SHORTLY)
 
     async def __aenter__(self) -> Producer:
         return self
@@ -199,13 +269,33 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        if error is None:
+            await self.aclose()
+            return
+        with suppress(GristmillError):
+            await self.aclose(_SHORTLY)
+
+
+def _record_name(topic: str) -> str:
+    """A name that Avro takes."""
+    name = re.sub("[^A-Za-z0-9_]", "_", topic)
+    return f"_{name}" if name[:1].isdigit() else name
 
 
 def _headers(headers: Headers | None) -> list[tuple[str, Payload]]:
     if headers is None:
         return []
-    return list(headers.items() if isinstance(headers, Mapping) else headers)
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise TypeError(f"headers are a dict, or pairs of a name and a value, not {pair!r}")
+    return pairs
+
+
+def _timestamp(milliseconds: int | None) -> int | None:
+    if milliseconds is not None and milliseconds <= 0:
+        raise InvalidArgumentError(f"timestamp_ms: {milliseconds} cannot be sent; Kafka's client takes 1 and above")
+    return milliseconds
 
 
 def _records(
@@ -215,6 +305,9 @@ def _records(
     headers: Headers | Sequence[Headers | None] | None,
     partition: int | None,
 ) -> list[_Record]:
+    for name, given in ("values", values), ("keys", keys):
+        if isinstance(given, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"{name} is a list of records' {name}, not one {type(given).__name__}; send() takes one record")
     values = list(values)
     keys = [None] * len(values) if keys is None else list(keys)
     if _is_of_each(headers):

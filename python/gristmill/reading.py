@@ -8,6 +8,7 @@ from typing import Literal
 
 from gristmill import _lib, _settings
 from gristmill._progress import Progress
+from gristmill.errors import InvalidArgumentError
 from gristmill.formats import Bytes, Format
 from gristmill.frame import Frame
 
@@ -58,7 +59,11 @@ def read(
 
 
 class Scan:
-    """A range of a topic, in frames of up to 1,000 rows as it is read: for what does not fit into memory. Ends once."""
+    """A range of a topic, in frames of up to 1,000 rows as it is read: for what does not fit into memory. Ends once.
+
+    It is an Arrow stream too: ``pyarrow.RecordBatchReader.from_stream(scan)``, or a query of DuckDB over it. Ctrl-C ends the
+    iteration at once, and a stream when its reader comes back to Python.
+    """
 
     def __init__(self, scan: _lib.Scan, keep_undecodable: bool) -> None:
         self._lib = scan
@@ -83,6 +88,10 @@ class Scan:
         """How many offsets were read, and of how many."""
         return self._lib.progress
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The Arrow PyCapsule interface: what is left, as it is read."""
+        return self._lib.stream(self._keep)
+
     def __arrow_c_schema__(self) -> object:
         """The Arrow PyCapsule interface: the columns that each frame has."""
         return self._lib.schema.__arrow_c_schema__()
@@ -100,7 +109,7 @@ def scan(
 ) -> Scan:
     """As :func:`read`, frame by frame."""
     if undecodable not in ("raise", "keep"):
-        raise ValueError(f'undecodable: {undecodable!r} is neither "raise" nor "keep"')
+        raise InvalidArgumentError(f'undecodable: {undecodable!r} is neither "raise" nor "keep"')
     lib = _lib.Scan(
         topic,
         _settings.kafka(bootstrap_servers, properties),
@@ -119,6 +128,6 @@ def _place(name: str, place: Place | None) -> str | None:
         return f"{milliseconds}ms"
     if isinstance(place, datetime.datetime):
         if place.tzinfo is None:
-            raise ValueError(f"{name}: {place} has no time zone; give it one, such as datetime.timezone.utc")
+            raise InvalidArgumentError(f"{name}: {place} has no time zone; give it one, such as datetime.timezone.utc")
         return place.isoformat()
     return str(place)

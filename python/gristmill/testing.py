@@ -1,6 +1,6 @@
 """Stand-ins for tests, in this process: nothing to install, nothing to start.
 
-The pytest plugin that comes with the package has them as fixtures: ``kafka`` and ``schema_registry``.
+The pytest plugin that comes with the package has them as fixtures: ``gristmill_kafka`` and ``gristmill_registry``.
 """
 
 from __future__ import annotations

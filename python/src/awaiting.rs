@@ -1,5 +1,7 @@
 //! `await`: a future of asyncio's that a task of ours settles.
 
+use std::sync::mpsc::{Sender, channel};
+
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
@@ -7,6 +9,7 @@ use tokio::task::AbortHandle;
 use crate::blocking::runtime;
 use crate::error::Failure;
 use crate::interpreter;
+use crate::process::PerProcess;
 
 /// A future of asyncio's, and how its loop is told.
 pub(crate) struct Awaited {
@@ -27,6 +30,35 @@ impl Task {
     }
 }
 
+type Job = Box<dyn FnOnce(Python<'_>) + Send>;
+
+/// Of the thread that tells. No thread of the runtime runs Python: what Python does there, a finaliser that waits for
+/// instance, would block the runtime that it waits for.
+static JOBS: PerProcess<Sender<Job>> = PerProcess::new();
+
+fn jobs() -> &'static Sender<Job> {
+    JOBS.get().unwrap_or_else(|| {
+        let (sender, jobs) = channel::<Job>();
+        let (sender, is_ours) = JOBS.set(sender);
+        if is_ours {
+            let tell = move || {
+                while let Ok(first) = jobs.recv() {
+                    let told = interpreter::enter(|py| {
+                        first(py);
+                        jobs.try_iter().for_each(|job| job(py));
+                    });
+                    if told.is_none() {
+                        return;
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name("gristmill-await".into()).spawn(tell);
+            thread.expect("a process that cannot start threads cannot go on");
+        }
+        sender
+    })
+}
+
 impl Awaited {
     pub(crate) fn new(call_soon: Py<PyAny>, future: Py<PyAny>) -> Self {
         Awaited { call_soon, future }
@@ -39,9 +71,19 @@ impl Awaited {
         W: Future<Output = Result<T, Failure>> + Send + 'static,
         C: for<'py> FnOnce(Python<'py>, T) -> PyResult<Py<PyAny>> + Send + 'static,
     {
+        if interpreter::is_closed() {
+            let late = Failure::new(
+                "closed",
+                "the interpreter is ending; what is awaited now would not be answered",
+            );
+            Python::attach(|py| self.tell(py, Err(late), convert));
+            return Task(runtime().spawn(async {}).abort_handle());
+        }
+        let jobs = jobs();
         let task = runtime().spawn(async move {
             let result = work.await;
-            interpreter::enter(|py| self.tell(py, result, convert));
+            // Once the interpreter has ended, nobody is told.
+            let _ = jobs.send(Box::new(move |py| self.tell(py, result, convert)));
         });
         Task(task.abort_handle())
     }

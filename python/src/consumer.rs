@@ -1,38 +1,40 @@
 //! A member of a consumer group.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gristmill::{
     Assignor, DeadLetterTopic, GroupProtocol, GroupReader, Isolation, Producer, ProducerConfig, Start,
 };
-use gristmill_pipeline::{ValueDecoder, ValueFormat};
+use gristmill_pipeline::{DecodedRecords, ValueDecoder};
+use gristmill_records::RawBatch;
 use pyo3::prelude::*;
 use tokio::sync::Mutex;
 
 use crate::awaiting::{Awaited, Task};
 use crate::batch::Batch;
-use crate::blocking::{OfProcess, runtime, wait};
+use crate::blocking::{runtime, wait};
 use crate::error::Failure;
+use crate::process::OfProcess;
 use crate::settings::Kafka;
-use crate::value_format::{Format, seconds};
+use crate::value_format::{Described, Format, seconds};
 
 /// What batches need of their consumer.
 pub(crate) struct Decoding {
-    format: ValueFormat,
-    /// Opened when the first batch is decoded: that may ask the registry.
-    decoder: Mutex<Option<ValueDecoder>>,
+    format: Described,
+    /// By topic; opened when its first batch is decoded: that may ask the registry.
+    decoders: Mutex<HashMap<String, ValueDecoder>>,
 }
 
 impl Decoding {
-    pub(crate) async fn decode(
-        &self,
-        records: &gristmill_records::RawBatch,
-    ) -> Result<gristmill_pipeline::DecodedRecords, Failure> {
-        let mut slot = self.decoder.lock().await;
-        let decoder = match &mut *slot {
-            Some(decoder) => decoder,
-            None => slot.insert(ValueDecoder::open(self.format.clone()).await?),
-        };
+    pub(crate) async fn decode(&self, records: &RawBatch) -> Result<DecodedRecords, Failure> {
+        let topic: &str = records.topic();
+        let mut decoders = self.decoders.lock().await;
+        if !decoders.contains_key(topic) {
+            let decoder = ValueDecoder::open(self.format.of(topic)).await?;
+            decoders.insert(topic.to_owned(), decoder);
+        }
+        let decoder = decoders.get_mut(topic).expect("just put there");
         Ok(decoder.decode(records).await?)
     }
 }
@@ -104,12 +106,12 @@ impl Consumer {
             config = config.client_id(id);
         }
         let config = config.build().map_err(Failure::from)?;
-        let format = format.get().of(names.first().copied().unwrap_or_default())?;
+        let format = format.get().described().clone();
         // Consumer and producer start tasks.
         let _in = runtime().enter();
         let letters = dead_letter_topic.map(|topic| letters(&settings, &topic)).transpose()?;
         let reader = GroupReader::start(config, letters).map_err(Failure::from)?;
-        let decoding = Arc::new(Decoding { format, decoder: Mutex::default() });
+        let decoding = Arc::new(Decoding { format, decoders: Mutex::default() });
         Ok(Consumer { reader: OfProcess::new(Arc::new(reader)), decoding })
     }
 
@@ -159,7 +161,9 @@ impl Consumer {
 
 /// Dead letters go through the same connection settings, as far as a producer has them.
 fn letters(settings: &Kafka, topic: &str) -> Result<DeadLetterTopic, Failure> {
-    let mut config = ProducerConfig::builder().bootstrap_servers(&settings.0);
+    // What a broker gave is not too large for a broker; the topic of the dead letters may allow less, and says so.
+    let mut config =
+        ProducerConfig::builder().bootstrap_servers(&settings.0).property("message.max.bytes", "1000000000");
     for (name, value) in &settings.1 {
         if SHARED.iter().any(|prefix| name.starts_with(prefix)) {
             config = config.property(name, value);
@@ -169,4 +173,14 @@ fn letters(settings: &Kafka, topic: &str) -> Result<DeadLetterTopic, Failure> {
 }
 
 /// Properties that speak of connections, whatever the client is for.
-const SHARED: [&str; 6] = ["security.", "sasl.", "ssl.", "socket.", "broker.address.", "enable.ssl."];
+const SHARED: [&str; 9] = [
+    "security.",
+    "sasl.",
+    "ssl.",
+    "socket.",
+    "broker.address.",
+    "enable.ssl.",
+    "client.dns.lookup",
+    "reconnect.backoff.",
+    "connections.max.idle.ms",
+];

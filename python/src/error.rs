@@ -61,6 +61,12 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
 impl From<Parts> for Failure {
     fn from(parts: Parts) -> Self {
         Failure(Box::new(parts))
@@ -142,5 +148,29 @@ impl From<gristmill_pipeline::Error> for Failure {
             _ => "other",
         };
         Failure::new(kind, error.to_string())
+    }
+}
+
+impl From<gristmill_smt::Error> for Failure {
+    fn from(error: gristmill_smt::Error) -> Self {
+        let kind = match error.kind() {
+            gristmill_smt::ErrorKind::Configure => "invalid_config",
+            _ => "transform",
+        };
+        let retryable = error.is_retryable();
+        Parts { kind, message: error.to_string(), retryable, ..Parts::default() }.into()
+    }
+}
+
+impl From<gristmill_codec::Error> for Failure {
+    fn from(error: gristmill_codec::Error) -> Self {
+        // What the columns are encoded by says it last.
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        Failure::invalid_argument(message)
     }
 }

@@ -1,5 +1,7 @@
 //! Decoded records: columns, and what did not decode.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{RecordBatch, StructArray};
 use arrow_schema::SchemaRef;
 use gristmill_pipeline::DecodedRecords;
@@ -7,12 +9,16 @@ use gristmill_records::RawBatch;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyList};
 
+use crate::encode::KAFKA_COLUMNS;
 use crate::error::Failure;
 use crate::{arrow, values};
 
 /// Columns of records, in batches.
 #[pyclass(frozen, module = "gristmill._lib")]
+#[derive(Clone)]
 pub(crate) struct Frame {
+    /// How many columns are the rows' own; Kafka's come behind them.
+    pub(crate) own: usize,
     pub(crate) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
     pub(crate) undecodable: Vec<Undecodable>,
@@ -27,8 +33,8 @@ pub(crate) struct Undecodable {
     partition: i32,
     offset: i64,
     /// The class of fault, as in the code of a dead letter.
-    code: String,
-    reason: String,
+    pub(crate) code: String,
+    pub(crate) reason: String,
 }
 
 #[pymethods]
@@ -52,6 +58,10 @@ impl Undecodable {
         .collect()
     }
 
+    pub(crate) fn row(&self) -> usize {
+        self.row
+    }
+
     /// As an error that names the first of several.
     pub(crate) fn failure(all: &[Undecodable], topic: &str, advice: &str) -> Option<Failure> {
         let first = all.first()?;
@@ -68,6 +78,19 @@ impl Undecodable {
         let failure = Failure::new("decode", message).at(topic, *partition, *offset);
         Some(failure.with_field(field.map(str::to_owned)))
     }
+}
+
+impl Frame {
+    /// Of decoded records.
+    pub(crate) fn of_records(rows: RecordBatch, undecodable: Vec<Undecodable>) -> Frame {
+        let schema = rows.schema();
+        Frame { own: own_columns(&schema), schema, batches: vec![rows], undecodable }
+    }
+}
+
+/// How many columns come before Kafka's.
+pub(crate) fn own_columns(schema: &SchemaRef) -> usize {
+    schema.fields().len() - KAFKA_COLUMNS.len()
 }
 
 #[pymethods]
@@ -117,12 +140,45 @@ impl Frame {
     ) -> PyResult<Bound<'py, PyList>> {
         let rows = PyList::empty(py);
         for batch in &self.batches {
-            let shown: Vec<usize> = (0..batch.num_columns())
-                .filter(|i| kafka_columns || !batch.schema_ref().field(*i).name().starts_with("_kafka_"))
-                .collect();
+            let shown: Vec<usize> = (0..if kafka_columns { batch.num_columns() } else { self.own }).collect();
             let part = batch.project(&shown).map_err(|e| Failure::new("decode", e.to_string()))?;
-            values::append_rows(py, &StructArray::from(part), shape.as_ref(), &rows)?;
+            if let Err(error) =
+                values::append_rows(py, &StructArray::from(part.clone()), shape.as_ref(), &rows)
+            {
+                return Err(self.place(py, batch, &part, shape.as_ref(), error));
+            }
         }
         Ok(rows)
+    }
+}
+
+impl Frame {
+    /// The error again, with the place of the first row that it comes from. A place is looked for only now that it is needed.
+    fn place(
+        &self,
+        py: Python<'_>,
+        batch: &RecordBatch,
+        part: &RecordBatch,
+        shape: Option<&values::Shape>,
+        error: PyErr,
+    ) -> PyErr {
+        if self.own == batch.num_columns() || !error.value(py).hasattr("offset").unwrap_or(false) {
+            return error;
+        }
+        let fails = |row: &usize| {
+            let alone = StructArray::from(part.slice(*row, 1));
+            values::append_rows(py, &alone, shape, &PyList::empty(py)).is_err()
+        };
+        if let Some(row) = (0..part.num_rows()).find(fails) {
+            let partition = batch.column(self.own).as_primitive::<Int32Type>().value(row);
+            let offset = batch.column(self.own + 1).as_primitive::<Int64Type>().value(row);
+            let value = error.value(py);
+            let placed = value.setattr("partition", partition).and_then(|()| value.setattr("offset", offset));
+            let message = format!("partition {partition}, offset {offset}: {value}");
+            if let Err(error) = placed.and_then(|()| value.setattr("args", (message,))) {
+                return error;
+            }
+        }
+        error
     }
 }

@@ -1,9 +1,12 @@
 //! Threads that are not Python's, and the interpreter: how they come in, and how they are kept out once it ends.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+
+/// How long the end of the interpreter waits for a thread of ours that runs Python.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process whose threads are counted: a fork inherits the count, but not the threads.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
@@ -28,17 +31,23 @@ pub(crate) fn begin() {
     PROCESS.store(std::process::id(), Ordering::SeqCst);
 }
 
-/// Lets nobody in any more, and waits for those who are; for `atexit`.
+/// Whether nobody is let in any more.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::SeqCst)
+}
+
+/// Lets nobody in any more, and waits for those who are; for `atexit`. Not for ever: a handler of log lines may be stuck.
 #[pyfunction]
-pub(crate) fn close_interpreter(py: Python<'_>) {
+pub(crate) fn close_interpreter(py: Python<'_>) -> PyResult<()> {
     if PROCESS.load(Ordering::SeqCst) != std::process::id() {
-        return;
+        return Ok(());
     }
     crate::logs::drain(py);
     CLOSED.store(true, Ordering::SeqCst);
-    py.detach(|| {
-        while INSIDE.load(Ordering::SeqCst) > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    let until = Instant::now() + PATIENCE;
+    while INSIDE.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+        py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+        py.check_signals()?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the Rust half has to say, to Python's `logging`.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::interpreter;
+use crate::process::PerProcess;
 
 /// Lines that wait for Python; more are counted and dropped, so that nothing waits for a handler.
 const WAITING: usize = 1_000;
@@ -28,16 +29,9 @@ enum Message {
     Drain(SyncSender<()>),
 }
 
-/// The queue of one process; a fork has no thread that takes it.
-struct Queue {
-    process: u32,
-    lines: SyncSender<Message>,
-}
-
 struct Forward;
 
-/// As [`RUNTIME`](crate::blocking), without a lock; what is stored is never freed.
-static QUEUE: AtomicPtr<Queue> = AtomicPtr::new(std::ptr::null_mut());
+static QUEUE: PerProcess<SyncSender<Message>> = PerProcess::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Begins to forward in this process: where it has no subscriber of its own.
@@ -45,23 +39,16 @@ pub(crate) fn forward() {
     let (lines, waiting) = sync_channel(WAITING);
     let started = std::thread::Builder::new().name("gristmill-logs".into()).spawn(move || tell(&waiting));
     if started.is_ok() {
-        let queue = Box::new(Queue { process: std::process::id(), lines });
-        QUEUE.store(Box::into_raw(queue), Ordering::Release);
+        QUEUE.set(lines);
         let subscriber = tracing_subscriber::registry().with(Forward.with_filter(LevelFilter::INFO));
-        // There is one already after a fork: ours.
+        // After a fork there is one already: ours.
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
 }
 
-fn queue() -> Option<&'static Queue> {
-    // SAFETY: it comes from `Box::into_raw`, and is never freed.
-    let queue = unsafe { QUEUE.load(Ordering::Acquire).as_ref() };
-    queue.filter(|queue| queue.process == std::process::id())
-}
-
 /// Waits a little until what was said is told.
 pub(crate) fn drain(py: Python<'_>) {
-    let Some(Queue { lines, .. }) = queue() else { return };
+    let Some(lines) = QUEUE.get() else { return };
     py.detach(|| {
         let (done, told) = sync_channel(1);
         let until = Instant::now() + Duration::from_secs(1);
@@ -102,7 +89,7 @@ impl<S: Subscriber> Layer<S> for Forward {
         event.record(&mut text);
         let Text { mut message, fields } = text;
         message.push_str(&fields);
-        let Some(Queue { lines, .. }) = queue() else { return };
+        let Some(lines) = QUEUE.get() else { return };
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let _ = write!(message, " ({dropped} lines before this one were dropped: nobody took them)");

@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 
 use crate::awaiting::{Awaited, Task};
-use crate::blocking::{OfProcess, runtime, wait};
+use crate::blocking::{runtime, wait};
 use crate::error::Failure;
+use crate::process::OfProcess;
 use crate::settings::Kafka;
 use crate::value_format::seconds;
 
@@ -48,7 +49,13 @@ impl Report {
 }
 
 /// Key or value.
-struct Payload(Option<Vec<u8>>);
+pub(crate) struct Payload(Option<Vec<u8>>);
+
+impl Payload {
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        self.0.as_deref()
+    }
+}
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Payload {
     type Error = PyErr;

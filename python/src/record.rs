@@ -1,6 +1,6 @@
 //! A record as Python sees it.
 
-use gristmill_records::{RawBatch, Record as RawRecord};
+use gristmill_records::{Headers, RawBatch, Record as RawRecord};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
@@ -63,18 +63,7 @@ impl Record {
     /// Names and values; a name may come more than once.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for header in self.get().headers() {
-            let name = match std::str::from_utf8(header.name) {
-                Ok(name) => PyString::new(py, name).into_any(),
-                // Brokers do not check names: what is not UTF-8 keeps its bytes, as in file names.
-                Err(_) => {
-                    PyBytes::new(py, header.name).call_method1("decode", ("utf-8", "surrogateescape"))?
-                }
-            };
-            list.append((name, header.value.map(|value| PyBytes::new(py, value))))?;
-        }
-        Ok(list)
+        headers(py, self.get().headers())
     }
 
     fn __repr__(&self) -> String {
@@ -89,4 +78,18 @@ impl Record {
             size(record.value())
         )
     }
+}
+
+/// Headers as a list of names and values.
+pub(crate) fn headers<'py>(py: Python<'py>, headers: Headers<'_>) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for header in headers {
+        let name = match std::str::from_utf8(header.name) {
+            Ok(name) => PyString::new(py, name).into_any(),
+            // Brokers do not check names: what is not UTF-8 keeps its bytes, as in file names.
+            Err(_) => PyBytes::new(py, header.name).call_method1("decode", ("utf-8", "surrogateescape"))?,
+        };
+        list.append((name, header.value.map(|value| PyBytes::new(py, value))))?;
+    }
+    Ok(list)
 }

@@ -3,25 +3,32 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_schema::SchemaRef;
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_schema::{ArrowError, SchemaRef};
 use gristmill::{ConsumerConfig, PartitionRange, Place, RangeReader, Topics};
 use gristmill_pipeline::{ValueDecoder, When};
 use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
 use tokio::sync::mpsc;
 
-use crate::blocking::{OfProcess, wait, wait_on_thread};
+use crate::arrow;
+use crate::blocking::{wait, wait_on_thread};
 use crate::error::Failure;
-use crate::frame::{Frame, Undecodable};
+use crate::frame::{Frame, Undecodable, own_columns};
+use crate::process::OfProcess;
 use crate::settings;
 use crate::value_format::Format;
 
 /// Batches that wait for who reads them.
 const AHEAD: usize = 8;
 
-type Read = Result<Part, Failure>;
+/// `None` is the end: a thread that just went away is not.
+type Read = Result<Option<Part>, Failure>;
+
+type Parts = tokio::sync::Mutex<mpsc::Receiver<Read>>;
 
 struct Part {
-    batch: arrow_array::RecordBatch,
+    batch: RecordBatch,
     undecodable: Vec<Undecodable>,
 }
 
@@ -30,11 +37,11 @@ struct Part {
 pub(crate) struct Scan {
     topic: String,
     schema: SchemaRef,
-    parts: OfProcess<tokio::sync::Mutex<mpsc::Receiver<Read>>>,
+    parts: Arc<OfProcess<Parts>>,
     total: u64,
     done: Arc<AtomicU64>,
     /// Why it ended, if it failed: told again.
-    failed: Mutex<Option<Failure>>,
+    failed: Arc<Mutex<Option<Failure>>>,
 }
 
 #[pymethods]
@@ -51,7 +58,7 @@ impl Scan {
     ) -> PyResult<Self> {
         let (start, end) = (place("start", start)?, place("end", end)?);
         let config = settings.consumer("gristmill", &[topic.as_str()]).build().map_err(Failure::from)?;
-        let format = format.get().of(&topic)?;
+        let format = format.get().described().of(&topic);
         let (decoder, ranges) = wait(py, async {
             let decoder = ValueDecoder::open(format).await?;
             let ranges = Topics::connect(&config)?.ranges(&topic, start, end).await?;
@@ -67,30 +74,24 @@ impl Scan {
             .name("gristmill-scan".into())
             .spawn(move || reading.run())
             .map_err(|e| Failure::new("other", format!("cannot start a thread: {e}")))?;
-        let parts = OfProcess::new(tokio::sync::Mutex::new(parts));
-        Ok(Scan { topic, schema, parts, total, done, failed: Mutex::default() })
+        let parts = Arc::new(OfProcess::new(tokio::sync::Mutex::new(parts)));
+        Ok(Scan { topic, schema, parts, total, done, failed: Arc::default() })
     }
 
     /// The next columns; `None` at the end. Of several threads, each part goes to one.
     #[pyo3(signature = (keep_undecodable))]
     fn next(&self, py: Python<'_>, keep_undecodable: bool) -> PyResult<Option<Frame>> {
-        if let Some(failure) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(failure.into());
-        }
-        let parts = self.parts.get()?;
-        match wait(py, async { parts.lock().await.recv().await })? {
+        let reader = self.reader(keep_undecodable);
+        match wait(py, reader.next())?? {
             None => Ok(None),
-            Some(Err(failure)) => Err(self.fail(failure)),
-            Some(Ok(Part { batch, undecodable })) => {
-                const ADVICE: &str = "`undecodable=\"keep\"` reads on and lists such records";
-                if !keep_undecodable
-                    && let Some(failure) = Undecodable::failure(&undecodable, &self.topic, ADVICE)
-                {
-                    return Err(self.fail(failure));
-                }
-                Ok(Some(Frame { schema: self.schema.clone(), batches: vec![batch], undecodable }))
-            }
+            Some(Part { batch, undecodable }) => Ok(Some(Frame::of_records(batch, undecodable))),
         }
+    }
+
+    /// What is left as a stream of Arrow's, read as it is asked for; a signal waits until it asks again.
+    #[pyo3(signature = (keep_undecodable))]
+    fn stream<'py>(&self, py: Python<'py>, keep_undecodable: bool) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow::export(py, self.reader(keep_undecodable))
     }
 
     /// All that is left, as one.
@@ -108,7 +109,7 @@ impl Scan {
                 progress.call1((self.progress(),))?;
             }
         }
-        Ok(Frame { schema: self.schema.clone(), batches, undecodable })
+        Ok(self.frame(batches, undecodable))
     }
 
     /// Offsets that were read, and of how many.
@@ -120,14 +121,87 @@ impl Scan {
     /// The columns, as a frame without rows.
     #[getter]
     fn schema(&self) -> Frame {
-        Frame { schema: self.schema.clone(), batches: Vec::new(), undecodable: Vec::new() }
+        self.frame(Vec::new(), Vec::new())
     }
 }
 
 impl Scan {
-    fn fail(&self, failure: Failure) -> PyErr {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
-        failure.into()
+    fn frame(&self, batches: Vec<RecordBatch>, undecodable: Vec<Undecodable>) -> Frame {
+        Frame { own: own_columns(&self.schema), schema: self.schema.clone(), batches, undecodable }
+    }
+
+    fn reader(&self, keep_undecodable: bool) -> Reader {
+        Reader {
+            topic: self.topic.clone(),
+            schema: self.schema.clone(),
+            parts: self.parts.clone(),
+            failed: self.failed.clone(),
+            keep_undecodable,
+        }
+    }
+}
+
+/// Takes the parts; several may.
+struct Reader {
+    topic: String,
+    schema: SchemaRef,
+    parts: Arc<OfProcess<Parts>>,
+    failed: Arc<Mutex<Option<Failure>>>,
+    keep_undecodable: bool,
+}
+
+impl Reader {
+    async fn next(&self) -> Read {
+        if let Some(failure) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(failure);
+        }
+        let read = self.take().await;
+        if let Err(failure) = &read {
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+        }
+        read
+    }
+
+    async fn take(&self) -> Read {
+        const ADVICE: &str = "`undecodable=\"keep\"` reads on and lists such records";
+        let mut parts = self.parts.get()?.lock().await;
+        match parts.recv().await {
+            None if parts.is_closed() => Ok(None),
+            None => Err(Failure::new(
+                "other",
+                "the thread that reads ended by itself; this is a fault of gristmill",
+            )),
+            Some(Ok(None)) => {
+                // Who asks again is told again.
+                parts.close();
+                Ok(None)
+            }
+            Some(Ok(Some(part))) if !self.keep_undecodable => {
+                match Undecodable::failure(&part.undecodable, &self.topic, ADVICE) {
+                    Some(failure) => Err(failure),
+                    None => Ok(Some(part)),
+                }
+            }
+            Some(read) => read,
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let read = wait_on_thread(Reader::next(self)).transpose()?;
+        Some(
+            read.map(|part| part.batch)
+                .map_err(|failure| ArrowError::ExternalError(failure.to_string().into())),
+        )
+    }
+}
+
+impl RecordBatchReader for Reader {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
     }
 }
 
@@ -147,10 +221,9 @@ struct Reading {
 
 impl Reading {
     fn run(mut self) {
-        if let Err(failure) = self.read() {
-            // Nobody may be left to hear it.
-            let _ = self.sender.blocking_send(Err(failure));
-        }
+        let end = self.read().map(|()| None);
+        // Nobody may be left to hear it.
+        let _ = self.sender.blocking_send(end);
     }
 
     fn read(&mut self) -> Result<(), Failure> {
@@ -161,7 +234,7 @@ impl Reading {
                 batch.last_offset().zip(batch.first_offset()).map_or(0, |(last, first)| last - first + 1);
             self.done.fetch_add(offsets as u64, Ordering::Relaxed);
             let part = Part { undecodable: Undecodable::of(&batch, &decoded), batch: decoded.rows };
-            if self.sender.blocking_send(Ok(part)).is_err() {
+            if self.sender.blocking_send(Ok(Some(part))).is_err() {
                 return Ok(());
             }
         }

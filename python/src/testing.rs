@@ -1,10 +1,13 @@
 //! Stand-ins for tests: see `gristmill/testing.py`.
 
+use std::time::Duration;
+
 use gristmill::{EmbeddedRegistry, MockCluster};
 use pyo3::prelude::*;
 
-use crate::blocking::{OfProcess, wait};
+use crate::blocking::wait;
 use crate::error::Failure;
+use crate::process::OfProcess;
 
 /// librdkafka's mock cluster, in this process.
 #[pyclass(frozen, module = "gristmill._lib")]
@@ -14,7 +17,9 @@ pub(crate) struct Cluster(OfProcess<MockCluster>);
 impl Cluster {
     #[new]
     fn new(brokers: i32) -> PyResult<Self> {
-        Ok(Cluster(OfProcess::new(MockCluster::start(brokers).map_err(Failure::from)?)))
+        let cluster = MockCluster::start(brokers).map_err(Failure::from)?;
+        cluster.set_group_rebalance_delay(Duration::from_millis(50));
+        Ok(Cluster(OfProcess::new(cluster)))
     }
 
     #[getter]

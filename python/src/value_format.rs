@@ -1,49 +1,20 @@
-//! How values become columns, as Python says it, and the Schema Registry that it names.
+//! How values become columns, as Python says it.
 
 use std::time::Duration;
 
-use gristmill::{RegistryConfig, SchemaRegistry};
+use gristmill::SchemaRegistry;
 use gristmill_codec::SchemaSpec;
 use gristmill_pipeline::{AvroColumns, ValueFormat};
 use pyo3::prelude::*;
 
-use crate::blocking::OfProcess;
 use crate::error::Failure;
-
-/// A client of a Schema Registry.
-#[pyclass(frozen, module = "gristmill._lib")]
-pub(crate) struct Registry(OfProcess<SchemaRegistry>);
-
-#[pymethods]
-impl Registry {
-    #[new]
-    #[pyo3(signature = (url, username, password, token, ca_pem, timeout))]
-    fn new(
-        url: &str,
-        username: Option<String>,
-        password: Option<String>,
-        token: Option<String>,
-        ca_pem: Option<Vec<u8>>,
-        timeout: f64,
-    ) -> Result<Self, Failure> {
-        let mut config =
-            RegistryConfig::builder().urls(url.split(',').map(str::trim)).timeout(seconds(timeout)?);
-        if let Some(user) = username {
-            config = config.basic_auth(user, password.unwrap_or_default());
-        }
-        if let Some(token) = token {
-            config = config.bearer_token(token);
-        }
-        if let Some(pem) = ca_pem {
-            config = config.ca_pem(pem);
-        }
-        Ok(Registry(OfProcess::new(SchemaRegistry::new(config.build()?)?)))
-    }
-}
+use crate::registry::Registry;
 
 /// Seconds as Python writes them.
 pub(crate) fn seconds(seconds: f64) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(seconds)
+    // Clocks end before such times do.
+    const LONG: f64 = 1e9;
+    Duration::try_from_secs_f64(seconds.min(LONG))
         .map_err(|_| Failure::invalid_argument(format!("{seconds} is not a number of seconds, 0 or more")))
 }
 
@@ -51,10 +22,29 @@ pub(crate) fn seconds(seconds: f64) -> Result<Duration, Failure> {
 #[pyclass(frozen, module = "gristmill._lib")]
 pub(crate) struct Format(Described);
 
-enum Described {
+/// For the values of any topic.
+#[derive(Clone)]
+pub(crate) enum Described {
     Bytes,
     Json(SchemaSpec),
-    Avro { registry: Py<Registry>, subject: Option<String>, schema: Option<String> },
+    Avro { registry: SchemaRegistry, subject: Option<String>, schema: Option<String> },
+}
+
+impl Described {
+    /// For the values of a topic.
+    pub(crate) fn of(&self, topic: &str) -> ValueFormat {
+        match self {
+            Described::Bytes => ValueFormat::Bytes,
+            Described::Json(spec) => ValueFormat::Json(spec.clone()),
+            Described::Avro { registry, subject, schema } => ValueFormat::Avro {
+                registry: registry.clone(),
+                columns: match schema {
+                    Some(schema) => AvroColumns::Schema(schema.clone()),
+                    None => AvroColumns::Latest(subject.clone().unwrap_or_else(|| format!("{topic}-value"))),
+                },
+            },
+        }
+    }
 }
 
 #[pymethods]
@@ -79,24 +69,13 @@ impl Format {
 
     #[staticmethod]
     #[pyo3(signature = (registry, subject, schema))]
-    fn avro(registry: Py<Registry>, subject: Option<String>, schema: Option<String>) -> Self {
-        Format(Described::Avro { registry, subject, schema })
+    fn avro(registry: &Registry, subject: Option<String>, schema: Option<String>) -> Result<Self, Failure> {
+        Ok(Format(Described::Avro { registry: registry.client()?.clone(), subject, schema }))
     }
 }
 
 impl Format {
-    /// For the values of a topic.
-    pub(crate) fn of(&self, topic: &str) -> Result<ValueFormat, Failure> {
-        Ok(match &self.0 {
-            Described::Bytes => ValueFormat::Bytes,
-            Described::Json(spec) => ValueFormat::Json(spec.clone()),
-            Described::Avro { registry, subject, schema } => ValueFormat::Avro {
-                registry: registry.get().0.get()?.clone(),
-                columns: match schema {
-                    Some(schema) => AvroColumns::Schema(schema.clone()),
-                    None => AvroColumns::Latest(subject.clone().unwrap_or_else(|| format!("{topic}-value"))),
-                },
-            },
-        })
+    pub(crate) fn described(&self) -> &Described {
+        &self.0
     }
 }

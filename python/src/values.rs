@@ -1,6 +1,6 @@
 //! Arrow's values as Python's: `int`, `float`, `bool`, `str`, `bytes`, `Decimal`, `date`, `time`, `datetime`, `list`, `dict`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::temporal_conversions::{
@@ -21,17 +21,20 @@ use crate::error::Failure;
 #[derive(Debug)]
 pub(crate) struct Shape {
     class: Py<PyAny>,
+    /// The keywords that it takes; other columns are left out.
+    takes: HashSet<String>,
     fields: HashMap<String, Shape>,
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Shape {
     type Error = PyErr;
 
-    /// A tuple of the class and a dict of the shapes of fields that have one.
+    /// A tuple of the class, the names of its fields, and a dict of the shapes of fields that have one.
     fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let (class, fields): (Py<PyAny>, HashMap<String, Bound<'py, PyAny>>) = given.extract()?;
+        type Given<'py> = (Py<PyAny>, HashSet<String>, HashMap<String, Bound<'py, PyAny>>);
+        let (class, takes, fields): Given<'py> = given.extract()?;
         let fields = fields.into_iter().map(|(name, of)| Ok((name, of.extract()?)));
-        Ok(Shape { class, fields: fields.collect::<PyResult<_>>()? })
+        Ok(Shape { class, takes, fields: fields.collect::<PyResult<_>>()? })
     }
 }
 
@@ -57,6 +60,9 @@ fn structs(
 ) -> PyResult<Vec<Py<PyAny>>> {
     let mut columns = Vec::with_capacity(rows.num_columns());
     for (field, column) in rows.fields().iter().zip(rows.columns()) {
+        if shape.is_some_and(|shape| !shape.takes.contains(field.name())) {
+            continue;
+        }
         let path = if path.is_empty() { field.name().clone() } else { format!("{path}.{}", field.name()) };
         let shape = shape.and_then(|shape| shape.fields.get(field.name()));
         columns.push((PyString::intern(py, field.name()), column_of(py, column, &path, shape)?.into_iter()));
@@ -114,7 +120,7 @@ fn column_of(
         T::Date32 => each(column.as_primitive::<Date32Type>().iter(), |days| {
             let date =
                 date32_to_datetime(days).ok_or_else(|| unfit("a date outside of the years 1 to 9999"))?;
-            date.date().into_py_any(py)
+            date.date().into_py_any(py).map_err(|_| unfit("a date outside of the years 1 to 9999").into())
         }),
         T::Time32(TimeUnit::Second) => {
             times(py, column.as_primitive::<Time32SecondType>(), &unfit, time32s_to_time)

@@ -14,6 +14,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 import gristmill
+from gristmill.testing import Cluster, SchemaRegistry
+
+pytest_plugins = ["pytester"]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -50,6 +53,16 @@ class Kafka:
 
         for done in self._admin.delete_records([TopicPartition(topic, partition, before)]).values():
             done.result(30)
+
+
+@pytest.fixture
+def kafka(gristmill_kafka: Cluster) -> Cluster:
+    return gristmill_kafka
+
+
+@pytest.fixture
+def schema_registry(gristmill_registry: SchemaRegistry) -> SchemaRegistry:
+    return gristmill_registry
 
 
 @pytest.fixture(scope="session")

@@ -266,6 +266,39 @@ def test_what_happens_inside_goes_to_logging(kafka: Cluster) -> None:
     assert "WARNING gristmill" in out and "127.0.0.1:1" in out, out
 
 
+def test_ctrl_c_ends_a_process_whose_handler_of_log_lines_is_stuck() -> None:
+    program = """
+        import logging, threading, gristmill
+        stuck = threading.Event()
+        class Handler(logging.Handler):
+            def emit(self, record):
+                print("stuck", flush=True)
+                stuck.wait()
+        logging.getLogger("gristmill").addHandler(Handler())
+        consumer = gristmill.Consumer("orders", group_id="g", bootstrap_servers="127.0.0.1:1")
+        consumer.next_batch(timeout=1.5)
+    """
+    process = python(program)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stuck\n"
+    time.sleep(2)
+    # Our end gives up after the first, logging's own after the second.
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    process.communicate(timeout=60)
+
+
+def test_without_standard_error_there_is_no_bar(kafka: Cluster) -> None:
+    kafka.create_topic("orders")
+    program = """
+        import sys, gristmill
+        sys.stderr = None
+        print(len(gristmill.read("orders", bootstrap_servers=sys.argv[1])))
+    """
+    assert output(python(program, kafka.bootstrap_servers)) == "0\n"
+
+
 def test_the_command_is_in_the_wheel() -> None:
     command = os.path.join(os.path.dirname(sys.executable), "gristmill")
     for way in ([command], [sys.executable, "-m", "gristmill"]):

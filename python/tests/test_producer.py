@@ -64,6 +64,12 @@ def test_mistakes_say_what_is_right(kafka: Cluster) -> None:
             producer.send("orders", {"id": 1})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="2 values, 1 keys"):
             producer.send_many("orders", [b"a", b"b"], keys=[b"k"])
+        with pytest.raises(TypeError, match="send\\(\\) takes one record"):
+            producer.send_many("orders", "hello")
+        with pytest.raises(TypeError, match="pairs of a name and a value"):
+            producer.send("orders", b"x", headers=[["a", "b"]])  # type: ignore[list-item]
+        with pytest.raises(gristmill.InvalidArgumentError, match="timestamp_ms: -5"):
+            producer.send("orders", b"x", timestamp_ms=-5)
     with pytest.raises(gristmill.ClosedError):
         producer.send("orders", b"late")
     producer.close()

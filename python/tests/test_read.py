@@ -110,6 +110,12 @@ def test_scan_gives_the_same_in_parts_and_ends(broker: Kafka) -> None:
     assert sorted(n for part in parts for n in ids(part)) == list(range(4000))
     assert scan.progress == (4000, 4000)
     assert list(scan) == []
+    again = gristmill.scan(topic, bootstrap_servers=broker.bootstrap_servers, format=gristmill.Json(FIELDS))
+    reader = pyarrow.RecordBatchReader.from_stream(again)
+    assert ids(gristmill.read(topic, bootstrap_servers=broker.bootstrap_servers, format=gristmill.Json(FIELDS))) == sorted(
+        n for n in reader.read_all()["id"].to_pylist() if n is not None
+    )
+    assert list(again) == []
 
 
 def test_avro_is_resolved_to_the_latest_schema(kafka: Cluster, schema_registry: gristmill.testing.SchemaRegistry) -> None:

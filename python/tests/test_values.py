@@ -64,7 +64,7 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROWS, min_size=1, max_size=8))
 def test_objects_are_what_pyarrow_makes_of_the_columns(cluster: Cluster, rows: list[dict[str, Any]]) -> None:
     topic = f"rows-{uuid.uuid4()}"

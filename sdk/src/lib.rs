@@ -57,7 +57,7 @@ pub use consumer::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use group_offsets::{GroupOffset, GroupOffsets};
-pub use group_reader::{DeadLetterTopic, GroupBatch, GroupReader};
+pub use group_reader::{DeadLetterTopic, GroupBatch, GroupReader, Rejection};
 #[cfg(feature = "mock")]
 pub use mock::{MockCluster, MockRequest};
 pub use offsets::{Completion, Token, TopicPartition};

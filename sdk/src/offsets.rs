@@ -203,6 +203,21 @@ impl OffsetTracker {
         })
     }
 
+    /// Completes the beginning of a delivery, up to `offset`, which is not inside. It changes nothing of one that is complete.
+    pub(crate) fn advance(&mut self, token: &Token, offset: i64) -> Completion {
+        self.complete_slots(token, |slots, index| {
+            // No further than the delivery itself, whose end is the next one's start; the last one's is the position.
+            let end = slots.get(index + 1).map_or(i64::MAX, |next| next.start);
+            let slot = &mut slots[index];
+            let to = offset.min(end);
+            let goes_on = !slot.done && to > slot.start;
+            if goes_on {
+                slot.start = to;
+            }
+            goes_on
+        })
+    }
+
     fn complete_slots(
         &mut self,
         token: &Token,

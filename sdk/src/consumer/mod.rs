@@ -156,6 +156,12 @@ impl Consumer {
         self.shared.offsets().complete(token)
     }
 
+    /// Says that the records of a delivery below an offset need not be read again. Never waits. Nothing changes for one that is
+    /// complete.
+    pub fn complete_below(&self, token: &Token, offset: i64) -> Completion {
+        self.shared.offsets().advance(token, offset)
+    }
+
     /// Whether completing a delivery would count: its partition is still this member's, and was not sought since.
     pub fn is_current(&self, token: &Token) -> bool {
         self.shared.offsets().is_current(token)

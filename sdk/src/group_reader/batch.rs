@@ -20,6 +20,24 @@ pub struct GroupBatch {
     reader: Weak<Inner>,
 }
 
+/// A row to be put aside. Whoever reads the dead-letter topic can read why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its index in [`GroupBatch::records`].
+    pub row: usize,
+    /// A class of faults, such as `BAD_AMOUNT`.
+    pub code: String,
+    /// A sentence.
+    pub reason: String,
+}
+
+impl Rejection {
+    /// A row, and why.
+    pub fn new(row: usize, code: impl Into<String>, reason: impl Into<String>) -> Rejection {
+        Rejection { row, code: code.into(), reason: reason.into() }
+    }
+}
+
 /// Lock order: a leaf.
 enum Verdict {
     /// Rows that wait for theirs; all of them if there is no list.
@@ -82,8 +100,8 @@ impl GroupBatch {
         self.settle(&mut self.lock(), |rows| rows.count = 0)
     }
 
-    /// As [`ack`](Self::ack), of some rows, by their index in [`records`](Self::records). The group's offset passes them
-    /// once every row of the batch has its verdict. Rows that have one already are passed over.
+    /// As [`ack`](Self::ack), of some rows, by their index in [`records`](Self::records). The group's offset passes those
+    /// before the first that has no verdict. Rows that have one already are passed over.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] for an index that the batch does not have; nothing was done then.
@@ -93,9 +111,7 @@ impl GroupBatch {
     }
 
     /// Puts rows aside: writes them to the dead-letter topic, as they came and with Kafka Connect's context headers, and
-    /// takes that for their verdict once the brokers have them. Rows that have a verdict already are passed over. `code`
-    /// is a class of faults, such as `BAD_AMOUNT`, and `reason` a sentence; both are readable for everyone who reads that
-    /// topic.
+    /// takes that for their verdict once the brokers have them. Rows that have a verdict already are passed over.
     ///
     /// At least once: after a crash, or when a call is repeated that failed or was dropped, a record may be there twice,
     /// under the same `gristmill.dead_letter.key`. Answers as [`ack`](Self::ack).
@@ -104,8 +120,9 @@ impl GroupBatch {
     /// [`ErrorKind::InvalidConfig`] without a dead-letter topic, [`ErrorKind::InvalidArgument`] as for
     /// [`ack_rows`](Self::ack_rows), [`ErrorKind::Closed`] if the reader is gone, and those of
     /// [`Producer::send`](crate::Producer::send): the rows have no verdict then.
-    pub async fn reject(&self, rows: &[usize], code: &str, reason: &str) -> Result<bool> {
-        self.check(rows)?;
+    pub async fn reject(&self, rows: &[Rejection]) -> Result<bool> {
+        let indexes: Vec<usize> = rows.iter().map(|rejection| rejection.row).collect();
+        self.check(&indexes)?;
         let reader = self.reader.upgrade();
         let reader = reader.ok_or_else(|| self.error(ErrorKind::Closed, "the reader is gone"))?;
         let Some(letters) = &reader.dead_letters else {
@@ -113,14 +130,14 @@ impl GroupBatch {
                         over them";
             return Err(self.error(ErrorKind::InvalidConfig, text));
         };
-        let mut open: Vec<usize> = {
+        let mut open: Vec<&Rejection> = {
             let verdict = self.lock();
-            rows.iter().copied().filter(|row| verdict.is_open(*row)).collect()
+            rows.iter().filter(|rejection| verdict.is_open(rejection.row)).collect()
         };
-        open.sort_unstable();
-        open.dedup();
-        letters.send(&reader.group, &self.records, &open, code, reason).await?;
-        Ok(self.settle(&mut self.lock(), |left| open.iter().for_each(|row| left.take(*row))))
+        open.sort_by_key(|rejection| rejection.row);
+        open.dedup_by_key(|rejection| rejection.row);
+        letters.send(&reader.group, &self.records, &open).await?;
+        Ok(self.settle(&mut self.lock(), |left| open.iter().for_each(|rejection| left.take(rejection.row))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Verdict> {
@@ -152,7 +169,11 @@ impl GroupBatch {
         take(rows);
         let reader = self.reader.upgrade();
         if rows.count > 0 {
-            return reader.is_some_and(|reader| reader.consumer.is_current(&self.token));
+            let first = rows.left.iter().position(|left| *left).and_then(|row| self.records.get(row));
+            let done = first
+                .zip(reader)
+                .map(|(first, reader)| reader.consumer.complete_below(&self.token, first.offset()));
+            return matches!(done, Some(Completion::Done | Completion::Repeated));
         }
         let done = reader.map(|reader| reader.consumer.complete(&self.token));
         let counts = matches!(done, Some(Completion::Done | Completion::Repeated));

@@ -1,5 +1,6 @@
 use gristmill_records::RawBatch;
 
+use super::Rejection;
 use crate::{Producer, ProducerRecord, Result};
 
 /// Where rejected records go.
@@ -16,17 +17,11 @@ impl DeadLetterTopic {
     }
 
     /// Writes rows of a batch, and returns once all are acknowledged.
-    pub(super) async fn send(
-        &self,
-        group: &str,
-        batch: &RawBatch,
-        rows: &[usize],
-        code: &str,
-        reason: &str,
-    ) -> Result<()> {
+    pub(super) async fn send(&self, group: &str, batch: &RawBatch, rows: &[&Rejection]) -> Result<()> {
         let mut letters = Vec::with_capacity(rows.len());
-        for record in rows.iter().filter_map(|row| batch.get(*row)) {
-            let headers = context(group, batch, record.offset(), code, reason);
+        for rejection in rows {
+            let Some(record) = batch.get(rejection.row) else { continue };
+            let headers = context(group, batch, record.offset(), &rejection.code, &rejection.reason);
             let letter = ProducerRecord::to(&self.topic)
                 .key_value(record.key().map(<[u8]>::to_vec), record.value().map(<[u8]>::to_vec))
                 .timestamp(record.timestamp().unwrap_or(0))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use batch::GroupBatch;
+pub use batch::{GroupBatch, Rejection};
 pub use dead_letters::DeadLetterTopic;
 
 use crate::{
@@ -31,7 +31,7 @@ const READY: usize = 2;
 /// taken before it was dropped.
 ///
 /// It is what [`Consumer`] is, without its events: partitions are begun where the group is, and what goes away ends by
-/// itself. Several threads or tasks may take batches.
+/// itself. A topic that is not there is waited for, and the log says so. Several threads or tasks may take batches.
 ///
 /// Dropping it leaves the group without waiting; [`close`](Self::close) waits.
 ///
@@ -291,6 +291,10 @@ async fn drive(inner: Arc<Inner>) {
                 partitions
                     .iter()
                     .for_each(|p| inner.forget(&TopicPartition::new(p.topic.clone(), p.partition)));
+            }
+            // It may be made yet; the group takes it up then.
+            Some(ConsumerEvent::Error(error)) if error.kind() == ErrorKind::NotFound => {
+                tracing::warn!(%error, "a topic that is subscribed to is not there; it is waited for");
             }
             // A partition that stands still for good would be skipped in silence, and so would all of them be if none
             // was ever assigned.

@@ -39,6 +39,23 @@ fn a_gap_in_offsets_belongs_to_the_delivery_after_it() {
 }
 
 #[test]
+fn the_beginning_of_a_delivery_is_committed_before_the_rest() {
+    let (mut tracker, epoch) = begun(10);
+    let a = tracker.deliver(&at(0), epoch, 10, 20).expect("current");
+    let b = tracker.deliver(&at(0), epoch, 20, 30).expect("current");
+    assert_eq!(tracker.advance(&b, 25), Completion::Done);
+    assert_eq!(tracker.next_commit(NOW), None, "the one before it is open");
+    assert_eq!(tracker.advance(&a, 14), Completion::Done);
+    assert_eq!(tracker.advance(&a, 12), Completion::Repeated, "never back");
+    assert_eq!(tracker.next_commit(NOW).expect("14 is new").offsets, [(at(0), 14)]);
+    tracker.complete(&a);
+    assert_eq!(tracker.committable(&at(0)), Some(25));
+    assert_eq!(tracker.advance(&a, 99), Completion::Repeated);
+    assert_eq!(tracker.revoke([&at(0)]).expect("the last").offsets, [(at(0), 25)]);
+    assert_eq!(tracker.advance(&b, 27), Completion::Stale);
+}
+
+#[test]
 fn completing_through_completes_all_before() {
     let (mut tracker, epoch) = begun(0);
     let tokens: Vec<_> = (0..4).filter_map(|i| tracker.deliver(&at(0), epoch, i * 10, i * 10 + 10)).collect();
@@ -128,6 +145,7 @@ enum Step {
     Deliver { partition: i32, gap: i64, len: i64 },
     Complete { token: usize },
     CompleteThrough { token: usize },
+    Advance { token: usize, by: i64 },
     Send,
     Answer { stored: [bool; 3] },
     Revoke { partition: i32 },
@@ -143,6 +161,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (partition.clone(), 0..5_i64, 0..20_i64).prop_map(|(partition, gap, len)| Step::Deliver { partition, gap, len }),
         5 => any::<usize>().prop_map(|token| Step::Complete { token }),
         2 => any::<usize>().prop_map(|token| Step::CompleteThrough { token }),
+        3 => (any::<usize>(), 0..25_i64).prop_map(|(token, by)| Step::Advance { token, by }),
         4 => Just(Step::Send),
         4 => any::<[bool; 3]>().prop_map(|stored| Step::Answer { stored }),
         1 => partition.clone().prop_map(|partition| Step::Revoke { partition }),
@@ -238,6 +257,24 @@ proptest! {
                     };
                     let got = if through { tracker.complete_through(&token) } else { tracker.complete(&token) };
                     prop_assert_eq!(got, expected);
+                }
+                Step::Advance { token, by } => {
+                    if tokens.is_empty() { continue }
+                    let (token, index) = tokens[token % tokens.len()].clone();
+                    let p = model.ours.get_mut(&token.at.partition).filter(|p| p.epoch == token.epoch);
+                    let mut to = by;
+                    let expected = match p {
+                        None => { stale += 1; Completion::Stale }
+                        Some(p) => {
+                            let (start, next, done) = &mut p.deliveries[index];
+                            to = (*start + by).min(*next);
+                            if *done || to == *start { Completion::Repeated } else {
+                                *start = to;
+                                Completion::Done
+                            }
+                        }
+                    };
+                    prop_assert_eq!(tracker.advance(&token, to), expected);
                 }
                 Step::Send => {
                     let Some(commit) = tracker.next_commit(now) else { continue };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gristmill::{
     DeadLetterTopic, ErrorKind, GroupBatch, GroupOffsets, GroupReader, MockCluster, Producer, ProducerConfig,
-    RangeReader,
+    RangeReader, Rejection,
 };
 
 use crate::consumer::{PATIENCE, cluster, config, fill};
@@ -79,11 +79,24 @@ async fn what_is_let_go_of_without_a_verdict_comes_again_before_what_follows() {
     assert_eq!(offsets(&later)[0], rows.len() as i64);
     assert!(later.ack());
     tokio::time::sleep(Duration::from_millis(700)).await;
-    assert_eq!(committed(&cluster, "again", 0).await.unwrap_or(0), 0);
+    assert_eq!(committed(&cluster, "again", 0).await, Some(rows[1]), "row 0 has its verdict, row 1 has not");
     assert!(rest.ack());
     let end = later.records().last_offset().expect("a record") + 1;
     reader.close(PATIENCE).await.expect("closed");
     assert_eq!(committed(&cluster, "again", 0).await, Some(end));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_before_the_first_row_without_a_verdict_is_committed() {
+    let cluster = cluster();
+    cluster.create_topic("part", 1).expect("a topic");
+    fill(&cluster, "part", 1, 10);
+    let reader = start(&cluster, "part", None);
+    let batch = next(&reader).await;
+    assert!(batch.ack_rows(&[4, 0, 1, 2]).expect("rows that are there"));
+    reader.close(PATIENCE).await.expect("closed");
+    assert_eq!(committed(&cluster, "part", 0).await, Some(3));
+    assert!(!batch.ack(), "too late");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,10 +126,11 @@ async fn rejected_rows_lie_in_the_dead_letter_topic_before_they_are_passed() {
     let reader = start(&cluster, "payments", Some(DeadLetterTopic::new(producer, "payments.dead")));
     let batch = next(&reader).await;
     assert_eq!(batch.records().len(), 10);
-    let error = batch.reject(&[10], "NO", "no such row").await.expect_err("an index too far");
+    let error = batch.reject(&[Rejection::new(10, "NO", "no such row")]).await.expect_err("an index too far");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(batch.reject(&[3, 3, 7], "BAD_AMOUNT", "the amount is negative").await.expect("delivered"));
-    assert!(batch.reject(&[3], "AGAIN", "it has its verdict").await.expect("passed over"));
+    let bad = |row| Rejection::new(row, "BAD_AMOUNT", "the amount is negative");
+    assert!(batch.reject(&[bad(3), bad(3), bad(7)]).await.expect("delivered"));
+    assert!(batch.reject(&[Rejection::new(3, "AGAIN", "it has its verdict")]).await.expect("passed over"));
     assert_eq!(batch.rows_left(), 8);
     assert!(batch.ack());
     reader.close(PATIENCE).await.expect("closed");
@@ -154,7 +168,7 @@ async fn without_a_dead_letter_topic_a_reject_says_what_to_do_and_changes_nothin
     fill(&cluster, "plain", 1, 5);
     let reader = start(&cluster, "plain", None);
     let batch = next(&reader).await;
-    let error = batch.reject(&[0], "BAD", "bad").await.expect_err("nowhere to put it");
+    let error = batch.reject(&[Rejection::new(0, "BAD", "bad")]).await.expect_err("nowhere to put it");
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.to_string().contains("dead-letter topic"), "{error}");
     assert_eq!(batch.rows_left(), 5);

@@ -402,6 +402,28 @@ async fn credentials_are_sent_and_subjects_escaped() {
 }
 
 #[tokio::test]
+async fn compatibility_is_asked_of_the_latest_version_and_errors_say_their_subject() {
+    let registry = Scripted::start().await;
+    let path = "/compatibility/subjects/orders/versions/latest?verbose=true";
+    registry.on(
+        path,
+        [
+            Act::Json(200, r#"{"is_compatible": false, "messages": ["a field is gone"]}"#.into()),
+            Act::Json(200, r#"{"is_compatible": true}"#.into()),
+        ],
+    );
+    let client = registry.client();
+    let answer = client.compatibility("orders", &SchemaType::Avro, "\"int\"", &[]).await.unwrap();
+    assert!(!answer.is_compatible);
+    assert_eq!(answer.messages, ["a field is gone"]);
+    let answer = client.compatibility("orders", &SchemaType::Avro, "\"int\"", &[]).await.unwrap();
+    assert!(answer.is_compatible && answer.messages.is_empty());
+    let error = client.compatibility("nobody", &SchemaType::Avro, "\"int\"", &[]).await.unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (RegistryErrorKind::NotFound, Some("nobody")));
+    assert_eq!(client.latest("nobody").await.unwrap_err().subject(), Some("nobody"));
+}
+
+#[tokio::test]
 async fn ids_are_looked_up_in_their_context() {
     let registry = Scripted::start().await;
     registry.on(BY_ID, [ok("\"int\"")]).on("/schemas/ids/7?subject=%3A.eu%3A", [ok("\"long\"")]);
