@@ -22,7 +22,7 @@ PYTHON_TOOLS := $(CACHE)/python
 WHEELS := $(CACHE)/wheels
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests wheel python e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery example-bigquery need need-tests clean-demo
+.PHONY: help build demo test lint unit guests wheel python e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery bench-python example-bigquery need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,13 @@ BENCH_SINK := --package gristmill-cli --package gristmill-tests --bench sink
 bench-sink: need-tests ## What a record costs from Kafka into Parquet, against bare libraries and Kafka Connect
 	cargo build --release $(BENCH_SINK) --bin gristmill
 	cargo bench $(BENCH_SINK) -- $(PARTS)
+
+bench-python: PROFILE := release
+bench-python: need-tests wheel ## What a record costs in Python, beside confluent-kafka, aiokafka and fastavro: PARTS="consume avro produce transform", SCALE=1
+	cargo build --workspace --examples
+	$(PYTHON_TOOLS)/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	GRISTMILL_TEST_KAFKA=$(CARGO_TARGET_DIR)/debug/examples/kafka PARTS="$(PARTS)" SCALE=$(or $(SCALE),1) ROUNDS=$(or $(ROUNDS),3) \
+	  $(PYTHON_TOOLS)/bin/python python/benches/bench.py
 
 MODE ?= exactly-once
 example-bigquery: ## Run examples/bigquery/$(MODE).yaml (exactly-once, at-least-once, cdc) against an embedded Kafka and a fake

@@ -1,11 +1,22 @@
 //! Arrow columns as the values of records: Avro with a schema id in front, or JSON.
 
-use arrow_array::RecordBatch;
-use arrow_avro::schema::{AVRO_NAME_METADATA_KEY, AvroSchema, FingerprintStrategy, SCHEMA_METADATA_KEY};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch, RecordBatchOptions,
+    StringArray, StructArray,
+};
+use arrow_avro::schema::{
+    AVRO_ENUM_SYMBOLS_METADATA_KEY, AVRO_NAME_METADATA_KEY, AvroSchema, FingerprintStrategy,
+    SCHEMA_METADATA_KEY,
+};
 use arrow_avro::writer::format::AvroSoeFormat;
 use arrow_avro::writer::{Encoder, WriterBuilder};
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
+use crate::avro::arrow_avro;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shown::json_lines;
 
@@ -28,6 +39,20 @@ pub fn avro_schema_of(columns: &Schema, name: &str) -> Result<String> {
 #[derive(Debug)]
 pub struct AvroEncoder {
     encoder: Encoder,
+    /// As arrow-avro takes them.
+    schema: SchemaRef,
+    columns: Vec<Fit>,
+}
+
+/// How a column becomes one that arrow-avro takes: it writes enums from dictionaries of exactly their symbols.
+#[derive(Debug)]
+enum Fit {
+    AsItIs,
+    /// The symbols, in order.
+    Enum(ArrayRef),
+    /// Of the items, or of the entries.
+    List(Box<Fit>),
+    Struct(Vec<Fit>),
 }
 
 impl AvroEncoder {
@@ -53,16 +78,19 @@ impl AvroEncoder {
             );
             return Err(Error::new(ErrorKind::InvalidSchema, text));
         }
-        let mut columns = columns.clone();
-        columns.metadata.insert(SCHEMA_METADATA_KEY.to_owned(), avro.to_owned());
-        let encoder = WriterBuilder::new(columns)
+        let native = arrow_avro(avro, avro).map_err(|e| Error::new(ErrorKind::InvalidSchema, e))?.schema();
+        let (fits, fields) = fit_all(native.fields(), columns.fields());
+        let mut metadata = columns.metadata().clone();
+        metadata.insert(SCHEMA_METADATA_KEY.to_owned(), avro.to_owned());
+        let schema = Schema::new_with_metadata(fields, metadata);
+        let encoder = WriterBuilder::new(schema.clone())
             .with_fingerprint_strategy(FingerprintStrategy::Id(id))
             .build_encoder::<AvroSoeFormat>()
             .map_err(|e| {
                 Error::new(ErrorKind::UnsupportedType, "the columns do not fit the Avro schema")
                     .with_source(e)
             })?;
-        Ok(AvroEncoder { encoder })
+        Ok(AvroEncoder { encoder, schema: Arc::new(schema), columns: fits })
     }
 
     /// A value for each row.
@@ -71,12 +99,113 @@ impl AvroEncoder {
     /// [`ErrorKind::UnsupportedType`] for a value that the schema has no form for, such as a null where none may be. Nothing of
     /// the batch counts then.
     pub fn encode(&mut self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        let encoded = self.encoder.encode(rows);
+        let fitting = self.columns.iter().zip(rows.columns()).zip(self.schema.fields());
+        let columns =
+            fitting.map(|((fit, column), field)| fit.apply(column, field)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows =
+            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(unfit)?;
+        let encoded = self.encoder.encode(&rows);
         let values = self.encoder.flush();
-        encoded.map_err(|e| {
-            Error::new(ErrorKind::UnsupportedType, "a value does not fit the Avro schema").with_source(e)
-        })?;
+        encoded.map_err(unfit)?;
         Ok(values.iter().map(|value| value.to_vec()).collect())
+    }
+}
+
+fn unfit(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::UnsupportedType, "a value does not fit the Avro schema").with_source(error)
+}
+
+/// For the fields given, by name, as arrow-avro would read them.
+fn fit_all(native: &Fields, given: &Fields) -> (Vec<Fit>, Fields) {
+    let each = given.iter().map(|field| match native.iter().find(|native| native.name() == field.name()) {
+        Some(native) => fit(native, field),
+        None => (Fit::AsItIs, field.clone()),
+    });
+    let (fits, fields): (Vec<Fit>, Vec<FieldRef>) = each.unzip();
+    (fits, fields.into())
+}
+
+fn fit(native: &FieldRef, given: &FieldRef) -> (Fit, FieldRef) {
+    let with = |data_type: DataType| Arc::new(Field::clone(given).with_data_type(data_type));
+    match (native.data_type(), given.data_type()) {
+        (DataType::Dictionary(..), DataType::Utf8) => {
+            let symbols = native.metadata().get(AVRO_ENUM_SYMBOLS_METADATA_KEY);
+            let symbols: Vec<String> =
+                symbols.and_then(|symbols| serde_json::from_str(symbols).ok()).unwrap_or_default();
+            let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            (Fit::Enum(Arc::new(StringArray::from(symbols))), with(dictionary))
+        }
+        (DataType::List(native), DataType::List(item)) => {
+            let (of_item, item) = fit(native, item);
+            (Fit::List(Box::new(of_item)), with(DataType::List(item)))
+        }
+        (DataType::Map(native, _), DataType::Map(entries, sorted)) => {
+            // Their fields meet by place: what they are called is each library's own.
+            let (DataType::Struct(theirs), DataType::Struct(ours)) =
+                (native.data_type(), entries.data_type())
+            else {
+                return (Fit::AsItIs, given.clone());
+            };
+            let (fits, fields): (Vec<Fit>, Vec<FieldRef>) =
+                theirs.iter().zip(ours).map(|(native, field)| fit(native, field)).unzip();
+            let entries = Field::clone(entries).with_data_type(DataType::Struct(fields.into()));
+            (Fit::List(Box::new(Fit::Struct(fits))), with(DataType::Map(Arc::new(entries), *sorted)))
+        }
+        (DataType::Struct(native), DataType::Struct(fields)) => {
+            let (fits, fields) = fit_all(native, fields);
+            (Fit::Struct(fits), with(DataType::Struct(fields)))
+        }
+        _ => (Fit::AsItIs, given.clone()),
+    }
+}
+
+impl Fit {
+    /// The column as `field` has it.
+    fn apply(&self, column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
+        Ok(match (self, field.data_type()) {
+            (Fit::Enum(symbols), _) => {
+                let known: HashMap<&str, i32> =
+                    symbols.as_string::<i32>().iter().flatten().zip(0..).collect();
+                let key = |text: &str| {
+                    known.get(text).copied().ok_or_else(|| {
+                        let names: Vec<&str> = symbols.as_string::<i32>().iter().flatten().collect();
+                        let text = format!(
+                            "the column `{}` holds a text that is no symbol of the enum: {}",
+                            field.name(),
+                            names.join(", ")
+                        );
+                        Error::new(ErrorKind::UnsupportedType, text)
+                    })
+                };
+                let keys = column.as_string::<i32>().iter().map(|text| text.map(key).transpose());
+                let keys: Int32Array = keys.collect::<Result<_>>()?;
+                Arc::new(DictionaryArray::try_new(keys, symbols.clone()).map_err(unfit)?)
+            }
+            (Fit::List(of_item), DataType::List(item)) => {
+                let list = column.as_list::<i32>();
+                let values = of_item.apply(list.values(), item)?;
+                let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+                Arc::new(ListArray::try_new(item.clone(), offsets, values, nulls).map_err(unfit)?)
+            }
+            (Fit::List(of_entries), DataType::Map(entries, sorted)) => {
+                let map = column.as_map();
+                let all: ArrayRef = Arc::new(map.entries().clone());
+                let all = of_entries.apply(&all, entries)?.as_struct().clone();
+                let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+                Arc::new(MapArray::try_new(entries.clone(), offsets, all, nulls, *sorted).map_err(unfit)?)
+            }
+            (Fit::Struct(fits), DataType::Struct(fields)) => {
+                let parent = column.as_struct();
+                let fitting = fits.iter().zip(parent.columns()).zip(fields);
+                let columns = fitting.map(|((fit, column), field)| fit.apply(column, field));
+                let columns = columns.collect::<Result<Vec<_>>>()?;
+                Arc::new(
+                    StructArray::try_new(fields.clone(), columns, parent.nulls().cloned()).map_err(unfit)?,
+                )
+            }
+            _ => column.clone(),
+        })
     }
 }
 

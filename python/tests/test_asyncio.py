@@ -124,3 +124,44 @@ async def test_errors_come_out_of_awaits(kafka: Cluster) -> None:
             await producer.asend_many("orders", [b"x" * 20_000_000])
     with pytest.raises(gristmill.ClosedError):
         await producer.asend("orders", b"x")
+
+
+def test_it_lives_in_an_application_of_fastapi(kafka: Cluster) -> None:
+    from collections.abc import AsyncIterator
+    from contextlib import asynccontextmanager, suppress
+
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    kafka.create_topic("orders")
+    seen: list[bytes | None] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with gristmill.Producer(kafka.bootstrap_servers) as app.state.producer, consumer(kafka, "orders") as orders:
+
+            async def work() -> None:
+                async for batch in orders:
+                    seen.extend(batch.values())
+                    batch.ack()
+
+            working = asyncio.create_task(work())
+            yield
+            working.cancel()
+            with suppress(asyncio.CancelledError):
+                await working
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post("/orders/{id}")
+    async def order(id: int) -> int:
+        delivered = await app.state.producer.asend("orders", b"%d" % id, headers={"a": "b"})
+        return int(delivered.offset)
+
+    with TestClient(app) as client:
+        for id in range(20):
+            assert client.post(f"/orders/{id}").status_code == 200
+        until = time.monotonic() + 30
+        while len(seen) < 20 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert sorted(seen, key=lambda value: int(value or 0)) == [b"%d" % id for id in range(20)]

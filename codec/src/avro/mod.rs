@@ -398,7 +398,7 @@ fn resolution_fault(id: u32, message: String) -> Fault {
 }
 
 /// A decoder of bare data that one writer schema wrote.
-fn arrow_avro(writer: &str, reader: &str) -> Result<ArrowAvro, String> {
+pub(crate) fn arrow_avro(writer: &str, reader: &str) -> Result<ArrowAvro, String> {
     // Which id the store calls it by does not matter: the prefix is read here, not there.
     let fingerprint = Fingerprint::Id(0);
     let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);

@@ -2,4 +2,5 @@
 
 mod avro;
 mod avro_differential;
+mod encode;
 mod json;
