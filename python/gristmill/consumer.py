@@ -72,7 +72,7 @@ class Consumer:
         self.topics = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
         self.group_id = group_id
         self._decodes = format is not None and not isinstance(format, Bytes)
-        self._rejects = undecodable == "reject"
+        self._rejects = self._decodes and undecodable == "reject"
         self._lib = _lib.Consumer(
             self.topics,
             _settings.kafka(bootstrap_servers, properties),
@@ -220,6 +220,9 @@ class Consumer:
 
     async def aclose(self, timeout: float = 30.0) -> None:
         """As :meth:`close`."""
+        # Asynchronous generators that were left by `break` end in steps of the loop, and then acknowledge what was done.
+        for _ in range(3):
+            await asyncio.sleep(0)
         await call(self._lib.close_async, timeout)
 
     def __repr__(self) -> str:

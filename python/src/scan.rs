@@ -1,7 +1,7 @@
 //! Reading a range once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, SchemaRef};
@@ -40,8 +40,8 @@ pub(crate) struct Scan {
     parts: Arc<OfProcess<Parts>>,
     total: u64,
     done: Arc<AtomicU64>,
-    /// Why it ended, if it failed: told again.
-    failed: Arc<Mutex<Option<Failure>>>,
+    /// How it ended: told again. `Ok` is its end.
+    ended: Arc<Mutex<Option<Result<(), Failure>>>>,
 }
 
 #[pymethods]
@@ -75,7 +75,7 @@ impl Scan {
             .spawn(move || reading.run())
             .map_err(|e| Failure::new("other", format!("cannot start a thread: {e}")))?;
         let parts = Arc::new(OfProcess::new(tokio::sync::Mutex::new(parts)));
-        Ok(Scan { topic, schema, parts, total, done, failed: Arc::default() })
+        Ok(Scan { topic, schema, parts, total, done, ended: Arc::default() })
     }
 
     /// The next columns; `None` at the end. Of several threads, each part goes to one.
@@ -135,7 +135,7 @@ impl Scan {
             topic: self.topic.clone(),
             schema: self.schema.clone(),
             parts: self.parts.clone(),
-            failed: self.failed.clone(),
+            ended: self.ended.clone(),
             keep_undecodable,
         }
     }
@@ -146,34 +146,41 @@ struct Reader {
     topic: String,
     schema: SchemaRef,
     parts: Arc<OfProcess<Parts>>,
-    failed: Arc<Mutex<Option<Failure>>>,
+    ended: Arc<Mutex<Option<Result<(), Failure>>>>,
     keep_undecodable: bool,
 }
 
 impl Reader {
     async fn next(&self) -> Read {
-        if let Some(failure) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(failure);
+        if let Some(ended) = self.ended().clone() {
+            return ended.map(|()| None);
         }
         let read = self.take().await;
-        if let Err(failure) = &read {
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+        match &read {
+            Ok(Some(_)) => {}
+            Ok(None) => *self.ended() = Some(Ok(())),
+            Err(failure) => *self.ended() = Some(Err(failure.clone())),
         }
         read
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Option<Result<(), Failure>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn take(&self) -> Read {
         const ADVICE: &str = "`undecodable=\"keep\"` reads on and lists such records";
         let mut parts = self.parts.get()?.lock().await;
         match parts.recv().await {
-            None if parts.is_closed() => Ok(None),
+            // Another thread may have been told the end.
+            None if self.ended().is_some() => self.ended().clone().transpose().map(|_| None),
             None => Err(Failure::new(
                 "other",
                 "the thread that reads ended by itself; this is a fault of gristmill",
             )),
             Some(Ok(None)) => {
-                // Who asks again is told again.
-                parts.close();
+                // Before another thread that waits finds that nothing comes any more.
+                *self.ended() = Some(Ok(()));
                 Ok(None)
             }
             Some(Ok(Some(part))) if !self.keep_undecodable => {

@@ -47,7 +47,7 @@ def test_every_snippet_of_the_guide_runs(kafka: Cluster, schema_registry: Schema
 
 def test_the_notebook_runs() -> None:
     path = ROOT / "examples" / "notebooks" / "first_steps.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": path.parent}})
     client.execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]

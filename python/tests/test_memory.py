@@ -6,7 +6,10 @@ import asyncio
 import gc
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow
@@ -59,24 +62,8 @@ WAYS: dict[str, Callable[[Cluster, int], object]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.timeout(3_600 if RECORDS > 10_000 else 120)
-def test_a_way_that_records_go_keeps_no_memory(kafka: Cluster, way: str) -> None:
-    kafka.create_topic("orders", 2)
-    with gristmill.Producer(kafka.bootstrap_servers) as producer:
-        for first in range(0, RECORDS, 100_000):
-            numbers = range(first, min(first + 100_000, RECORDS))
-            producer.send_many("orders", [json.dumps({"id": n, "text": "x" * 100}) for n in numbers])
-    for round in range(4):
-        WAYS[way](kafka, round)
-    before = resident()
-    for round in range(4, ROUNDS):
-        WAYS[way](kafka, round)
-    # Eight rounds are far more, as content alone: 0.9 MiB for 10,000 records. Allocators keep some.
-    assert resident() - before < max(15, RECORDS / 10_000 * 0.9)
-
-
-def test_sending_and_transforming_keep_no_memory(kafka: Cluster) -> None:
+def transformed(cluster: Cluster, _: int) -> None:
+    """Rows through a transform, and records that are too large: the cluster would keep those that it takes."""
     component = Path(__file__).parents[2] / "examples" / "transforms" / "prebuilt" / "typed-orders.wasm"
     transform = gristmill.Transform(component, config={"high_value_cents": 5})
     rows = [
@@ -84,17 +71,40 @@ def test_sending_and_transforming_keep_no_memory(kafka: Cluster) -> None:
         for n in range(2_000)
     ]
     columns = pyarrow.Table.from_pylist(rows)
+    with gristmill.Producer(cluster.bootstrap_servers, properties={"message.max.bytes": "1500"}) as producer:
+        for _ in range(RECORDS // 5_000):
+            transform.apply(columns).frame.objects()
+            with suppress(gristmill.SendError):
+                producer.send_many("orders", [b"x" * 2_000] * 5_000, headers={"a": "b"})
 
-    def once(producer: gristmill.Producer) -> None:
-        transform.apply(columns).frame.objects()
-        # Not into the cluster, which keeps what it gets.
-        with pytest.raises(gristmill.SendError):
-            producer.send_many("orders", [b"x" * 2_000] * 5_000, headers={"a": "b"})
 
-    with gristmill.Producer(kafka.bootstrap_servers, properties={"message.max.bytes": "1500"}) as producer:
-        for _ in range(5):
-            once(producer)
-        before = resident()
-        for _ in range(15):
-            once(producer)
-    assert resident() - before < 15
+WAYS["transform, and send in vain"] = transformed
+
+
+def main(way: str) -> None:
+    cluster = Cluster()
+    cluster.create_topic("orders", 2)
+    with gristmill.Producer(cluster.bootstrap_servers) as producer:
+        for first in range(0, RECORDS, 100_000):
+            numbers = range(first, min(first + 100_000, RECORDS))
+            producer.send_many("orders", [json.dumps({"id": n, "text": "x" * 100}) for n in numbers])
+    before = 0.0
+    for round in range(ROUNDS):
+        if round == 4:
+            before = resident()
+        WAYS[way](cluster, round)
+    print(resident() - before)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.timeout(3_600 if RECORDS > 10_000 else 120)
+def test_a_way_that_records_go_keeps_no_memory(way: str) -> None:
+    # In a process of its own: what other tests left free is not what this one needs.
+    done = subprocess.run([sys.executable, __file__, way], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Eight rounds are far more, as content alone: 0.9 MiB for 10,000 records. Allocators keep some.
+    assert float(done.stdout) < max(15, RECORDS / 10_000 * 0.9)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
