@@ -61,7 +61,7 @@ e2e: $(VENV)/ready $(EMULATOR) ## End-to-end tests on a real Apache Kafka
 # maturin changes the library that cargo made, and cannot do it twice; and two checkouts that share the folder give it one name.
 wheel: need $(PYTHON_TOOLS)/ready ## The Python package as a wheel, for release: PROFILE=release
 	rm -rf $(CARGO_TARGET_DIR)/maturin $(CARGO_TARGET_DIR)/*/deps/lib_lib.so $(WHEELS)
-	PATH="$(PYTHON_TOOLS)/bin:$$PATH" maturin build --quiet --profile $(or $(PROFILE),dev) --manifest-path python/Cargo.toml --out $(WHEELS)
+	PATH="$(PYTHON_TOOLS)/bin:$$PATH" maturin build --quiet --profile $(or $(PROFILE),dev) $(if $(filter release,$(PROFILE)),--strip) --manifest-path python/Cargo.toml --out $(WHEELS)
 	@ls $(WHEELS)/*.whl
 
 python: need-tests wheel ## Tests of the Python package, as it is installed, on a real Kafka: ARGS="-k consumer"
