@@ -55,5 +55,6 @@ pub use quantity::{ByteSize, TimeSpan};
 pub use replay::{PartitionProgress, ReplayName, ReplayProgress, ReplayRequest, When};
 pub use run::{Ended, Pipeline, Stop};
 pub use secret::Reference;
+pub use stages::KAFKA_COLUMNS;
 pub use test_case::{TestReport, test};
 pub use value_decoder::{AvroColumns, DecodedRecords, UndecodableRecord, ValueDecoder, ValueFormat};

@@ -5,16 +5,13 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use gristmill_codec::{AvroEncoder, avro_schema_of, encode_json};
+use gristmill_pipeline::KAFKA_COLUMNS;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrow;
 use crate::blocking::detached;
 use crate::error::Failure;
-
-/// Where a row came from: not part of what it is.
-pub(crate) const KAFKA_COLUMNS: [&str; 5] =
-    ["_kafka_partition", "_kafka_offset", "_kafka_sub", "_kafka_timestamp", "_kafka_key"];
 
 /// The Avro schema of columns, as JSON.
 #[pyfunction]

@@ -4,12 +4,11 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{RecordBatch, StructArray};
 use arrow_schema::SchemaRef;
-use gristmill_pipeline::DecodedRecords;
+use gristmill_pipeline::{DecodedRecords, KAFKA_COLUMNS};
 use gristmill_records::RawBatch;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyList};
 
-use crate::encode::KAFKA_COLUMNS;
 use crate::error::Failure;
 use crate::{arrow, values};
 

@@ -1,7 +1,7 @@
 //! Reading a range once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, SchemaRef};
@@ -9,7 +9,7 @@ use gristmill::{ConsumerConfig, PartitionRange, Place, RangeReader, Topics};
 use gristmill_pipeline::{ValueDecoder, When};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::arrow;
 use crate::blocking::{wait, wait_on_thread};
@@ -25,7 +25,11 @@ const AHEAD: usize = 8;
 /// `None` is the end: a thread that just went away is not.
 type Read = Result<Option<Part>, Failure>;
 
-type Parts = tokio::sync::Mutex<mpsc::Receiver<Read>>;
+/// What comes, and how it ended, which is told again: `Ok` is the end.
+struct Parts {
+    receiver: mpsc::Receiver<Read>,
+    ended: Option<Result<(), Failure>>,
+}
 
 struct Part {
     batch: RecordBatch,
@@ -37,11 +41,9 @@ struct Part {
 pub(crate) struct Scan {
     topic: String,
     schema: SchemaRef,
-    parts: Arc<OfProcess<Parts>>,
+    parts: Arc<OfProcess<Mutex<Parts>>>,
     total: u64,
     done: Arc<AtomicU64>,
-    /// How it ended: told again. `Ok` is its end.
-    ended: Arc<Mutex<Option<Result<(), Failure>>>>,
 }
 
 #[pymethods]
@@ -66,7 +68,7 @@ impl Scan {
         })??;
         let schema = decoder.schema().clone();
         let total = ranges.iter().map(|range| range.end.abs_diff(range.first)).sum();
-        let (sender, parts) = mpsc::channel(AHEAD);
+        let (sender, receiver) = mpsc::channel(AHEAD);
         let done = Arc::new(AtomicU64::new(0));
         let reading = Reading { config, ranges, decoder, sender, done: done.clone() };
         // Reading blocks, and so does ending it.
@@ -74,8 +76,8 @@ impl Scan {
             .name("gristmill-scan".into())
             .spawn(move || reading.run())
             .map_err(|e| Failure::new("other", format!("cannot start a thread: {e}")))?;
-        let parts = Arc::new(OfProcess::new(tokio::sync::Mutex::new(parts)));
-        Ok(Scan { topic, schema, parts, total, done, ended: Arc::default() })
+        let parts = Arc::new(OfProcess::new(Mutex::new(Parts { receiver, ended: None })));
+        Ok(Scan { topic, schema, parts, total, done })
     }
 
     /// The next columns; `None` at the end. Of several threads, each part goes to one.
@@ -135,7 +137,6 @@ impl Scan {
             topic: self.topic.clone(),
             schema: self.schema.clone(),
             parts: self.parts.clone(),
-            ended: self.ended.clone(),
             keep_undecodable,
         }
     }
@@ -145,52 +146,34 @@ impl Scan {
 struct Reader {
     topic: String,
     schema: SchemaRef,
-    parts: Arc<OfProcess<Parts>>,
-    ended: Arc<Mutex<Option<Result<(), Failure>>>>,
+    parts: Arc<OfProcess<Mutex<Parts>>>,
     keep_undecodable: bool,
 }
 
 impl Reader {
+    /// Cancel safe: a part is taken only when this returns it.
     async fn next(&self) -> Read {
-        if let Some(ended) = self.ended().clone() {
-            return ended.map(|()| None);
-        }
-        let read = self.take().await;
-        match &read {
-            Ok(Some(_)) => {}
-            Ok(None) => *self.ended() = Some(Ok(())),
-            Err(failure) => *self.ended() = Some(Err(failure.clone())),
-        }
-        read
-    }
-
-    fn ended(&self) -> MutexGuard<'_, Option<Result<(), Failure>>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn take(&self) -> Read {
         const ADVICE: &str = "`undecodable=\"keep\"` reads on and lists such records";
         let mut parts = self.parts.get()?.lock().await;
-        match parts.recv().await {
-            // Another thread may have been told the end.
-            None if self.ended().is_some() => self.ended().clone().transpose().map(|_| None),
-            None => Err(Failure::new(
-                "other",
-                "the thread that reads ended by itself; this is a fault of gristmill",
-            )),
-            Some(Ok(None)) => {
-                // Before another thread that waits finds that nothing comes any more.
-                *self.ended() = Some(Ok(()));
-                Ok(None)
-            }
-            Some(Ok(Some(part))) if !self.keep_undecodable => {
-                match Undecodable::failure(&part.undecodable, &self.topic, ADVICE) {
-                    Some(failure) => Err(failure),
-                    None => Ok(Some(part)),
-                }
-            }
-            Some(read) => read,
+        if let Some(ended) = parts.ended.clone() {
+            return ended.map(|()| None);
         }
+        let gone =
+            || Failure::new("other", "the thread that reads ended by itself; this is a fault of gristmill");
+        let mut read = parts.receiver.recv().await.unwrap_or_else(|| Err(gone()));
+        if let Ok(Some(part)) = &read
+            && !self.keep_undecodable
+            && let Some(failure) = Undecodable::failure(&part.undecodable, &self.topic, ADVICE)
+        {
+            read = Err(failure);
+        }
+        // Before another thread that waits finds that nothing comes any more.
+        match &read {
+            Ok(Some(_)) => {}
+            Ok(None) => parts.ended = Some(Ok(())),
+            Err(failure) => parts.ended = Some(Err(failure.clone())),
+        }
+        read
     }
 }
 

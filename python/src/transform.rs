@@ -200,7 +200,7 @@ impl Transform {
             Ok::<_, Failure>(instance.apply(&batch)?)
         };
         let transform = self.component.get()?.clone();
-        Ok(TransformedRecords { applied: Arc::new(detached(py, apply)?), transform })
+        Ok(TransformedRecords { applied: detached(py, apply)?, transform })
     }
 
     /// The columns as it is bound to them, and those that come out. Frames seldom say that a column has no nulls: where the
@@ -295,7 +295,7 @@ impl Rejected {
 /// What became of records.
 #[pyclass(frozen, module = "gristmill._lib")]
 pub(crate) struct TransformedRecords {
-    applied: Arc<Applied>,
+    applied: Applied,
     transform: Component,
 }
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 import uvloop
@@ -65,19 +66,24 @@ def schema_registry(gristmill_registry: SchemaRegistry) -> SchemaRegistry:
     return gristmill_registry
 
 
+def missing(what: str) -> NoReturn:
+    """A skip for a developer, a failure where everything has to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Kafka]:
     program = os.environ.get("GRISTMILL_TEST_KAFKA")
     if not program:
-        if os.environ.get("CI") == "true":
-            pytest.fail("GRISTMILL_TEST_KAFKA names no program that starts a Kafka; `make test` sets it")
-        pytest.skip("GRISTMILL_TEST_KAFKA names no program that starts a Kafka; `make test` sets it")
+        missing("GRISTMILL_TEST_KAFKA names no program that starts a Kafka; `make test` sets it")
     process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin and process.stdout
     try:
         servers = process.stdout.readline().strip()
         if not servers:
-            pytest.skip("no Kafka here; see what the program says")  # With CI=true it is an error of the program.
+            missing("there is no Kafka here; the program has said why")
         yield Kafka(servers)
     finally:
         process.stdin.close()

@@ -206,6 +206,7 @@ def test_columns_sent_as_json_come_back_the_same(kafka: Cluster) -> None:
     assert frame.to_arrow()["_kafka_key"].to_pylist() == [b"1", b"2"]
     with gristmill.Producer(kafka.bootstrap_servers) as producer:
         # Of a frame, only what the record was.
+        kafka.create_topic("copy")
         producer.send_arrow("copy", frame)
     copied = gristmill.read("copy", bootstrap_servers=kafka.bootstrap_servers).objects()
     assert json.loads(copied[0]["value"]) == {"id": 1, "text": "a\nb", "amount": "1.0000"}

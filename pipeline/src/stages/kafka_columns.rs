@@ -10,8 +10,8 @@ use gristmill_records::RawBatch;
 use super::records::{Leaving, Op};
 use crate::error::Error;
 
-/// The names of the columns.
-pub(crate) const NAMES: [&str; 5] =
+/// The columns that say where a row comes from, which stand behind its own.
+pub const KAFKA_COLUMNS: [&str; 5] =
     ["_kafka_partition", "_kafka_offset", "_kafka_sub", "_kafka_timestamp", "_kafka_key"];
 
 /// `schema` with Kafka's columns after its own.
@@ -71,21 +71,22 @@ pub(crate) fn with_kafka_columns_of(
 /// `schema` without them.
 pub(super) fn own_schema(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<Arc<Field>> =
-        schema.fields().iter().filter(|f| !NAMES.contains(&f.name().as_str())).cloned().collect();
+        schema.fields().iter().filter(|f| !KAFKA_COLUMNS.contains(&f.name().as_str())).cloned().collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// One that a transform has made of `before` where there was none: Gristmill's would be beside it.
 pub(crate) fn kafka_column_of_its_own<'a>(before: &Schema, after: &'a Schema) -> Option<&'a str> {
     let names = after.fields().iter().map(|field| field.name().as_str());
-    names.into_iter().find(|name| NAMES.contains(name) && before.field_with_name(name).is_err())
+    names.into_iter().find(|name| KAFKA_COLUMNS.contains(name) && before.field_with_name(name).is_err())
 }
 
 /// `rows` without them.
 pub(super) fn without_kafka_columns(rows: &RecordBatch) -> Result<RecordBatch, Error> {
     let schema = rows.schema_ref();
-    let others: Vec<usize> =
-        (0..rows.num_columns()).filter(|i| !NAMES.contains(&schema.field(*i).name().as_str())).collect();
+    let others: Vec<usize> = (0..rows.num_columns())
+        .filter(|i| !KAFKA_COLUMNS.contains(&schema.field(*i).name().as_str()))
+        .collect();
     rows.project(&others).map_err(Error::arrow)
 }
 

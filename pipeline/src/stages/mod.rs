@@ -26,6 +26,7 @@ use changes::{ChangePlan, Changes, Destination, Sequence};
 use columns::{ColumnStep, Rows};
 pub(crate) use fits::Fits;
 use fits::Unfit;
+pub use kafka_columns::KAFKA_COLUMNS;
 use kafka_columns::with_kafka_columns;
 pub(crate) use kafka_columns::{kafka_column_of_its_own, kafka_schema, with_kafka_columns_of};
 pub(crate) use records::{Birth, Transformed};
@@ -73,7 +74,7 @@ impl TransformPlan {
     /// It needs columns that say where rows come from.
     fn reads_kafka(&self) -> bool {
         let needs = &self.transform.manifest().columns;
-        needs.iter().any(|need| kafka_columns::NAMES.contains(&need.path.as_str()))
+        needs.iter().any(|need| KAFKA_COLUMNS.contains(&need.path.as_str()))
     }
 
     /// Bound to the columns that it is given.

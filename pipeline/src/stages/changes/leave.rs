@@ -8,7 +8,7 @@ use arrow_select::nullif::nullif;
 use gristmill_sinks::{CHANGE_SEQUENCE_NUMBER, CHANGE_TYPE};
 
 use super::super::fits::Unfit;
-use super::super::kafka_columns::NAMES;
+use super::super::kafka_columns::KAFKA_COLUMNS;
 use super::super::records::{Leaving, Op};
 use crate::error::Error;
 
@@ -119,7 +119,7 @@ impl Destination {
                 if is_gone.true_count() > 0 {
                     // What else is told of a row that is gone must not keep it.
                     for (field, column) in fields.iter().zip(&mut columns) {
-                        if !is_key(key, field.name()) && !NAMES.contains(&field.name().as_str()) {
+                        if !is_key(key, field.name()) && !KAFKA_COLUMNS.contains(&field.name().as_str()) {
                             *column = nullif(column, &is_gone).map_err(Error::arrow)?;
                         }
                     }
