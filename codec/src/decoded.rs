@@ -100,6 +100,11 @@ impl Sorting {
         self.seen += 1;
     }
 
+    /// How many rows are accepted.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.len()
+    }
+
     pub(crate) fn refuse(&mut self, tag: u64, fault: Fault) {
         self.refused.push((self.seen, fault.at(tag)));
         self.seen += 1;

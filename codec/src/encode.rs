@@ -19,6 +19,7 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use crate::avro::arrow_avro;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shown::json_lines;
+use crate::{framing, json_schema};
 
 /// The Avro schema of columns: a record with this name. Nullable fields are unions with null, null first.
 ///
@@ -209,15 +210,48 @@ impl Fit {
     }
 }
 
-/// A JSON object for each row. Nulls are left out; decimals of more than 15 digits are texts, since most readers make floats
-/// of JSON's numbers.
-///
-/// # Errors
-/// [`ErrorKind::UnsupportedType`]: a type or a value that JSON does not have.
-pub fn encode_json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-    let text = json_lines(rows)?;
-    let mut values: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
-    // Each line ends with a line feed; inside of texts they are escaped.
-    values.pop();
-    Ok(values)
+/// Encodes rows as JSON objects: decimals of more than 15 digits are texts, since most readers make floats of JSON's numbers.
+#[derive(Debug, Clone)]
+pub struct JsonEncoder {
+    id: Option<u32>,
+    nulls: bool,
+}
+
+impl JsonEncoder {
+    /// For objects by themselves; nulls are left out.
+    pub fn plain() -> JsonEncoder {
+        JsonEncoder { id: None, nulls: false }
+    }
+
+    /// For rows with these columns, with the id of a JSON Schema in front, as the Schema Registry's serialisers write them. Each
+    /// column has to be a property, and what is required has to be there; what else the schema asks of values is not looked at.
+    /// Nulls are left out, if the schema has a property that may be left out and not be null.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSchema`] if the text is not such a schema, or with the column that does not fit it.
+    pub fn of_schema<'a>(
+        columns: &Schema,
+        schema: &str,
+        references: impl IntoIterator<Item = (&'a str, &'a str)>,
+        id: u32,
+    ) -> Result<JsonEncoder> {
+        let nulls = json_schema::takes_nulls(columns, schema, references)?;
+        Ok(JsonEncoder { id: Some(id), nulls })
+    }
+
+    /// A value for each row.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnsupportedType`]: a type or a value that JSON does not have.
+    pub fn encode(&self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
+        let text = json_lines(rows, self.nulls)?;
+        let value = |line: &[u8]| match self.id {
+            Some(id) => framing::framed(id, &[], line),
+            None => line.to_vec(),
+        };
+        let mut values: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(value).collect();
+        // Each line ends with a line feed; inside of texts they are escaped.
+        values.pop();
+        Ok(values)
+    }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_schema::extension::EXTENSION_TYPE_NAME_KEY;
+use arrow_schema::{DataType, Field, Fields, Metadata, Schema, SchemaRef, TimeUnit};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
@@ -29,6 +30,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 /// | type | Arrow |
 /// |---|---|
 /// | `string` | `Utf8` |
+/// | `json`: any value of JSON | `Utf8`, its text, with the [extension type](https://arrow.apache.org/docs/format/CanonicalExtensions.html#json) `arrow.json` |
 /// | `bytes` | `Binary` (not from JSON) |
 /// | `bool` | `Boolean` |
 /// | `int8` `int16` `int32` `int64`, `uint8` … `uint64` | the same |
@@ -108,6 +110,21 @@ const TIMESTAMPS: &[(&str, TimeUnit)] = &[
     ("timestamp_ns", TimeUnit::Nanosecond),
 ];
 
+/// The type whose columns are [`json_field`]s.
+const JSON: &str = "json";
+const JSON_EXTENSION: &str = "arrow.json";
+
+/// A column of texts that are JSON.
+pub(crate) fn json_field(name: &str, nullable: bool) -> Field {
+    let extension = (EXTENSION_TYPE_NAME_KEY.to_owned(), JSON_EXTENSION.to_owned());
+    Field::new(name, DataType::Utf8, nullable).with_metadata(Metadata::from_iter([extension]))
+}
+
+/// Whether a column's texts are JSON.
+pub(crate) fn is_json(field: &Field) -> bool {
+    field.extension_type_name() == Some(JSON_EXTENSION)
+}
+
 const SHAPES: &[&str] = &["decimal(18,2)", "list<string>", "map<string>"];
 
 /// What people write who come from elsewhere, and what they mean.
@@ -119,7 +136,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("char", "string"),
     ("uuid", "string"),
     ("enum", "string"),
-    ("json", "string"),
     ("binary", "bytes"),
     ("blob", "bytes"),
     ("boolean", "bool"),
@@ -201,17 +217,15 @@ impl SchemaSpec {
             if !seen.insert(name) {
                 mistakes.push(SpecMistake { path: path.clone(), message: "declared twice".into() });
             }
-            if let Some((data_type, nullable)) = spec.arrow_type(&path, depth, mistakes) {
-                fields.push(Field::new(name, data_type, nullable));
-            }
+            fields.extend(spec.arrow_field(name, &path, depth, mistakes));
         }
         fields.into()
     }
 
     /// A JSON Schema (2020-12) for the spec itself, to be put into that of a pipeline file.
     pub fn json_schema() -> serde_json::Value {
-        let names: Vec<&str> =
-            PLAIN.iter().map(|(n, _)| *n).chain(TIMESTAMPS.iter().map(|(n, _)| *n)).collect();
+        let plain = PLAIN.iter().map(|(name, _)| *name).chain([JSON]);
+        let names: Vec<&str> = plain.chain(TIMESTAMPS.iter().map(|(name, _)| *name)).collect();
         let pattern = format!(
             r"^\s*({}|decimal\(\s*[0-9]+\s*,\s*[0-9]+\s*\)|(list|map)<.+>)(\s+not\s+null)?\s*$",
             names.join("|")
@@ -232,22 +246,24 @@ impl SchemaSpec {
 }
 
 impl FieldSpec {
-    fn arrow_type(
+    fn arrow_field(
         &self,
+        name: &str,
         path: &str,
         depth: usize,
         mistakes: &mut Vec<SpecMistake>,
-    ) -> Option<(DataType, bool)> {
+    ) -> Option<Field> {
         match self {
             FieldSpec::Type(text) => match parse_type(text, depth) {
-                Ok(parsed) => Some(parsed),
+                Ok(field) => Some(field.with_name(name)),
                 Err(message) => {
                     mistakes.push(SpecMistake { path: path.into(), message });
                     None
                 }
             },
             FieldSpec::Struct(spec) => {
-                Some((DataType::Struct(spec.arrow_fields(path, depth + 1, mistakes)), true))
+                let fields = spec.arrow_fields(path, depth + 1, mistakes);
+                Some(Field::new_struct(name, fields, true))
             }
             FieldSpec::List(element) => {
                 if depth > MAX_DEPTH {
@@ -257,19 +273,24 @@ impl FieldSpec {
                     });
                     return None;
                 }
-                let (element, nullable) = element.arrow_type(&format!("{path}[]"), depth + 1, mistakes)?;
-                Some((list_of(element, nullable), true))
+                let element = element.arrow_field(ITEM, &format!("{path}[]"), depth + 1, mistakes)?;
+                Some(Field::new_list(name, element, true))
             }
         }
     }
 }
 
-fn list_of(element: DataType, nullable: bool) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(element, nullable)))
+/// What Arrow calls the elements of a list.
+const ITEM: &str = Field::LIST_FIELD_DEFAULT_NAME;
+
+/// A map from texts.
+pub(crate) fn map_of(value: Field) -> DataType {
+    let entry = vec![Field::new("key", DataType::Utf8, false), value.with_name("value")];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.into()), false)), false)
 }
 
-/// Parses `type [not null]`.
-fn parse_type(text: &str, depth: usize) -> Result<(DataType, bool), String> {
+/// Parses `type [not null]`: a field without a name.
+fn parse_type(text: &str, depth: usize) -> Result<Field, String> {
     if depth > MAX_DEPTH {
         return Err(format!("nested deeper than {MAX_DEPTH} levels"));
     }
@@ -281,18 +302,22 @@ fn parse_type(text: &str, depth: usize) -> Result<(DataType, bool), String> {
     if body.is_empty() {
         return Err("the type is empty; write one such as `string`".into());
     }
+    let of = |data_type: DataType| Field::new("", data_type, nullable);
     if let Some((_, data_type)) = PLAIN.iter().find(|(name, _)| *name == body) {
-        return Ok((data_type.clone(), nullable));
+        return Ok(of(data_type.clone()));
+    }
+    if body == JSON {
+        return Ok(json_field("", nullable));
     }
     if let Some((_, unit)) = TIMESTAMPS.iter().find(|(name, _)| *name == body) {
-        return Ok((DataType::Timestamp(*unit, Some("UTC".into())), nullable));
+        return Ok(of(DataType::Timestamp(*unit, Some("UTC".into()))));
     }
     if let Some(inner) = argument(body, "decimal", '(', ')') {
-        return Ok((parse_decimal(inner)?, nullable));
+        return Ok(of(parse_decimal(inner)?));
     }
     if let Some(inner) = argument(body, "list", '<', '>') {
-        let (element, element_nullable) = parse_type(inner, depth + 1)?;
-        return Ok((list_of(element, element_nullable), nullable));
+        let element = parse_type(inner, depth + 1)?;
+        return Ok(of(DataType::List(Arc::new(element.with_name(ITEM)))));
     }
     if let Some(inner) = argument(body, "map", '<', '>') {
         // `map<string, T>` as elsewhere is taken as well: keys are strings in JSON and Avro anyway.
@@ -300,16 +325,7 @@ fn parse_type(text: &str, depth: usize) -> Result<(DataType, bool), String> {
             Some((key, value)) if key.trim() == "string" => value,
             _ => inner,
         };
-        let (value, value_nullable) = parse_type(value, depth + 1)?;
-        let entries = Field::new(
-            "entries",
-            DataType::Struct(
-                vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, value_nullable)]
-                    .into(),
-            ),
-            false,
-        );
-        return Ok((DataType::Map(Arc::new(entries), false), nullable));
+        return Ok(of(map_of(parse_type(value, depth + 1)?)));
     }
     Err(unknown_type(body))
 }
@@ -358,7 +374,7 @@ fn unknown_type(body: &str) -> String {
             format!("`{shown}` is not a type; did you mean `{candidate}`?")
         }
         _ => format!(
-            "`{shown}` is not a type; the types are string, bytes, bool, int8 to int64, uint8 to uint64, float32, float64, date, timestamp_s, _ms, _us, _ns, decimal(p,s), list<T>, map<T>, or a nested map of fields"
+            "`{shown}` is not a type; the types are string, bytes, bool, int8 to int64, uint8 to uint64, float32, float64, date, json, timestamp_s, _ms, _us, _ns, decimal(p,s), list<T>, map<T>, or a nested map of fields"
         ),
     }
 }
@@ -493,7 +509,7 @@ mod tests {
                 "field l[].q: `long` is not a type; did you mean `int64`?",
                 "field d: `decimal(40,2)` cannot be: the precision is 1 to 38 digits, of which the scale says how many stand after the point",
                 "field x: `flaot64` is not a type; did you mean `float64`?",
-                "field y: `quantum` is not a type; the types are string, bytes, bool, int8 to int64, uint8 to uint64, float32, float64, date, timestamp_s, _ms, _us, _ns, decimal(p,s), list<T>, map<T>, or a nested map of fields",
+                "field y: `quantum` is not a type; the types are string, bytes, bool, int8 to int64, uint8 to uint64, float32, float64, date, json, timestamp_s, _ms, _us, _ns, decimal(p,s), list<T>, map<T>, or a nested map of fields",
                 "field z: the type is empty; write one such as `string`",
             ]
         );

@@ -1,4 +1,4 @@
-//! JSON, Avro and raw values of Kafka records, decoded straight to Arrow columns; and JSON and Avro of columns.
+//! JSON, Avro, Protobuf and raw values of Kafka records, decoded straight to Arrow columns; and JSON and Avro of columns.
 //!
 //! # What is promised
 //!
@@ -48,18 +48,26 @@ mod decoder;
 mod encode;
 mod error;
 mod field_spec;
+mod framing;
 mod json;
+mod json_schema;
+mod protobuf;
 mod raw;
 mod shown;
 mod times;
 
 pub use avro::{AvroDecoder, avro_descriptions, inline_avro_references};
 pub use decoded::{Cause, Decoded, Undecodable};
-pub use decoder::{Decoder, Format};
-pub use encode::{AvroEncoder, avro_schema_of, encode_json};
+pub use decoder::Decoder;
+pub use encode::{AvroEncoder, JsonEncoder, avro_schema_of};
 pub use error::{Error, ErrorKind, Result};
 pub use field_spec::{FieldSpec, SchemaSpec, SpecMistake};
 pub use json::{JsonDecoder, JsonOptions};
+pub use json_schema::{json_schema_columns, json_schema_descriptions};
+pub use protobuf::{
+    ProtobufDecoder, ProtobufEncoder, ProtobufOptions, inline_protobuf_imports, protobuf_descriptions,
+    protobuf_imports,
+};
 pub use raw::RawDecoder;
 pub use shown::rows_as_json;
 pub use times::times_without_text;

@@ -81,16 +81,14 @@ impl RawDecoder {
 
 /// Columns have 32-bit offsets: what goes into one must stay below 2 GiB.
 pub(crate) fn check_total(total: u64) -> Result<()> {
-    if total > i32::MAX as u64 {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!(
-                "the values of one batch add up to more than {} bytes; decode fewer rows at once",
-                i32::MAX
-            ),
-        ));
-    }
-    Ok(())
+    if total > i32::MAX as u64 { Err(too_large()) } else { Ok(()) }
+}
+
+pub(crate) fn too_large() -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the values of one batch add up to more than {} bytes; decode fewer rows at once", i32::MAX),
+    )
 }
 
 #[cfg(test)]

@@ -17,13 +17,13 @@ const JSON_DIGITS: u8 = 15;
 /// # Errors
 /// [`ErrorKind::UnsupportedType`]: a type or a value that JSON does not have.
 pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
-    let rows = json_lines(rows)?;
+    let rows = json_lines(rows, false)?;
     let rows = serde_json::Deserializer::from_slice(&rows).into_iter();
     rows.collect::<std::result::Result<_, _>>().map_err(|e| unshown(&e))
 }
 
-/// As [`rows_as_json`], a line each.
-pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
+/// As [`rows_as_json`], a line each, with nulls or without.
+pub(crate) fn json_lines(rows: &RecordBatch, nulls: bool) -> Result<Vec<u8>> {
     let columns = rows.columns().iter().map(exact).collect::<std::result::Result<Vec<_>, _>>();
     let columns = columns.map_err(|e| unshown(&e))?;
     let fields = rows.schema_ref().fields().iter().zip(&columns);
@@ -31,7 +31,9 @@ pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
     let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options);
     let mut text = Vec::new();
-    let mut writer = arrow_json::LineDelimitedWriter::new(&mut text);
+    let mut writer = arrow_json::WriterBuilder::new()
+        .with_explicit_nulls(nulls)
+        .build::<_, arrow_json::writer::LineDelimited>(&mut text);
     let written = rows.and_then(|rows| writer.write(&rows)).and_then(|()| writer.finish());
     written.map_err(|e| unshown(&e))?;
     Ok(text)

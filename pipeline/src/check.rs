@@ -87,6 +87,8 @@ fn check_but(path: &Path, leave_out: &[&str]) -> Result<Checked, Problems> {
     Ok(checked)
 }
 
+const WITH_SCHEMA: &[Format] = &[Format::Avro, Format::Protobuf, Format::JsonSchema];
+
 /// What a schema cannot say: fields that exclude each other, files that must be there, secrets that must
 /// resolve.
 fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
@@ -113,29 +115,30 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                     }
                 }
             }
-            for (set, name) in
-                [(decode.subject.is_some(), "subject"), (decode.schema_file.is_some(), "schema_file")]
-            {
-                if set {
-                    report(
-                        &format!("/decode/{name}"),
-                        format!("`{name}` belongs to `format: avro`; remove it"),
-                    );
-                }
-            }
         }
-        Format::Avro => {
+        Format::Bytes => {}
+        Format::Avro | Format::Protobuf | Format::JsonSchema => {
+            let name = decode.format.name();
             if decode.fields.is_some() {
                 report(
                     "/decode/fields",
-                    "`fields` belongs to `format: json`; Avro's columns come from the schema".into(),
+                    format!(
+                        "`fields` belongs to `format: json`; the columns of `{name}` come from the schema"
+                    ),
                 );
             }
-            if p.schema_registry.is_none() {
-                report(
+            match (&p.schema_registry, decode.format, &decode.schema_file) {
+                (None, Format::Avro, _) => report(
                     "/decode/format",
                     "`avro` needs `schema_registry`: records name their schema by its id there".into(),
-                );
+                ),
+                (None, _, None) => report(
+                    "/decode/format",
+                    format!(
+                        "`{name}` needs `schema_registry`, or `schema_file` for values that name no schema"
+                    ),
+                ),
+                _ => {}
             }
             if decode.subject.is_some() && decode.schema_file.is_some() {
                 report(
@@ -154,19 +157,18 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 must_exist(checked, "/decode/schema_file", file, report);
             }
         }
-        Format::Bytes => {
-            for (set, name) in [
-                (decode.fields.is_some(), "fields"),
-                (decode.subject.is_some(), "subject"),
-                (decode.schema_file.is_some(), "schema_file"),
-            ] {
-                if set {
-                    report(
-                        &format!("/decode/{name}"),
-                        format!("`{name}` has no meaning for `format: bytes`; remove it"),
-                    );
-                }
-            }
+    }
+    for (set, name, formats) in [
+        (decode.fields.is_some() && decode.format == Format::Bytes, "fields", &[Format::Json][..]),
+        (decode.subject.is_some(), "subject", WITH_SCHEMA),
+        (decode.schema_file.is_some(), "schema_file", WITH_SCHEMA),
+        (decode.message.is_some(), "message", &[Format::Protobuf]),
+        (decode.recursive.is_some(), "recursive", &[Format::Protobuf, Format::JsonSchema]),
+    ] {
+        if set && !formats.contains(&decode.format) {
+            let formats: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+            let text = format!("`{name}` belongs to `format: {}`; remove it", formats.join("`, `"));
+            report(&format!("/decode/{name}"), text);
         }
     }
     changes(checked, report);
@@ -356,12 +358,12 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         _ => None,
     };
     if let Some(pointer) = divided {
-        // Avro's columns are known only at the start, and transforms may change columns: see `prepare`.
+        // A schema's columns are known only at the start, and transforms may change columns: see `prepare`.
         let columns = match decode.format {
             _ if !p.transforms.is_empty() => None,
             Format::Json => decode.fields.as_ref().and_then(|fields| fields.arrow_schema().ok()),
             Format::Bytes => Some(gristmill_codec::RawDecoder::bytes().schema()),
-            Format::Avro => None,
+            Format::Avro | Format::Protobuf | Format::JsonSchema => None,
         };
         match dividing(checked) {
             Err(error) => report(pointer, error.to_string()),
@@ -390,7 +392,7 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         _ => {}
     }
     if decode.changes == Some(Changes::Debezium) && decode.format == Format::Bytes {
-        report("/decode/changes", "an envelope is `json` or `avro`, not `bytes`".into());
+        report("/decode/changes", "an envelope is of any other format, not `bytes`".into());
     }
     if let Some(key) = &decode.key {
         let needs_fields = key.format != KeyFormat::Avro;

@@ -2,6 +2,9 @@ use std::fmt;
 
 use crate::document::Problems;
 
+/// Records name a schema, and there is none to ask for it.
+pub(crate) const NO_REGISTRY: &str = "records name their schema by its id: `schema_registry` is needed";
+
 /// What stopped a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +17,8 @@ pub enum ErrorKind {
     Transform,
     /// Values cannot be decoded at all; a single bad record is a dead letter, not an error.
     Decode,
+    /// Rows do not fit the schema that they are to be written with.
+    Encode,
     /// The Schema Registry did not give a schema that records need.
     SchemaRegistry,
     /// Files or the ledger could not be written or do not fit together.
@@ -89,6 +94,10 @@ impl Error {
         Error::with(ErrorKind::Decode, "values cannot be decoded", error)
     }
 
+    pub(crate) fn encode(error: gristmill_codec::Error) -> Self {
+        Error::with(ErrorKind::Encode, "rows cannot be encoded", error)
+    }
+
     pub(crate) fn arrow(error: arrow_schema::ArrowError) -> Self {
         Error::with(ErrorKind::Decode, "columns do not fit together", error)
     }
@@ -115,6 +124,12 @@ impl Error {
     /// Says what the error means instead of what failed.
     pub(crate) fn because(mut self, what: &str) -> Self {
         self.message = what.to_owned();
+        self
+    }
+
+    /// Puts what it is about in front of the message.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
         self
     }
 

@@ -34,7 +34,7 @@ pub struct PipelineFile {
     /// record stops the pipeline.
     #[serde(default)]
     pub dead_letters: Option<DeadLetters>,
-    /// The Schema Registry; needed for Avro.
+    /// The Schema Registry; needed for Avro, and for Protobuf and JSON Schema unless `schema_file` has the schema.
     #[serde(default)]
     pub schema_registry: Option<SchemaRegistry>,
     /// Metrics and health over HTTP: `/metrics`, `/livez`, `/readyz`.
@@ -264,12 +264,20 @@ pub struct Decode {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub fields: Option<SchemaSpec>,
-    /// For `avro`: the subject whose latest schema gives the columns; by default `{topic}-value`.
+    /// For `avro`, `protobuf` and `json_schema`: the subject whose latest schema gives the columns; by default `{topic}-value`.
     #[serde(default)]
     pub subject: Option<String>,
-    /// For `avro`: a file with the schema that gives the columns, instead of a subject.
+    /// The same formats: a file with the schema that gives the columns, instead of a subject. What a `.proto` file imports is looked
+    /// for in its folder.
     #[serde(default)]
     pub schema_file: Option<PathBuf>,
+    /// For `protobuf`: the message that records are, such as `shop.Order`. Without it the only message of the schema, or the only one
+    /// that no other is made of.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// For `protobuf` and `json_schema`: what becomes of what has no column of one type, such as a message that contains itself.
+    #[serde(default)]
+    pub recursive: Option<Recursive>,
     /// Records say how rows change. Into files and tables of `mode: exactly_once` or `at_least_once` go all changes, with a column
     /// `__op` (`c`, `u`, `d`, and `r` of a snapshot); with `mode: cdc` they are done to the table's rows.
     #[serde(default)]
@@ -334,8 +342,41 @@ pub enum Format {
     Json,
     /// Avro in Confluent's wire format.
     Avro,
+    /// Protobuf in Confluent's wire format; without `schema_registry` the messages alone.
+    Protobuf,
+    /// JSON objects in Confluent's wire format, or by themselves, whose columns a JSON Schema says.
+    JsonSchema,
     /// The bytes as they are, in one column `value`.
     Bytes,
+}
+
+impl Format {
+    /// As it is written in a file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Avro => "avro",
+            Format::Protobuf => "protobuf",
+            Format::JsonSchema => "json_schema",
+            Format::Bytes => "bytes",
+        }
+    }
+
+    /// Whether a schema says which columns there are.
+    pub(crate) fn has_schema(self) -> bool {
+        matches!(self, Format::Avro | Format::Protobuf | Format::JsonSchema)
+    }
+}
+
+/// What becomes of what has no column of one type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recursive {
+    /// The schema is refused, with the field.
+    #[default]
+    Refuse,
+    /// A text of JSON; of BigQuery's type JSON.
+    Json,
 }
 
 /// Where rows go.

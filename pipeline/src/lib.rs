@@ -38,6 +38,7 @@ mod start;
 mod status;
 mod test_case;
 mod value_decoder;
+mod value_encoder;
 
 pub use check::{Checked, check, check_source, schema};
 pub use commands::{Commands, quoted, shell_word};
@@ -57,4 +58,5 @@ pub use run::{Ended, Pipeline, Stop};
 pub use secret::Reference;
 pub use stages::KAFKA_COLUMNS;
 pub use test_case::{TestReport, test};
-pub use value_decoder::{AvroColumns, DecodedRecords, UndecodableRecord, ValueDecoder, ValueFormat};
+pub use value_decoder::{ColumnsSchema, DecodedRecords, UndecodableRecord, ValueDecoder, ValueFormat};
+pub use value_encoder::{ValueEncoder, WriteFormat, WriteSchema};

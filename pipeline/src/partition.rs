@@ -518,7 +518,7 @@ impl Worker {
             let mut found = Vec::new();
             for missing in self.stages.missing_schemas(&transformed) {
                 // Without it the records that name it are rejected, each with the reason.
-                if let Some(schema) = self.shared.writer_schema(missing.id).await? {
+                if let Some(schema) = self.shared.writer_schema(missing).await? {
                     found.push((missing, schema));
                 }
             }

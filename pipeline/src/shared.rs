@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use crate::commands::Commands;
 use crate::epochs::Epochs;
-use crate::error::Error;
+use crate::error::{Error, NO_REGISTRY};
 use crate::exits::{self, Place};
 use crate::follow::Follower;
 use crate::group_offset::{Author, Span, Verdict, judge};
 use crate::metrics::{GuestLabels, Metrics, TransformLabels, TransformRejectLabels, VerdictLabels};
 use crate::prepare;
 use crate::replay::Replay;
-use crate::stages::{Report, StagePlan};
+use crate::stages::{Missing, Report, StagePlan};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -194,14 +194,15 @@ impl Shared {
 
     /// The schema that records were written with; `None` if there is none that can be used. One that the
     /// registry does not know is asked for a little longer: its replicas lag.
-    pub(crate) async fn writer_schema(&self, id: u32) -> Result<Option<String>, Error> {
-        let registry = self.registry.as_ref().expect("a file with `format: avro` has a registry");
+    pub(crate) async fn writer_schema(&self, missing: Missing) -> Result<Option<String>, Error> {
+        let Missing { id, language, .. } = missing;
+        let registry = self.registry.as_ref().ok_or_else(|| Error::config(NO_REGISTRY))?;
         if lock(&self.unknown_schemas).contains(&id) {
             return Ok(None);
         }
         let deadline = Instant::now() + REGISTRY_LAG;
         loop {
-            match prepare::writer_schema(registry, id).await? {
+            match prepare::writer_schema(registry, id, language).await? {
                 Some(schema) => return Ok(Some(schema)),
                 None if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
                 None => {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::check::Checked;
 use crate::document::{Document, Problems};
-use crate::error::Error;
+use crate::error::{Error, NO_REGISTRY};
 use crate::prepare;
 use crate::stages::{Processed, StagePlan};
 
@@ -153,8 +153,8 @@ async fn process(
     let mut stages = plan.open(batch.topic(), batch.partition())?;
     let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
     for missing in stages.missing_schemas(&transformed) {
-        let registry = registry.ok_or_else(|| Error::config("Avro needs `schema_registry`"))?;
-        if let Some(schema) = prepare::writer_schema(registry, missing.id).await? {
+        let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
+        if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await? {
             stages.add_schema(missing, &schema);
         }
     }

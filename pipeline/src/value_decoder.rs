@@ -4,12 +4,12 @@ use std::fmt;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use gristmill::SchemaRegistry;
-use gristmill_codec::{Decoder, SchemaSpec};
+use gristmill::{SchemaRegistry, SchemaType};
+use gristmill_codec::{Decoder, ProtobufOptions, SchemaSpec};
 use gristmill_records::RawBatch;
 
-use crate::error::{Error, ErrorKind};
-use crate::prepare;
+use crate::error::{Error, NO_REGISTRY};
+use crate::prepare::{self, Reading};
 use crate::stages::{DecoderPlan, decode_code, kafka_schema, with_kafka_columns_of};
 
 /// How values become columns.
@@ -24,16 +24,34 @@ pub enum ValueFormat {
         /// Where the schemas of the records are.
         registry: SchemaRegistry,
         /// The schema whose fields are the columns.
-        columns: AvroColumns,
+        columns: ColumnsSchema,
+    },
+    /// Protobuf messages with a schema id and indexes in front, or, without a registry, bare.
+    Protobuf {
+        /// Where the schemas of the records are.
+        registry: Option<SchemaRegistry>,
+        /// The schema whose message is the columns.
+        columns: ColumnsSchema,
+        /// Which message, and what becomes of one that contains itself; whether values are bare is the registry's to say.
+        options: ProtobufOptions,
+    },
+    /// JSON objects, with a schema id in front or without, whose columns a JSON Schema says.
+    JsonSchema {
+        /// Where the schema is; values are read without it.
+        registry: Option<SchemaRegistry>,
+        /// The schema whose properties are the columns.
+        columns: ColumnsSchema,
+        /// What has no column of one type becomes a text of JSON; else it is refused.
+        recursive_as_json: bool,
     },
 }
 
 /// The schema that says which columns there are.
 #[derive(Clone, Debug)]
-pub enum AvroColumns {
+pub enum ColumnsSchema {
     /// The latest of a subject, when the decoder is opened.
     Latest(String),
-    /// This one: Avro as JSON.
+    /// This one, which stands by itself.
     Schema(String),
 }
 
@@ -43,6 +61,8 @@ pub enum AvroColumns {
 /// One record never costs another: each is a row, or undecodable with a reason.
 pub struct ValueDecoder {
     decoder: Decoder,
+    /// Of the schemas that records name.
+    language: &'static SchemaType,
     /// Of the decoded columns and Kafka's.
     schema: SchemaRef,
     registry: Option<SchemaRegistry>,
@@ -78,8 +98,25 @@ pub struct UndecodableRecord {
     pub reason: String,
 }
 
+/// How values become columns by a schema.
+async fn plan(
+    registry: Option<&SchemaRegistry>,
+    columns: ColumnsSchema,
+    reading: Reading,
+) -> Result<DecoderPlan, Error> {
+    match (columns, registry) {
+        (ColumnsSchema::Schema(text), _) => reading.plan(&text, &[]),
+        (ColumnsSchema::Latest(subject), Some(registry)) => {
+            prepare::latest_columns(registry, &subject, &reading).await
+        }
+        (ColumnsSchema::Latest(subject), None) => Err(Error::config(format!(
+            "the columns are to be of subject {subject}, and there is no registry"
+        ))),
+    }
+}
+
 impl ValueDecoder {
-    /// Prepares to decode; with [`AvroColumns::Latest`] it asks the registry.
+    /// Prepares to decode; with [`ColumnsSchema::Latest`] it asks the registry.
     ///
     /// # Errors
     /// [`ErrorKind::SchemaRegistry`], [`ErrorKind::Decode`] for a schema that has no columns, [`ErrorKind::Config`].
@@ -94,11 +131,16 @@ impl ValueDecoder {
                 (DecoderPlan::Json(fields.arrow_schema().map_err(mistakes)?), None)
             }
             ValueFormat::Avro { registry, columns } => {
-                let text = match columns {
-                    AvroColumns::Latest(subject) => prepare::latest_columns(&registry, &subject).await?,
-                    AvroColumns::Schema(text) => text,
-                };
-                (DecoderPlan::Avro(text.into()), Some(registry))
+                (plan(Some(&registry), columns, Reading::Avro).await?, Some(registry))
+            }
+            ValueFormat::Protobuf { registry, columns, mut options } => {
+                options.bare = registry.is_none();
+                (plan(registry.as_ref(), columns, Reading::Protobuf(options)).await?, registry)
+            }
+            ValueFormat::JsonSchema { registry, columns, recursive_as_json } => {
+                // Its columns stay as they are, so that ids of new schemas say nothing.
+                let reading = Reading::JsonSchema { recursive_as_json, has_registry: false };
+                (plan(registry.as_ref(), columns, reading).await?, None)
             }
         };
         ValueDecoder::new(&plan, registry)
@@ -115,7 +157,7 @@ impl ValueDecoder {
                 format!("a column is named `{}`, as the one that says where a row comes from", field.name());
             return Err(Error::config(text));
         }
-        Ok(ValueDecoder { decoder, schema, registry })
+        Ok(ValueDecoder { decoder, language: plan.language(), schema, registry })
     }
 
     /// The columns of [`decode`](Self::decode)'s rows.
@@ -132,10 +174,9 @@ impl ValueDecoder {
     pub async fn decode(&mut self, batch: &RawBatch) -> Result<DecodedRecords, Error> {
         for id in self.decoder.missing_schemas(batch.iter().map(|record| record.value())) {
             let registry = self.registry.as_ref();
-            let registry =
-                registry.ok_or_else(|| Error::new(ErrorKind::Config, "Avro needs `schema_registry`"))?;
+            let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
             // Without it the records that name it do not decode, each with the reason.
-            if let Some(schema) = prepare::writer_schema(registry, id).await?
+            if let Some(schema) = prepare::writer_schema(registry, id, self.language).await?
                 && let Err(error) = self.decoder.add_writer_schema(id, &schema)
             {
                 tracing::warn!(id, %error, "records of this schema do not decode");

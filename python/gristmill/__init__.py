@@ -3,7 +3,7 @@
 - :func:`read` and :func:`scan`: a range of a topic as columns, without a group.
 - :class:`Consumer`: a member of a group, with ``for`` or ``async for``.
 - :class:`Producer`: records out, with one report.
-- :class:`Json`, :class:`Avro`, :class:`Bytes`: how values become columns; :class:`Registry`, :func:`avro_schema`.
+- :class:`Json`, :class:`Avro`, :class:`Protobuf`, :class:`JsonSchema`, :class:`Bytes`: how values become columns; :class:`Registry`, :func:`avro_schema`.
 - :class:`Transform`: a WebAssembly component on records or columns; :class:`Pipeline`: a pipeline file, exactly once.
 - :mod:`gristmill.errors`: every exception; :mod:`gristmill.testing`: a Kafka for tests.
 
@@ -44,7 +44,7 @@ from gristmill.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from gristmill.formats import Avro, Bytes, Format, Json
+from gristmill.formats import Avro, Bytes, Format, Json, JsonSchema, Protobuf
 from gristmill.frame import Frame
 from gristmill.pipelines import Pipeline, Status
 from gristmill.producer import Delivered, Producer, Report
@@ -73,12 +73,14 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidConfigError",
     "Json",
+    "JsonSchema",
     "LogTruncatedError",
     "MalformedError",
     "NotFoundError",
     "OffsetOutOfRangeError",
     "Pipeline",
     "Producer",
+    "Protobuf",
     "RebalancingError",
     "Record",
     "Reference",

@@ -47,7 +47,7 @@ class Task:
 
 def avro_schema(columns: object, name: str) -> str: ...
 def encode(
-    stream: object, avro: tuple[str, int] | None, key: str | None
+    stream: object, format: Format | None, topic: str, schema: str | None, new: bool, key: str | None
 ) -> tuple[list[bytes], list[bytes | None] | None]: ...
 
 _Reference = tuple[str, str, int]
@@ -78,7 +78,14 @@ class Format:
     @staticmethod
     def json(fields: str) -> Format: ...
     @staticmethod
-    def avro(registry: Registry, subject: str | None, schema: str | None) -> Format: ...
+    def of(
+        language: str,
+        registry: Registry | None,
+        subject: str | None,
+        schema: str | None,
+        message: str | None,
+        recursive_as_json: bool,
+    ) -> Format: ...
 
 @final
 class Undecodable:

@@ -14,13 +14,17 @@ from gristmill import _lib, _settings
 from gristmill._asyncio import call
 from gristmill.avro import avro_schema
 from gristmill.errors import GristmillError, InvalidArgumentError, SendError
-from gristmill.formats import Avro
+from gristmill.formats import Avro, JsonSchema, Protobuf
 
 Payload: TypeAlias = bytes | str | bytearray | memoryview | None
 """A key, a value or a header's value; text is UTF-8, and ``None`` is null."""
 
 Headers: TypeAlias = Mapping[str, Payload] | Iterable[tuple[str, Payload]]
 """Names and values; as pairs, a name may come more than once."""
+
+
+Written: TypeAlias = Avro | Protobuf | JsonSchema | Literal["json"]
+"""How rows become values."""
 
 
 class Delivered(NamedTuple):
@@ -178,7 +182,7 @@ class Producer:
         topic: str,
         columns: Any,
         *,
-        format: Avro | Literal["json"] = "json",
+        format: Written = "json",
         key: str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
@@ -187,10 +191,11 @@ class Producer:
     ) -> Report:
         """Writes a record for each row of anything with Arrow columns, and waits as :meth:`send_many` does.
 
-        As JSON objects, without nulls; decimals of more than 15 digits are texts. As Avro by the latest schema of the subject
-        (``<topic>-value`` unless ``format`` names one), or by ``format.schema``, which must be registered; ``register=True``
-        registers it, or the schema of the columns if none is given. ``key`` is a column of texts, bytes or integers. Columns that
-        :func:`read` has added (``_kafka_offset`` and so on) are left out.
+        As JSON objects, without nulls; decimals of more than 15 digits are texts. As :class:`Avro`, :class:`Protobuf` or
+        :class:`JsonSchema` by the latest schema of the subject (``<topic>-value`` unless ``format`` names one), or by
+        ``format.schema``, which must be registered; ``register=True`` registers it, or, of Avro, the schema of the columns if none is
+        given. Without a registry Protobuf is bare. ``key`` is a column of texts, bytes or integers. Columns that :func:`read` has added
+        (``_kafka_offset`` and so on) are left out.
         """
         values, keys = self._encoded(topic, columns, format, key, register)
         return self.send_many(topic, values, keys=keys, headers=headers, partition=partition, raise_errors=raise_errors)
@@ -200,7 +205,7 @@ class Producer:
         topic: str,
         columns: Any,
         *,
-        format: Avro | Literal["json"] = "json",
+        format: Written = "json",
         key: str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
@@ -214,20 +219,20 @@ class Producer:
         )
 
     def _encoded(
-        self, topic: str, columns: Any, format: Avro | Literal["json"], key: str | None, register: bool
+        self, topic: str, columns: Any, format: Written, key: str | None, register: bool
     ) -> tuple[list[bytes], list[bytes | None] | None]:
         if not hasattr(columns, "__arrow_c_stream__"):
             raise TypeError(f"send_arrow() takes anything with Arrow columns, not {type(columns).__name__}")
         if isinstance(format, str):
             if format != "json":
-                raise InvalidArgumentError(f'format: {format!r} is neither "json" nor an Avro(..)')
-            return _lib.encode(columns, None, key)
-        subject = format.subject or f"{topic}-value"
-        if not register:
-            latest = format.registry.latest(subject)
-            return _lib.encode(columns, (latest.text, latest.id), key)
-        text = format.schema or json.dumps(avro_schema(columns, name=_record_name(topic)))
-        return _lib.encode(columns, (text, format.registry.register(subject, text)), key)
+                raise InvalidArgumentError(f'format: {format!r} is none of "json", Avro(..), Protobuf(..), JsonSchema(..)')
+            return _lib.encode(columns, None, topic, None, False, key)
+        schema = format.schema
+        if register and schema is None:
+            if not isinstance(format, Avro):
+                raise InvalidArgumentError("register: only Avro makes a schema of columns; give the format a `schema`")
+            schema = json.dumps(avro_schema(columns, name=_record_name(topic)))
+        return _lib.encode(columns, format._described(), topic, schema, register, key)
 
     @property
     def buffered(self) -> int:

@@ -4,14 +4,15 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Schema};
-use gristmill_codec::{AvroEncoder, avro_schema_of, encode_json};
-use gristmill_pipeline::KAFKA_COLUMNS;
+use gristmill_codec::avro_schema_of;
+use gristmill_pipeline::{KAFKA_COLUMNS, ValueEncoder, WriteFormat};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrow;
-use crate::blocking::detached;
+use crate::blocking::{detached, wait};
 use crate::error::Failure;
+use crate::value_format::Format;
 
 /// The Avro schema of columns, as JSON.
 #[pyfunction]
@@ -27,34 +28,36 @@ fn own(schema: &Schema) -> Schema {
 
 type Encoded<'py> = (Vec<Bound<'py, PyBytes>>, Option<Vec<Option<Bound<'py, PyBytes>>>>);
 
-/// Values of rows, as Avro by a schema and its id or as JSON, and keys from a column of them. `stream` is anything with
-/// `__arrow_c_stream__`.
+/// Values of rows, and keys from a column of them. `stream` is anything with `__arrow_c_stream__`; without a format they are JSON.
+/// `schema` says which one they are written with, else it is the latest of the subject; `new`: it is registered.
 #[pyfunction]
-#[pyo3(signature = (stream, avro, key))]
+#[pyo3(signature = (stream, format, topic, schema, new, key))]
 pub(crate) fn encode<'py>(
     py: Python<'py>,
     stream: &Bound<'py, PyAny>,
-    avro: Option<(String, u32)>,
+    format: Option<&Format>,
+    topic: &str,
+    schema: Option<String>,
+    new: bool,
     key: Option<&str>,
 ) -> PyResult<Encoded<'py>> {
-    let (schema, batches) = arrow::import(stream)?;
-    let kept: Vec<usize> = (0..schema.fields().len())
-        .filter(|i| !KAFKA_COLUMNS.contains(&schema.field(*i).name().as_str()))
+    let (columns, batches) = arrow::import(stream)?;
+    let kept: Vec<usize> = (0..columns.fields().len())
+        .filter(|i| !KAFKA_COLUMNS.contains(&columns.field(*i).name().as_str()))
         .collect();
-    let mut encoder = match &avro {
-        Some((text, id)) => Some(AvroEncoder::new(&own(&schema), text, *id).map_err(Failure::from)?),
-        None => None,
+    let written = match format {
+        Some(format) => format.described().written(topic, schema, new)?,
+        None => WriteFormat::Json,
     };
+    let mut encoder = wait(py, ValueEncoder::open(written, &own(&columns)))?.map_err(Failure::from)?;
+    let schema = columns;
     let key_column =
         key.map(|name| schema.index_of(name).map_err(|_| no_column(name, &schema))).transpose()?;
     let (mut values, mut keys) = (Vec::new(), key.map(|_| Vec::new()));
     for batch in batches {
         let made = detached(py, || {
             let rows = batch.project(&kept).map_err(|e| Failure::new("other", e.to_string()))?;
-            Ok::<_, Failure>(match &mut encoder {
-                Some(encoder) => encoder.encode(&rows)?,
-                None => encode_json(&rows)?,
-            })
+            Ok::<_, Failure>(encoder.encode(&rows)?)
         })?;
         values.extend(made.iter().map(|value| PyBytes::new(py, value)));
         if let (Some(keys), Some(column)) = (&mut keys, key_column) {

@@ -142,6 +142,7 @@ impl From<gristmill_pipeline::Error> for Failure {
             ErrorKind::Config => "invalid_config",
             ErrorKind::Transform => "transform",
             ErrorKind::Decode => "decode",
+            ErrorKind::Encode => "invalid_argument",
             ErrorKind::SchemaRegistry => "schema_registry",
             ErrorKind::Sink => "sink",
             ErrorKind::DeadLetter => "dead_letter",

@@ -51,7 +51,7 @@ impl Registry {
         references: Vec<(String, String, i32)>,
     ) -> PyResult<u32> {
         let (client, references) = (self.client()?, named(references));
-        let schema_type = typed(schema_type)?;
+        let schema_type = self::schema_type(schema_type)?;
         let registered = wait(py, client.register(subject, &schema_type, text, &references))?;
         Ok(registered.map_err(Failure::from)?.id)
     }
@@ -66,7 +66,7 @@ impl Registry {
         references: Vec<(String, String, i32)>,
     ) -> PyResult<(bool, Vec<String>)> {
         let (client, references) = (self.client()?, named(references));
-        let schema_type = typed(schema_type)?;
+        let schema_type = self::schema_type(schema_type)?;
         let answer = wait(py, client.compatibility(subject, &schema_type, text, &references))?;
         let answer = answer.map_err(Failure::from)?;
         Ok((answer.is_compatible, answer.messages))
@@ -91,7 +91,7 @@ impl Registry {
     }
 }
 
-fn typed(name: &str) -> Result<SchemaType, Failure> {
+pub(crate) fn schema_type(name: &str) -> Result<SchemaType, Failure> {
     match name {
         "AVRO" => Ok(SchemaType::Avro),
         "JSON" => Ok(SchemaType::Json),

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use gristmill::SchemaRegistry;
-use gristmill_codec::SchemaSpec;
-use gristmill_pipeline::{AvroColumns, ValueFormat};
+use gristmill::{SchemaRegistry, SchemaType};
+use gristmill_codec::{ProtobufOptions, SchemaSpec};
+use gristmill_pipeline::{ColumnsSchema, ValueFormat, WriteFormat, WriteSchema};
 use pyo3::prelude::*;
 
 use crate::error::Failure;
-use crate::registry::Registry;
+use crate::registry::{Registry, schema_type};
 
 /// Seconds as Python writes them.
 pub(crate) fn seconds(seconds: f64) -> Result<Duration, Failure> {
@@ -27,7 +27,16 @@ pub(crate) struct Format(Described);
 pub(crate) enum Described {
     Bytes,
     Json(SchemaSpec),
-    Avro { registry: SchemaRegistry, subject: Option<String>, schema: Option<String> },
+    /// With a schema; the registry has it, or it is given and values are bare.
+    Of {
+        language: SchemaType,
+        registry: Option<SchemaRegistry>,
+        subject: Option<String>,
+        schema: Option<String>,
+        /// Of Protobuf.
+        message: Option<String>,
+        recursive_as_json: bool,
+    },
 }
 
 impl Described {
@@ -36,15 +45,61 @@ impl Described {
         match self {
             Described::Bytes => ValueFormat::Bytes,
             Described::Json(spec) => ValueFormat::Json(spec.clone()),
-            Described::Avro { registry, subject, schema } => ValueFormat::Avro {
-                registry: registry.clone(),
-                columns: match schema {
-                    Some(schema) => AvroColumns::Schema(schema.clone()),
-                    None => AvroColumns::Latest(subject.clone().unwrap_or_else(|| format!("{topic}-value"))),
-                },
-            },
+            Described::Of { language, registry, subject, schema, message, recursive_as_json } => {
+                let registry = registry.clone();
+                let columns = match schema {
+                    Some(schema) => ColumnsSchema::Schema(schema.clone()),
+                    None => ColumnsSchema::Latest(subject_of(subject, topic)),
+                };
+                match (language, registry) {
+                    (SchemaType::Avro, Some(registry)) => ValueFormat::Avro { registry, columns },
+                    (SchemaType::Protobuf, registry) => {
+                        let mut options = ProtobufOptions::default();
+                        options.message = message.clone();
+                        options.recursive_as_json = *recursive_as_json;
+                        ValueFormat::Protobuf { registry, columns, options }
+                    }
+                    (_, registry) => {
+                        ValueFormat::JsonSchema { registry, columns, recursive_as_json: *recursive_as_json }
+                    }
+                }
+            }
         }
     }
+
+    /// To write records of a topic: with the schema, which is new or known, or the latest of the subject.
+    pub(crate) fn written(
+        &self,
+        topic: &str,
+        schema: Option<String>,
+        new: bool,
+    ) -> Result<WriteFormat, Failure> {
+        let Described::Of { language, registry, subject, message, .. } = self else {
+            return Err(Failure::invalid_argument("rows are written as JSON, Avro, Protobuf or JsonSchema"));
+        };
+        let message = message.clone();
+        Ok(match (registry, schema) {
+            (Some(registry), schema) => WriteFormat::Registered {
+                registry: registry.clone(),
+                subject: subject_of(subject, topic),
+                language: language.clone(),
+                schema: match schema {
+                    None => WriteSchema::Latest,
+                    Some(schema) if new => WriteSchema::New(schema),
+                    Some(schema) => WriteSchema::Known(schema),
+                },
+                message,
+            },
+            (None, Some(schema)) if *language == SchemaType::Protobuf => {
+                WriteFormat::BareProtobuf { schema, message }
+            }
+            (None, _) => WriteFormat::Json,
+        })
+    }
+}
+
+fn subject_of(subject: &Option<String>, topic: &str) -> String {
+    subject.clone().unwrap_or_else(|| format!("{topic}-value"))
 }
 
 #[pymethods]
@@ -67,10 +122,20 @@ impl Format {
         Ok(Format(Described::Json(spec)))
     }
 
+    /// `language`: `AVRO`, `PROTOBUF` or `JSON`. Without a registry there is a schema.
     #[staticmethod]
-    #[pyo3(signature = (registry, subject, schema))]
-    fn avro(registry: &Registry, subject: Option<String>, schema: Option<String>) -> Result<Self, Failure> {
-        Ok(Format(Described::Avro { registry: registry.client()?.clone(), subject, schema }))
+    #[pyo3(signature = (language, registry, subject, schema, message, recursive_as_json))]
+    fn of(
+        language: &str,
+        registry: Option<&Registry>,
+        subject: Option<String>,
+        schema: Option<String>,
+        message: Option<String>,
+        recursive_as_json: bool,
+    ) -> Result<Self, Failure> {
+        let registry = registry.map(Registry::client).transpose()?.cloned();
+        let language = schema_type(language)?;
+        Ok(Format(Described::Of { language, registry, subject, schema, message, recursive_as_json }))
     }
 }
 

@@ -3,7 +3,7 @@
 mod datum;
 mod schema;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -16,11 +16,9 @@ use serde_json::Value;
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
 use crate::error::{Error, ErrorKind, Result};
+use crate::framing;
 use crate::raw::check_total;
 use schema::{AvroSchemaGraph, Node};
-
-/// Bytes in front of a datum: the magic byte 0 and the schema id, big-endian.
-const PREFIX: usize = 5;
 
 /// Decodes Avro records that carry their writer schema's id (0x00, then four bytes, big-endian: the
 /// [wire format] of the Schema Registry) to Arrow columns of one reader schema.
@@ -151,16 +149,7 @@ impl AvroDecoder {
 
     /// The ids of writer schemas that these values need and the decoder does not have, ascending.
     pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
-        let mut missing = BTreeSet::new();
-        for value in values {
-            if let Some(&[0, a, b, c, d, ..]) = value {
-                let id = u32::from_be_bytes([a, b, c, d]);
-                if !self.writers.contains_key(&id) {
-                    missing.insert(id);
-                }
-            }
-        }
-        missing.into_iter().collect()
+        framing::unknown_ids(values, |id| self.writers.contains_key(&id))
     }
 
     /// Decodes rows of (tag, value). No row costs another; see [`Decoded`].
@@ -246,32 +235,11 @@ impl AvroDecoder {
 
     /// Schema id, body, and number of array and map items of a value that is one whole datum.
     fn datum<'a>(&self, value: Option<&'a [u8]>) -> Result<(u32, &'a [u8], u64), Fault> {
-        let Some(value) = value else {
-            return Err(Fault::new(Cause::NullValue, "the value is null (a tombstone)"));
-        };
-        let Some((&[magic, a, b, c, d], body)) = value.split_first_chunk::<PREFIX>() else {
-            return Err(Fault::new(
-                Cause::Malformed,
-                format!("{} bytes are too few for the Schema Registry's prefix of {PREFIX}", value.len()),
-            ));
-        };
-        if magic != 0 {
-            let hint = if magic == b'{' { "; it looks like JSON" } else { "" };
-            return Err(Fault::new(
-                Cause::Malformed,
-                format!("the value does not start with the Schema Registry's magic byte 0{hint}"),
-            ));
-        }
-        let id = u32::from_be_bytes([a, b, c, d]);
+        let (id, body) = framing::split(value)?;
         let writer = match self.writers.get(&id) {
             Some(Ok(writer)) => writer,
             Some(Err(message)) => return Err(Fault::new(Cause::IncompatibleSchema, message.clone())),
-            None => {
-                return Err(Fault::new(
-                    Cause::UnknownSchema,
-                    format!("writer schema {id} is not known to the Schema Registry"),
-                ));
-            }
+            None => return Err(framing::unknown_schema(id)),
         };
         match datum::check(&writer.graph, body) {
             Ok(items) => Ok((id, body, items)),

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::PrimitiveBuilder;
+use arrow_array::builder::{PrimitiveBuilder, StringBuilder};
 use arrow_array::types::*;
 use arrow_array::{ArrayRef, ArrowPrimitiveType};
 use arrow_json::reader::{ArrayDecoder, DecoderContext, DecoderFactory, Tape, TapeElement};
 use arrow_schema::{ArrowError, DataType, FieldRef, TimeUnit};
+
+use crate::field_spec::is_json;
 
 use super::scalars::{date_text, decimal, exact, float32, float64, timestamp_text};
 
@@ -84,6 +86,9 @@ impl DecoderFactory for ExactColumns {
         _is_nullable: bool,
     ) -> Result<Option<Box<dyn ArrayDecoder>>, ArrowError> {
         let data_type = field.data_type();
+        if is_json(field) {
+            return Ok(Some(Box::new(JsonText)));
+        }
         fn column<P: ArrowPrimitiveType>(
             data_type: &DataType,
             read: impl Fn(Token<'_>) -> Option<P::Native> + Send + 'static,
@@ -124,6 +129,66 @@ impl DecoderFactory for ExactColumns {
             _ => return Ok(None),
         }))
     }
+}
+
+/// A column of any JSON values, each as its text without spaces.
+struct JsonText;
+
+impl ArrayDecoder for JsonText {
+    fn decode(&mut self, tape: &Tape<'_>, pos: &[u32]) -> Result<ArrayRef, ArrowError> {
+        let mut builder = StringBuilder::new();
+        let mut text = String::new();
+        for &p in pos {
+            if tape.get(p) == TapeElement::Null {
+                builder.append_null();
+                continue;
+            }
+            text.clear();
+            write_json(tape, p, &mut text)?;
+            builder.append_value(&text);
+        }
+        Ok(Arc::new(builder.finish()))
+    }
+}
+
+/// No deeper than the syntax was let through.
+fn write_json(tape: &Tape<'_>, at: u32, text: &mut String) -> Result<(), ArrowError> {
+    let quoted = |i| serde_json::to_string(tape.get_string(i)).map_err(|_| mismatch());
+    match tape.get(at) {
+        TapeElement::Null => text.push_str("null"),
+        TapeElement::True => text.push_str("true"),
+        TapeElement::False => text.push_str("false"),
+        TapeElement::Number(i) => text.push_str(tape.get_string(i)),
+        TapeElement::String(i) => text.push_str(&quoted(i)?),
+        TapeElement::StartList(end) => {
+            text.push('[');
+            let mut next = at + 1;
+            while next < end {
+                if next > at + 1 {
+                    text.push(',');
+                }
+                write_json(tape, next, text)?;
+                next = tape.next(next, "a value")?;
+            }
+            text.push(']');
+        }
+        TapeElement::StartObject(end) => {
+            text.push('{');
+            let mut next = at + 1;
+            while next < end {
+                if next > at + 1 {
+                    text.push(',');
+                }
+                write_json(tape, next, text)?;
+                text.push(':');
+                write_json(tape, next + 1, text)?;
+                next = tape.next(next + 1, "a value")?;
+            }
+            text.push('}');
+        }
+        _ => return Err(mismatch()),
+    }
+    Ok(())
 }
 
 struct ExactColumn<P, F> {

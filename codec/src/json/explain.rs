@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::columns::{Token, scalar_fits};
-use crate::field_spec::type_name;
+use crate::field_spec::{is_json, type_name};
 
 /// The first mismatch of an object that is known to be well-formed. `None`: there is none to be found.
 pub(super) fn explain(object: &str, fields: &Fields, strict: bool, show_values: bool) -> Option<String> {
@@ -66,6 +66,7 @@ impl Search {
                 .then(|| format!("field {}: null, and declared `not null`", self.path));
         }
         match field.data_type() {
+            _ if is_json(field) => None,
             DataType::Struct(fields) => self.fields(value, fields),
             DataType::List(element) => {
                 let Some(elements) = elements(value) else {

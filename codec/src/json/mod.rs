@@ -6,6 +6,7 @@ mod scalars;
 mod syntax;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -14,6 +15,7 @@ use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
 use crate::error::{Error, ErrorKind, Result};
+use crate::framing;
 use crate::raw::check_total;
 use columns::ExactColumns;
 
@@ -30,13 +32,16 @@ pub struct JsonOptions {
     /// Skip the Schema Registry's prefix (a zero byte and four bytes of schema id) where a value has it.
     /// By default such a value is undecodable, and the reason names this option.
     pub registry_prefix: bool,
+    /// Say which schema ids in front of values are new, by [`JsonDecoder::missing_schemas`]. Off by default: JSON is read without
+    /// them.
+    pub schema_ids: bool,
     /// How deep objects and arrays may nest, the record itself being 1. Default 64, at most 128.
     pub max_depth: usize,
 }
 
 impl Default for JsonOptions {
     fn default() -> Self {
-        Self { strict: false, show_values: false, registry_prefix: false, max_depth: 64 }
+        Self { strict: false, show_values: false, registry_prefix: false, schema_ids: false, max_depth: 64 }
     }
 }
 
@@ -63,6 +68,8 @@ impl Default for JsonOptions {
 pub struct JsonDecoder {
     schema: SchemaRef,
     options: JsonOptions,
+    /// Ids of writer schemas that were seen.
+    writers: BTreeSet<u32>,
 }
 
 impl JsonDecoder {
@@ -82,12 +89,26 @@ impl JsonDecoder {
         }
         check_fields(schema.fields(), "")?;
         let options = JsonOptions { max_depth: options.max_depth.clamp(1, 128), ..options };
-        Ok(Self { schema, options })
+        Ok(Self { schema, options, writers: BTreeSet::new() })
     }
 
     /// The Arrow schema of every batch this decoder makes: the one it was given.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// The ids of writer schemas in front of these values that [`add_writer_schema`](Self::add_writer_schema) was not told of,
+    /// ascending; none without [`schema_ids`](JsonOptions::schema_ids).
+    pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+        match self.options.schema_ids {
+            true => framing::unknown_ids(values, |id| self.writers.contains(&id)),
+            false => Vec::new(),
+        }
+    }
+
+    /// Says that a writer schema is known.
+    pub fn add_writer_schema(&mut self, id: u32) {
+        self.writers.insert(id);
     }
 
     /// Decodes rows of (tag, value). No row costs another; see [`Decoded`].
@@ -146,7 +167,7 @@ impl JsonDecoder {
             [0, _, _, _, _, ..] => {
                 return Err(Fault::new(
                     Cause::Malformed,
-                    "the value starts with a Schema Registry prefix, not with JSON; say in the format's options that the records have one",
+                    "the value starts with the Schema Registry's prefix, not with JSON: its format is JSON Schema",
                 ));
             }
             value => value,

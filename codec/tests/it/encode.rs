@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_schema::{DataType, Field, Schema};
 use gristmill_codec::{
-    AvroDecoder, AvroEncoder, ErrorKind, JsonDecoder, JsonOptions, SchemaSpec, avro_schema_of, encode_json,
+    AvroDecoder, AvroEncoder, ErrorKind, JsonDecoder, JsonEncoder, JsonOptions, SchemaSpec, avro_schema_of,
 };
 
 const SPEC: &str = r#"{
@@ -58,7 +58,7 @@ fn read_back(avro: &str, values: &[Vec<u8>]) -> RecordBatch {
 }
 
 fn same(left: &RecordBatch, right: &RecordBatch) {
-    assert_eq!(encode_json(left).unwrap(), encode_json(right).unwrap());
+    assert_eq!(JsonEncoder::plain().encode(left).unwrap(), JsonEncoder::plain().encode(right).unwrap());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_does_not_fit_is_refused_and_costs_no_later_batch() {
 #[test]
 fn each_row_is_a_json_object_that_reads_back() {
     let rows = rows();
-    let values = encode_json(&rows).unwrap();
+    let values = JsonEncoder::plain().encode(&rows).unwrap();
     assert_eq!(values.len(), rows.num_rows());
     let mut decoder = JsonDecoder::new(rows.schema(), JsonOptions::default()).unwrap();
     let again = decoder
@@ -125,5 +125,5 @@ fn each_row_is_a_json_object_that_reads_back() {
     assert_eq!(again.undecodable, []);
     assert_eq!(again.batch.column(1).as_string::<i32>(), rows.column(1).as_string::<i32>());
     same(&again.batch, &rows);
-    assert_eq!(encode_json(&rows.slice(0, 0)).unwrap(), Vec::<Vec<u8>>::new());
+    assert_eq!(JsonEncoder::plain().encode(&rows.slice(0, 0)).unwrap(), Vec::<Vec<u8>>::new());
 }

@@ -149,7 +149,7 @@ fn tombstones_and_registry_prefixes_are_told_apart() {
     let decoded = decoder(SPEC, JsonOptions::default()).decode(rows).unwrap();
     let causes: Vec<_> = decoded.undecodable.iter().map(|u| (u.row, u.cause)).collect();
     assert_eq!(causes, [(1, Cause::NullValue), (2, Cause::Malformed), (3, Cause::Malformed)]);
-    assert!(decoded.undecodable[1].reason.contains("Schema Registry prefix"));
+    assert!(decoded.undecodable[1].reason.contains("the Schema Registry's prefix"));
     let decoded = decoder(SPEC, options(|o| o.registry_prefix = true)).decode(rows).unwrap();
     assert_eq!(decoded.rows, [2]);
 }

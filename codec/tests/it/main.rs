@@ -4,3 +4,6 @@ mod avro;
 mod avro_differential;
 mod encode;
 mod json;
+mod json_schema;
+mod protobuf;
+mod protobuf_differential;

@@ -16,7 +16,7 @@ use super::{is_older, ledgers, of_same_partition, tries};
 use crate::check::Checked;
 use crate::commands::Commands;
 use crate::epochs;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NO_REGISTRY};
 use crate::prepare;
 use crate::stages::{Birth, OutputRows, Processed, StagePlan, Stages};
 
@@ -281,8 +281,8 @@ impl OfLedger<'_> {
         let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
         for missing in open.stages.missing_schemas(&transformed) {
             let registry = self.tries.registry.as_ref();
-            let registry = registry.ok_or_else(|| Error::config("Avro needs `schema_registry`"))?;
-            if let Some(schema) = prepare::writer_schema(registry, missing.id).await? {
+            let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
+            if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await? {
                 open.stages.add_schema(missing, &schema);
             }
         }

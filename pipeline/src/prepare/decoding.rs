@@ -1,15 +1,20 @@
 //! How records become columns: what the file says, those beside it, and the registry.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gristmill::{RegistryConfig, RegistryError, RegistryErrorKind, Schema, SchemaRegistry, SchemaType};
+use gristmill_codec::ProtobufOptions;
 
 use super::{is_cdc, read_bounded};
 use crate::check::Checked;
 use crate::error::{Error, ErrorKind};
-use crate::file::{Changes, DecodeKey, Format, KeyFormat};
+use crate::file::{Changes, DecodeKey, Format, KeyFormat, Recursive};
 use crate::stages::DecoderPlan;
 use crate::stages::changes::{self, ChangePlan, KeyPlan};
+
+/// Files that a `.proto` file may import.
+const MAX_IMPORTS: usize = 256;
 
 /// A key that changes unnoticed would leave the old row where it is.
 pub(super) fn keys_are_told(
@@ -41,7 +46,7 @@ pub(super) async fn change_plan_of(
     let subject = key.subject.clone().unwrap_or_else(|| format!("{topic}-key"));
     let schema = registry.expect("checked").latest(&subject).await;
     let schema = schema.map_err(|e| Error::registry(format!("the keys' schema, subject {subject}"), e))?;
-    let text = avro_text(&schema, &format!("subject {subject}"))?;
+    let text = whole_text(&schema, &SchemaType::Avro, &format!("subject {subject}"))?;
     Ok(Some(change_plan(checked, kind, Some(KeyPlan::Avro(DecoderPlan::Avro(text.into()))))))
 }
 
@@ -97,7 +102,7 @@ pub(super) async fn decoder_now(
 /// Whether the latest schema of a subject says which columns there are.
 pub(crate) fn registry_says_columns(checked: &Checked) -> bool {
     let decode = &checked.pipeline.decode;
-    decode.format == Format::Avro && decode.schema_file.is_none()
+    decode.format.has_schema() && decode.schema_file.is_none()
 }
 
 fn values_subject(checked: &Checked) -> String {
@@ -105,16 +110,94 @@ fn values_subject(checked: &Checked) -> String {
     checked.pipeline.decode.subject.clone().unwrap_or_else(|| format!("{topic}-value"))
 }
 
-fn no_columns(subject: &str, error: RegistryError) -> Error {
+pub(crate) fn no_columns(subject: &str, error: RegistryError) -> Error {
     Error::registry(format!("the columns' schema, subject {subject}"), error)
 }
 
 fn decoder_of(checked: &Checked, subject: &str, schema: &Schema) -> Result<DecoderPlan, Error> {
     let what = format!("subject {subject}");
-    let plan = avro_values(checked, &avro_text(schema, &what)?, &what)?;
+    let reading = reading(checked).expect("a format with a schema");
+    let plan = envelope(checked, reading.plan_of(schema, &what)?, &what)?;
     // A schema that cannot be used is said now, not at the first record.
-    plan.open()?;
+    plan.open().map_err(|e| e.about(&what))?;
     Ok(plan)
+}
+
+/// How values with a schema become columns.
+#[derive(Clone, Debug)]
+pub(crate) enum Reading {
+    Avro,
+    JsonSchema { recursive_as_json: bool, has_registry: bool },
+    Protobuf(ProtobufOptions),
+}
+
+/// As a file says; none if values have no schema.
+fn reading(checked: &Checked) -> Option<Reading> {
+    let decode = &checked.pipeline.decode;
+    let recursive_as_json = decode.recursive == Some(Recursive::Json);
+    match decode.format {
+        Format::Avro => Some(Reading::Avro),
+        Format::JsonSchema => {
+            let has_registry = checked.pipeline.schema_registry.is_some();
+            Some(Reading::JsonSchema { recursive_as_json, has_registry })
+        }
+        Format::Protobuf => {
+            let mut options = ProtobufOptions::default();
+            options.message = decode.message.clone();
+            options.bare = checked.pipeline.schema_registry.is_none();
+            options.recursive_as_json = recursive_as_json;
+            Some(Reading::Protobuf(options))
+        }
+        Format::Json | Format::Bytes => None,
+    }
+}
+
+impl Reading {
+    fn language(&self) -> &'static SchemaType {
+        match self {
+            Reading::Avro => &SchemaType::Avro,
+            Reading::JsonSchema { .. } => &SchemaType::Json,
+            Reading::Protobuf(_) => &SchemaType::Protobuf,
+        }
+    }
+
+    /// By a schema of the registry.
+    fn plan_of(&self, schema: &Schema, what: &str) -> Result<DecoderPlan, Error> {
+        is_in(schema, self.language(), what)?;
+        self.plan(&schema.text, &references(schema)).map_err(|e| e.about(what))
+    }
+
+    /// By the text of a schema, and name and text of what it refers to.
+    pub(crate) fn plan(&self, text: &str, references: &[(&str, &str)]) -> Result<DecoderPlan, Error> {
+        let references = references.iter().copied();
+        Ok(match self {
+            Reading::Avro => {
+                let whole = gristmill_codec::inline_avro_references(text, references.map(|(_, text)| text));
+                DecoderPlan::Avro(whole.map_err(Error::decode)?.into())
+            }
+            Reading::JsonSchema { recursive_as_json, has_registry } => {
+                let columns =
+                    gristmill_codec::json_schema_columns(text, references.clone(), *recursive_as_json);
+                let descriptions = gristmill_codec::json_schema_descriptions(text, references);
+                DecoderPlan::JsonSchema {
+                    columns: columns.map_err(Error::decode)?,
+                    descriptions: Arc::new(descriptions.map_err(Error::decode)?),
+                    has_registry: *has_registry,
+                }
+            }
+            Reading::Protobuf(options) => {
+                let whole = gristmill_codec::inline_protobuf_imports(text, references);
+                let schema = whole.map_err(Error::decode)?.into();
+                DecoderPlan::Protobuf { schema, options: options.clone() }
+            }
+        })
+    }
+}
+
+/// Name and text of all that a schema refers to.
+pub(crate) fn references(schema: &Schema) -> Vec<(&str, &str)> {
+    let all = schema.referenced.iter();
+    all.map(|referenced| (referenced.reference.name.as_str(), referenced.text.as_str())).collect()
 }
 
 /// The decoder, if the file and those beside it say all of it; none if the registry does.
@@ -129,12 +212,25 @@ pub(super) fn decoder_of_file(checked: &Checked) -> Result<Option<DecoderPlan>, 
             }
         }
         (Format::Bytes, _) => DecoderPlan::Bytes,
-        (Format::Avro, Some(file)) => {
-            avro_values(checked, &text_of(checked, file)?, &file.display().to_string())?
+        (Format::Avro | Format::Protobuf | Format::JsonSchema, Some(file)) => {
+            let what = file.display().to_string();
+            let text = text_of(checked, file)?;
+            let imports = match decode.format {
+                Format::Protobuf => imports(checked, file, &text)?,
+                _ => Vec::new(),
+            };
+            let imports: Vec<(&str, &str)> =
+                imports.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+            let reading = reading(checked).expect("a format with a schema");
+            let plan = reading.plan(&text, &imports).map_err(|e| e.about(&what))?;
+            envelope(checked, plan, &what)?
         }
-        (Format::Avro, None) => return Ok(None),
+        (Format::Avro | Format::Protobuf | Format::JsonSchema, None) => return Ok(None),
     };
-    plan.open()?;
+    plan.open().map_err(|e| match &decode.schema_file {
+        Some(file) => e.about(&file.display().to_string()),
+        None => e,
+    })?;
     Ok(Some(plan))
 }
 
@@ -143,15 +239,37 @@ fn text_of(checked: &Checked, file: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))
 }
 
-/// How values with that schema become columns.
-fn avro_values(checked: &Checked, schema: &str, what: &str) -> Result<DecoderPlan, Error> {
-    let text = match checked.pipeline.decode.changes {
-        Some(Changes::Debezium) => {
-            changes::avro_envelope(schema).map_err(|e| Error::config(format!("{what}: {e}")))?
-        }
-        _ => schema.to_owned(),
+/// What a `.proto` file imports, and what that imports: files in its folder.
+fn imports(checked: &Checked, file: &Path, text: &str) -> Result<Vec<(String, String)>, Error> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut found: Vec<(String, String)> = Vec::new();
+    let named = |name: &str, text: &str| {
+        gristmill_codec::protobuf_imports(text).map_err(|e| Error::decode(e).about(name))
     };
-    Ok(DecoderPlan::Avro(text.into()))
+    let mut open = named(&file.display().to_string(), text)?;
+    while let Some(name) = open.pop() {
+        if found.iter().any(|(known, _)| *known == name) {
+            continue;
+        }
+        if found.len() >= MAX_IMPORTS {
+            return Err(Error::config(format!("{} imports more than {MAX_IMPORTS} files", file.display())));
+        }
+        let text = text_of(checked, &folder.join(&name))?;
+        open.extend(named(&name, &text)?);
+        found.push((name, text));
+    }
+    Ok(found)
+}
+
+/// How values become columns of which envelopes are made, if they are envelopes.
+fn envelope(checked: &Checked, plan: DecoderPlan, what: &str) -> Result<DecoderPlan, Error> {
+    match (plan, checked.pipeline.decode.changes) {
+        (DecoderPlan::Avro(schema), Some(Changes::Debezium)) => {
+            let text = changes::avro_envelope(&schema);
+            Ok(DecoderPlan::Avro(text.map_err(|e| Error::config(format!("{what}: {e}")))?.into()))
+        }
+        (plan, _) => Ok(plan),
+    }
 }
 
 /// How records become changes of rows, if the file and those beside it say it; none if the registry does.
@@ -178,28 +296,60 @@ fn change_plan(checked: &Checked, kind: Changes, key: Option<KeyPlan>) -> Change
     ChangePlan { kind, key, primary_key }
 }
 
-/// The latest Avro schema of a subject, to make columns of, self-contained.
-pub(crate) async fn latest_columns(registry: &SchemaRegistry, subject: &str) -> Result<String, Error> {
+/// How values become columns by the latest schema of a subject.
+pub(crate) async fn latest_columns(
+    registry: &SchemaRegistry,
+    subject: &str,
+    reading: &Reading,
+) -> Result<DecoderPlan, Error> {
     let schema = registry.latest(subject).await.map_err(|e| no_columns(subject, e))?;
-    avro_text(&schema, &format!("subject {subject}"))
+    reading.plan_of(&schema, &format!("subject {subject}"))
 }
 
-/// The self-contained text of an Avro schema.
-fn avro_text(schema: &Schema, what: &str) -> Result<String, Error> {
-    if schema.schema_type != SchemaType::Avro {
-        return Err(Error::new(
-            ErrorKind::SchemaRegistry,
-            format!("{what} is a {} schema; Avro is decoded", schema.schema_type.as_str()),
-        ));
+fn is_in(schema: &Schema, language: &SchemaType, what: &str) -> Result<(), Error> {
+    if schema.schema_type == *language {
+        return Ok(());
     }
-    gristmill_codec::inline_avro_references(&schema.text, schema.referenced_texts()).map_err(Error::decode)
+    let named = |language: &SchemaType| match language {
+        SchemaType::Avro => "`avro`",
+        SchemaType::Json => "`json_schema`",
+        SchemaType::Protobuf => "`protobuf`",
+        _ => "one that is not decoded here",
+    };
+    Err(Error::new(
+        ErrorKind::SchemaRegistry,
+        format!(
+            "{what} is a schema of the type {}, and the format is {}; its format is {}",
+            schema.schema_type.as_str(),
+            named(language),
+            named(&schema.schema_type)
+        ),
+    ))
 }
 
-/// The schema that records were written with; `None` if the registry does not know it, or if it is not Avro:
+/// The text of a schema that stands by itself, to read by what was written with it.
+pub(crate) fn whole_text(schema: &Schema, language: &SchemaType, what: &str) -> Result<String, Error> {
+    is_in(schema, language, what)?;
+    match language {
+        SchemaType::Avro => gristmill_codec::inline_avro_references(&schema.text, schema.referenced_texts())
+            .map_err(Error::decode),
+        SchemaType::Protobuf => {
+            gristmill_codec::inline_protobuf_imports(&schema.text, references(schema)).map_err(Error::decode)
+        }
+        // JSON is read without it.
+        _ => Ok(schema.text.clone()),
+    }
+}
+
+/// The schema that records were written with; `None` if the registry does not know it, or if it is of another language:
 /// the records that name it are at fault then, not the pipeline.
-pub(crate) async fn writer_schema(registry: &SchemaRegistry, id: u32) -> Result<Option<String>, Error> {
+pub(crate) async fn writer_schema(
+    registry: &SchemaRegistry,
+    id: u32,
+    language: &SchemaType,
+) -> Result<Option<String>, Error> {
     match registry.schema_by_id(id).await {
-        Ok(schema) => Ok(avro_text(&schema, &format!("schema id {id}"))
+        Ok(schema) => Ok(whole_text(&schema, language, &format!("schema id {id}"))
             .inspect_err(|error| tracing::warn!(%error, "records of this schema are rejected"))
             .ok()),
         Err(error) if error.kind() == RegistryErrorKind::NotFound => Ok(None),

@@ -22,8 +22,10 @@ use crate::quantity::ByteSize;
 use crate::replay::{Replay, ReplayRequest};
 use crate::stages::changes::{ChangePlan, Destination, OP_COLUMN};
 use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, rows_schema};
+pub(crate) use decoding::{
+    Reading, latest_columns, no_columns, references, registry_says_columns, whole_text, writer_schema,
+};
 use decoding::{change_plan_of, changes_of_file, decoder, decoder_of_file, keys_are_told, registry};
-pub(crate) use decoding::{latest_columns, registry_says_columns, writer_schema};
 use sink::{Sink, sink};
 pub(crate) use sink::{is_cdc, planned_tables, ready_tables, sink_of_try};
 pub use sink::{ledger_of, ledger_of_try, ledger_of_try_to_change};
@@ -189,9 +191,7 @@ pub(crate) async fn plan_now(
     if decoder == plan.decoder {
         return Ok((None, id));
     }
-    if let DecoderPlan::Avro(before) = &plan.decoder
-        && let Err(why) = decoder.open()?.add_writer_schema(id, before)
-    {
+    if let Some(why) = decoder.cannot_read(&plan.decoder, id)? {
         tracing::warn!(
             schema = id, %why,
             "the latest schema does not read what the one at hand does, which goes on; a restart takes it"

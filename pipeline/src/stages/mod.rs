@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, Fields, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
-use gristmill_codec::{AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, RawDecoder};
+use gristmill::SchemaType;
+use gristmill_codec::{
+    AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, ProtobufDecoder, ProtobufOptions, RawDecoder,
+};
 use gristmill_records::RawBatch;
 use gristmill_sinks::{MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
 use gristmill_smt::{
@@ -36,8 +39,20 @@ use records::{Leaving, RecordStep, Refused, Trail};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum DecoderPlan {
     Json(SchemaRef),
+    /// JSON as the Schema Registry's serialisers write it: the columns of a schema, and what it says of them.
+    JsonSchema {
+        columns: SchemaRef,
+        descriptions: Arc<BTreeMap<String, String>>,
+        /// A registry has the schemas that records name.
+        has_registry: bool,
+    },
     /// The reader schema.
     Avro(Arc<str>),
+    /// The reader schema.
+    Protobuf {
+        schema: Arc<str>,
+        options: ProtobufOptions,
+    },
     Bytes,
 }
 
@@ -46,8 +61,35 @@ impl DecoderPlan {
     pub(crate) fn descriptions(&self) -> Result<BTreeMap<String, String>, Error> {
         match self {
             DecoderPlan::Avro(schema) => gristmill_codec::avro_descriptions(schema).map_err(Error::decode),
+            DecoderPlan::JsonSchema { descriptions, .. } => Ok(BTreeMap::clone(descriptions)),
+            DecoderPlan::Protobuf { schema, options } => {
+                gristmill_codec::protobuf_descriptions(schema, options.message.as_deref())
+                    .map_err(Error::decode)
+            }
             DecoderPlan::Json(_) | DecoderPlan::Bytes => Ok(BTreeMap::new()),
         }
+    }
+
+    /// The language of the schemas that records name.
+    pub(crate) fn language(&self) -> &'static SchemaType {
+        match self {
+            DecoderPlan::Avro(_) => &SchemaType::Avro,
+            DecoderPlan::Protobuf { .. } => &SchemaType::Protobuf,
+            DecoderPlan::Json(_) | DecoderPlan::JsonSchema { .. } | DecoderPlan::Bytes => &SchemaType::Json,
+        }
+    }
+
+    /// Why records that `before` is the schema of would be read by this one as less, or not at all; if so.
+    pub(crate) fn cannot_read(&self, before: &DecoderPlan, id: u32) -> Result<Option<String>, Error> {
+        let written = match (self, before) {
+            (DecoderPlan::Avro(_), DecoderPlan::Avro(schema)) => schema,
+            (DecoderPlan::Protobuf { .. }, DecoderPlan::Protobuf { schema, .. }) => schema,
+            (DecoderPlan::JsonSchema { columns, .. }, DecoderPlan::JsonSchema { columns: before, .. }) => {
+                return Ok(other_columns(columns.fields(), before.fields(), ""));
+            }
+            _ => return Ok(None),
+        };
+        Ok(self.open()?.add_writer_schema(id, written).err().map(|why| why.to_string()))
     }
 
     pub(crate) fn open(&self) -> Result<Decoder, Error> {
@@ -55,11 +97,39 @@ impl DecoderPlan {
             DecoderPlan::Json(schema) => {
                 JsonDecoder::new(schema.clone(), JsonOptions::default()).map(Decoder::from)
             }
+            DecoderPlan::JsonSchema { columns, has_registry, .. } => {
+                let mut options = JsonOptions::default();
+                (options.registry_prefix, options.schema_ids) = (true, *has_registry);
+                JsonDecoder::new(columns.clone(), options).map(Decoder::from)
+            }
             DecoderPlan::Avro(schema) => AvroDecoder::new(schema).map(Decoder::from),
+            DecoderPlan::Protobuf { schema, options } => {
+                ProtobufDecoder::new(schema, options).map(Decoder::from)
+            }
             DecoderPlan::Bytes => Ok(Decoder::from(RawDecoder::bytes())),
         };
         decoder.map_err(Error::decode)
     }
+}
+
+/// The first of some columns that does not hold what those before did: JSON is read by the columns alone.
+fn other_columns(columns: &Fields, before: &Fields, path: &str) -> Option<String> {
+    columns.iter().find_map(|column| {
+        let name = format!("{path}{}", column.name());
+        let was = before.iter().find(|was| was.name() == column.name());
+        match was.map(|was| (was.is_nullable(), was.data_type())) {
+            None | Some((true, _)) if !column.is_nullable() => {
+                Some(format!("field {name}: it is required now, and records before may lack it"))
+            }
+            Some((_, DataType::Struct(before))) if let DataType::Struct(fields) = column.data_type() => {
+                other_columns(fields, before, &format!("{name}."))
+            }
+            Some((_, was)) if was != column.data_type() => {
+                Some(format!("field {name}: it was {was} and is {}", column.data_type()))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// A transform of the pipeline.
@@ -197,6 +267,7 @@ impl StagePlan {
         Ok(Stages {
             before,
             decoder,
+            language: self.decoder.language(),
             changes,
             after,
             kafka_columns: self.kafka_columns,
@@ -214,6 +285,8 @@ impl StagePlan {
 pub(crate) struct Stages {
     before: Vec<RecordStep>,
     decoder: Decoder,
+    /// Of the schemas that values name.
+    language: &'static SchemaType,
     changes: Option<Changes>,
     after: Vec<ColumnStep>,
     kafka_columns: bool,
@@ -230,6 +303,8 @@ pub(crate) struct Missing {
     pub(crate) id: u32,
     /// Of keys, else of values.
     pub(crate) of_keys: bool,
+    /// What it has to be written in.
+    pub(crate) language: &'static SchemaType,
 }
 
 /// What a transform did with a batch, to be counted and told.
@@ -343,14 +418,21 @@ impl Stages {
         records::transform(&mut self.before, batch, trail)
     }
 
-    /// Ids of Avro schemas that decoding needs and does not have yet.
+    /// Ids of schemas that decoding needs and does not have yet.
     pub(crate) fn missing_schemas(&self, transformed: &Transformed) -> Vec<Missing> {
         let leaving = transformed.leaving();
         let of_values = self.decoder.missing_schemas(leaving.iter().map(|r| r.value));
         let keys =
             self.changes.as_ref().map(|changes| changes.missing_schemas(leaving.iter().map(|r| r.key)));
-        let of_values = of_values.into_iter().map(|id| Missing { id, of_keys: false });
-        of_values.chain(keys.into_iter().flatten().map(|id| Missing { id, of_keys: true })).collect()
+        let of_values =
+            of_values.into_iter().map(|id| Missing { id, of_keys: false, language: self.language });
+        of_values
+            .chain(keys.into_iter().flatten().map(|id| Missing {
+                id,
+                of_keys: true,
+                language: &SchemaType::Avro,
+            }))
+            .collect()
     }
 
     /// Hands over a schema that was asked for. Records of one that cannot be read as the columns' schema are

@@ -284,7 +284,7 @@ fn what_does_not_fit_together_is_said() {
         ),
         (
             "decode: {format: bytes, changes: debezium}\nsink:\n  files: {folder: rows}\n".to_owned(),
-            "an envelope is `json` or `avro`, not `bytes`",
+            "an envelope is of any other format, not `bytes`",
         ),
     ] {
         let said = mistakes(&pipeline);

@@ -81,7 +81,7 @@ p.yaml:1:1: `name` is missing
 p.yaml:1:1: nam: there is no such field; did you mean `name`?
 p.yaml:5:5: source.kafka.topics: is empty
 p.yaml:6:5: source.kafka.start: `earlyest` is none of earliest, latest; did you mean `earliest`?
-p.yaml:8:3: decode.format: `jsn` is none of json, avro, bytes; did you mean `json`?
+p.yaml:8:3: decode.format: `jsn` is none of json, avro, protobuf, json_schema, bytes; did you mean `json`?
 p.yaml:11:5: sink.files.folder: must be text, is a number
 p.yaml:13:7: sink.files.rotate.age: `30 seconds` is not a duration, such as `30s`
 p.yaml:14:7: sink.files.rotate.byte: there is no such field; did you mean `bytes`?"

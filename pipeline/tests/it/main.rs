@@ -4,4 +4,5 @@ mod cases;
 mod chain;
 mod changes;
 mod check;
+mod formats;
 mod types;

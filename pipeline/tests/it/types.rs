@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use gristmill_codec::{AvroDecoder, SchemaSpec};
+use gristmill_codec::{AvroDecoder, ProtobufDecoder, ProtobufOptions, SchemaSpec, json_schema_columns};
 use gristmill_sinks::table_columns;
 use serde_json::{Value, json};
 
 /// Between these lines the document is what the code says; `UPDATE_DOCS=1` writes it.
-const BEGIN: &str = "<!-- the types: made by pipeline/tests/it/types.rs -->\n";
-const END: &str = "<!-- the end of the types -->\n";
+const TYPES: [&str; 2] =
+    ["<!-- the types: made by pipeline/tests/it/types.rs -->\n", "<!-- the end of the types -->\n"];
+const MORE_TYPES: [&str; 2] =
+    ["<!-- more types: made by pipeline/tests/it/types.rs -->\n", "<!-- the end of more types -->\n"];
 
 /// What a column of that type of a pipeline file becomes.
 fn of_file(data_type: &Value) -> String {
@@ -22,6 +24,42 @@ fn of_avro(data_type: &Value) -> String {
     match AvroDecoder::new(&schema.to_string()) {
         Ok(decoder) => of_schema(&decoder.schema()),
         Err(_) => "refused".to_owned(),
+    }
+}
+
+/// The same of a field of Protobuf.
+fn of_protobuf(field: &str) -> String {
+    let imports = [
+        "protobuf/timestamp",
+        "protobuf/wrappers",
+        "protobuf/struct",
+        "protobuf/empty",
+        "type/date",
+        "type/timeofday",
+    ];
+    let imports = imports.map(|name| format!("import \"google/{name}.proto\"; ")).concat();
+    let schema = format!(
+        "syntax = \"proto3\"; {imports} message R {{ {field} c = 1; }} message Line {{ string sku = 1; }} message Node {{ Node next = 1; }} enum E {{ A = 0; }}"
+    );
+    let mut options = ProtobufOptions::default();
+    options.message = Some("R".into());
+    match ProtobufDecoder::new(&schema, &options) {
+        Ok(decoder) => of_schema(&decoder.schema()),
+        Err(_) => {
+            options.recursive_as_json = true;
+            format!("{}, or refused", of_schema(&ProtobufDecoder::new(&schema, &options).unwrap().schema()))
+        }
+    }
+}
+
+/// The same of a property of a JSON Schema.
+fn of_json_schema(property: &Value) -> String {
+    let node = json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}});
+    let schema =
+        json!({"type": "object", "properties": {"c": property}, "$defs": {"node": node}}).to_string();
+    match json_schema_columns(&schema, [], false) {
+        Ok(columns) => of_schema(&columns),
+        Err(_) => format!("{}, or refused", of_schema(&json_schema_columns(&schema, [], true).unwrap())),
     }
 }
 
@@ -106,6 +144,7 @@ fn rows() -> Vec<Row> {
             vec![json!("bytes"), fixed, duration],
             "",
         ),
+        ("`json`: any value", texts(&["json"]), "", vec![], ""),
         ("`date`", texts(&["date"]), "`date`", vec![logical("int", "date")], ""),
         (
             "",
@@ -185,6 +224,118 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// How types are shown of Protobuf and of JSON Schema, samples of both, and what is to be said beside.
+type OtherRow = (&'static str, Vec<&'static str>, &'static str, Vec<Value>, &'static str);
+
+fn other_rows() -> Vec<OtherRow> {
+    let text = |format: &str| json!({"type": "string", "format": format});
+    let connect = |name: &str, of: &str| {
+        json!({"type": of, "title": format!("org.apache.kafka.connect.data.{name}"),
+        "connect.parameters": {"scale": "2", "connect.decimal.precision": "10"}})
+    };
+    vec![
+        ("`bool`", vec!["bool"], "`boolean`", vec![json!({"type": "boolean"})], ""),
+        (
+            "`int32`, `sint64`, `fixed32` and so on",
+            vec!["int32", "sint32", "sfixed32", "int64", "sint64", "sfixed64", "uint32", "fixed32"],
+            "`integer`",
+            vec![json!({"type": "integer"}), json!({"type": "integer", "connect.type": "int16"})],
+            "",
+        ),
+        ("`uint64`, `fixed64`", vec!["uint64", "fixed64"], "", vec![], ""),
+        ("`float`, `double`", vec!["float", "double"], "`number`", vec![json!({"type": "number"})], ""),
+        ("", vec![], "Connect's `Decimal` as a number", vec![connect("Decimal", "number")], ""),
+        (
+            "`string`, an enum",
+            vec!["string", "E"],
+            "`string`, an `enum` of texts",
+            vec![json!({"type": "string"}), text("uuid"), json!({"enum": ["a"]})],
+            "a number without a name as its digits",
+        ),
+        ("`bytes`", vec!["bytes"], "", vec![], ""),
+        (
+            "`google.protobuf.Timestamp`",
+            vec!["google.protobuf.Timestamp"],
+            "`date-time`, Connect's `Timestamp`",
+            vec![text("date-time"), connect("Timestamp", "integer")],
+            "microseconds",
+        ),
+        (
+            "`google.type.Date`",
+            vec!["google.type.Date"],
+            "`date`, Connect's `Date`",
+            vec![text("date"), connect("Date", "integer")],
+            "",
+        ),
+        ("`google.type.TimeOfDay`", vec!["google.type.TimeOfDay"], "", vec![], ""),
+        (
+            "`optional`, a member of a `oneof`, `google.protobuf.Int64Value` and so on",
+            vec!["optional int64", "google.protobuf.Int64Value"],
+            "`[\"integer\", \"null\"]`, `oneOf` of it and `null`",
+            vec![
+                json!({"type": ["integer", "null"]}),
+                json!({"oneOf": [{"type": "null"}, {"type": "integer"}]}),
+            ],
+            "nullable; all else is not where the schema says so",
+        ),
+        (
+            "a message",
+            vec!["Line"],
+            "`object` with `properties`",
+            vec![json!({"type": "object", "properties": {"sku": {"type": "string"}}})],
+            "",
+        ),
+        (
+            "`repeated`",
+            vec!["repeated string"],
+            "`array`",
+            vec![json!({"type": "array", "items": {"type": "string"}})],
+            "",
+        ),
+        (
+            "`map`",
+            vec!["map<int32, string>"],
+            "`object` with `additionalProperties`",
+            vec![json!({"type": "object", "additionalProperties": {"type": "string"}})],
+            "an object",
+        ),
+        (
+            "`google.protobuf.Struct`, `Value`, `ListValue`, a message without fields",
+            vec![
+                "google.protobuf.Struct",
+                "google.protobuf.Value",
+                "google.protobuf.ListValue",
+                "google.protobuf.Empty",
+            ],
+            "",
+            vec![],
+            "",
+        ),
+        (
+            "a message that contains itself",
+            vec!["Node"],
+            "what has several types, none, or contains itself",
+            vec![json!({}), json!({"type": ["string", "integer"]}), json!({"type": "object"})],
+            "as `recursive` says",
+        ),
+    ]
+}
+
+#[test]
+fn the_table_of_other_types_in_the_docs_is_what_the_code_does() {
+    let mut table = "| Protobuf | JSON Schema | BigQuery |\n|---|---|---|\n".to_owned();
+    for (of_the_protobuf, protobuf, of_the_json, json, note) in other_rows() {
+        let found = protobuf.iter().map(|field| of_protobuf(field));
+        let found: Vec<String> = found.chain(json.iter().map(of_json_schema)).collect();
+        let same = |pair: &[String]| pair[0].replace("STRUCT", "JSON") == pair[1].replace("STRUCT", "JSON");
+        assert!(found.windows(2).all(same), "{of_the_protobuf} {of_the_json}: {found:?}");
+        let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+        let data_type = found.last().unwrap();
+        table += &format!("| {of_the_protobuf} | {of_the_json} | {data_type}{note} |\n");
+    }
+    is_in_the_docs(&table, MORE_TYPES);
+}
+
 #[test]
 fn the_table_of_types_in_the_docs_is_what_the_code_does() {
     let mut table = "| pipeline file | Avro | BigQuery |\n|---|---|---|\n".to_owned();
@@ -199,12 +350,16 @@ fn the_table_of_types_in_the_docs_is_what_the_code_does() {
         let data_type = &found[0];
         table += &format!("| {of_the_file} | {of_the_avro} | {data_type}{note} |\n");
     }
+    is_in_the_docs(&table, TYPES);
+}
+
+fn is_in_the_docs(table: &str, [begin, end]: [&str; 2]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bigquery.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("the beginning of the table");
-    let (there, after) = rest.split_once(END).expect("the end of the table");
+    let (before, rest) = text.split_once(begin).expect("the beginning of the table");
+    let (there, after) = rest.split_once(end).expect("the end of the table");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        std::fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
     } else {
         assert_eq!(there, table, "UPDATE_DOCS=1 writes the table");
     }

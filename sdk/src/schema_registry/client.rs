@@ -205,19 +205,46 @@ impl SchemaRegistry {
         check_subject(subject)?;
         let body = sent(schema_type, text, references);
         let request = Request { path: &["subjects", subject, "versions"], query: &[], body: Some(&body) };
-        let about = |e: RegistryError| {
-            e.about(format!("registering a schema under subject {subject}")).of_subject(subject)
-        };
-        let answer: IdAnswer = self.shared.transport.send(&request).await.map_err(about)?;
+        let what = format!("registering a schema under subject {subject}");
+        let registered = self.registered_id(&request, &what, subject).await?;
+        self.shared.latest.forget(&subject.to_owned());
+        self.shared.by_id.forget(&(registered.id, context_of(subject).to_owned()));
+        Ok(registered)
+    }
+
+    async fn registered_id(
+        &self,
+        request: &Request<'_>,
+        what: &str,
+        subject: &str,
+    ) -> Result<RegisteredId, RegistryError> {
+        let about = |e: RegistryError| e.about(what.to_owned()).of_subject(subject);
+        let answer: IdAnswer = self.shared.transport.send(request).await.map_err(about)?;
         let id = u32::try_from(answer.id).map_err(|_| {
             about(RegistryError::new(
                 RegistryErrorKind::Malformed,
                 format!("the schema id {} is not a 32-bit number", answer.id),
             ))
         })?;
-        self.shared.latest.forget(&subject.to_owned());
-        self.shared.by_id.forget(&(id, context_of(subject).to_owned()));
         Ok(RegisteredId { id })
+    }
+
+    /// The id of a schema that a subject has already, in any version.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryErrorKind::NotFound`] if it does not have it, or any other kind of [`RegistryErrorKind`].
+    pub async fn id_of(
+        &self,
+        subject: &str,
+        schema_type: &SchemaType,
+        text: &str,
+        references: &[SchemaReference],
+    ) -> Result<RegisteredId, RegistryError> {
+        check_subject(subject)?;
+        let body = sent(schema_type, text, references);
+        let request = Request { path: &["subjects", subject], query: &[], body: Some(&body) };
+        self.registered_id(&request, &format!("a schema of subject {subject}"), subject).await
     }
 
     /// Asks whether a schema is compatible with the latest version of a subject, by the subject's compatibility level. Nothing

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 /// Of the description of a column, in bytes: BigQuery counts characters.
 const MAX_DESCRIPTION: usize = 1_024;
 
+/// What Arrow calls texts that are [JSON](https://arrow.apache.org/docs/format/CanonicalExtensions.html#json).
+const JSON_EXTENSION: &str = "arrow.json";
+
 /// A column, with types by the names of [the REST interface](https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
@@ -34,6 +37,10 @@ pub(crate) enum Repetition {
 impl Column {
     /// Of a field, and as [BigQuery takes it](super::types).
     pub(crate) fn of(field: &Field, as_taken: &Field) -> Column {
+        let item = match field.data_type() {
+            DataType::List(item) => item,
+            _ => field,
+        };
         let (mode, of, taken) = match (field.data_type(), as_taken.data_type()) {
             (DataType::List(of), DataType::List(taken)) => {
                 (Repetition::Repeated, of.data_type(), taken.data_type())
@@ -47,7 +54,8 @@ impl Column {
             }
             _ => Vec::new(),
         };
-        let data_type = if is_json(of) { "JSON".to_owned() } else { name_of(taken) };
+        let is_json = is_json(of) || item.extension_type_name() == Some(JSON_EXTENSION);
+        let data_type = if is_json { "JSON".to_owned() } else { name_of(taken) };
         let description = String::new();
         Column { name: as_taken.name().clone(), data_type, mode, columns, description }
     }

@@ -19,22 +19,109 @@ use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What schemas and records are written in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Language {
+    Avro,
+    Protobuf,
+    Json,
+}
+
+impl Language {
+    /// As a pipeline file calls records in it.
+    fn format(self) -> &'static str {
+        match self {
+            Language::Avro => "avro",
+            Language::Protobuf => "protobuf",
+            Language::Json => "json_schema",
+        }
+    }
+
+    /// The schema of orders with so many columns besides their id.
+    fn schema(self, columns: usize) -> (SchemaType, String) {
+        let each = |of: &dyn Fn(usize) -> String| (1..=columns).map(of).collect::<String>();
+        match self {
+            Language::Avro => {
+                let columns = each(&|i| {
+                    format!(
+                        r#", {{"name": "c{i}", "type": ["null", "string"], "default": null, "doc": "Number \"{i}\"."}}"#
+                    )
+                });
+                let id = r#"{"name": "id", "type": "long"}"#;
+                let text = format!(
+                    r#"{{"type": "record", "name": "Order", "doc": "Orders.", "fields": [{id}{columns}]}}"#
+                );
+                (SchemaType::Avro, text)
+            }
+            Language::Protobuf => {
+                let columns =
+                    each(&|i| format!("  // Number \"{i}\".\n  optional string c{i} = {};\n", i + 1));
+                let text = format!(
+                    "syntax = \"proto3\";\n// Orders.\nmessage Order {{\n  int64 id = 1;\n{columns}}}\n"
+                );
+                (SchemaType::Protobuf, text)
+            }
+            Language::Json => {
+                let columns = each(&|i| {
+                    format!(r#", "c{i}": {{"type": ["null", "string"], "description": "Number \"{i}\"."}}"#)
+                });
+                let text = format!(
+                    r#"{{"type": "object", "description": "Orders.", "properties": {{"id": {{"type": "integer"}}{columns}}}, "required": ["id"]}}"#
+                );
+                (SchemaType::Json, text)
+            }
+        }
+    }
+
+    /// An order with that schema, with a value in each of its columns, behind the schema's id.
+    fn value(self, schema: &str, columns: usize, id: i64) -> Vec<u8> {
+        let text = |column: usize| format!("{column} of {id}");
+        match self {
+            Language::Avro => {
+                let schema = Schema::parse_str(schema).unwrap();
+                let mut fields = vec![("id".to_owned(), Avro::Long(id))];
+                for column in 1..=columns {
+                    let value = Avro::Union(1, Box::new(Avro::String(text(column))));
+                    fields.push((format!("c{column}"), value));
+                }
+                let writer = GenericDatumWriter::builder(&schema).build().unwrap();
+                writer.write_value_to_vec(Avro::Record(fields)).unwrap()
+            }
+            Language::Protobuf => {
+                // The first message of the schema.
+                let mut value = vec![0];
+                prost::encoding::int64::encode(1, &id, &mut value);
+                for column in 1..=columns {
+                    prost::encoding::string::encode(column as u32 + 1, &text(column), &mut value);
+                }
+                value
+            }
+            Language::Json => {
+                let mut object = serde_json::Map::from_iter([("id".to_owned(), Value::from(id))]);
+                object.extend((1..=columns).map(|column| (format!("c{column}"), text(column).into())));
+                Value::Object(object).to_string().into_bytes()
+            }
+        }
+    }
+}
+
 /// A topic of two partitions whose schema gets one more column with each version.
 struct Orders {
+    language: Language,
     producer: OrderProducer,
     topic: String,
     runtime: Runtime,
     registry: EmbeddedRegistry,
     client: SchemaRegistry,
     /// Each with its id.
-    versions: Vec<(u32, Schema)>,
+    versions: Vec<(u32, String)>,
     next: i64,
     /// The version of each order.
     expected: BTreeMap<i64, usize>,
 }
 
 impl Orders {
-    fn new(kafka: &RealKafka, name: &str) -> Self {
+    fn new(kafka: &RealKafka, name: &str, language: Language) -> Self {
         let (topic, runtime) = (unique(name), Runtime::new().unwrap());
         let registry = runtime.block_on(async {
             kafka.create_topic(&topic, 2, &[]).await;
@@ -44,25 +131,19 @@ impl Orders {
         let client = SchemaRegistry::new(client).unwrap();
         let producer = OrderProducer::new(&kafka.bootstrap_servers(), &topic);
         let (versions, expected) = (Vec::new(), BTreeMap::new());
-        let mut orders = Orders { producer, topic, runtime, registry, client, versions, next: 0, expected };
+        let mut orders =
+            Orders { language, producer, topic, runtime, registry, client, versions, next: 0, expected };
         orders.change_schema();
         orders
     }
 
     /// Registers the next version.
     fn change_schema(&mut self) {
-        let mut fields = r#"{"name": "id", "type": "long"}"#.to_owned();
-        for column in 1..=self.versions.len() {
-            fields += &format!(
-                r#", {{"name": "c{column}", "type": ["null", "string"], "default": null, "doc": "Number \"{column}\"."}}"#
-            );
-        }
-        let text =
-            format!(r#"{{"type": "record", "name": "Order", "doc": "Orders.", "fields": [{fields}]}}"#);
+        let (schema_type, text) = self.language.schema(self.versions.len());
         let subject = format!("{}-value", self.topic);
-        let registered = self.client.register(&subject, &SchemaType::Avro, &text, &[]);
+        let registered = self.client.register(&subject, &schema_type, &text, &[]);
         let id = self.runtime.block_on(registered).unwrap().id;
-        self.versions.push((id, Schema::parse_str(&text).unwrap()));
+        self.versions.push((id, text));
     }
 
     /// Orders of the last two versions in turn, of which every column has a value.
@@ -71,15 +152,9 @@ impl Orders {
         for id in self.next..self.next + count {
             let version = (self.versions.len() - 1).saturating_sub(usize::from(id % 3 == 0));
             let (schema_id, schema) = &self.versions[version];
-            let mut fields = vec![("id".to_owned(), Avro::Long(id))];
-            for column in 1..=version {
-                let value = Avro::String(format!("{column} of {id}"));
-                fields.push((format!("c{column}"), Avro::Union(1, Box::new(value))));
-            }
             let mut value = vec![0];
             value.extend(schema_id.to_be_bytes());
-            let writer = GenericDatumWriter::builder(schema).build().unwrap();
-            value.extend(writer.write_value_to_vec(Avro::Record(fields)).unwrap());
+            value.extend(self.language.value(schema, version, id));
             let order = Order {
                 id: String::new(),
                 key: String::new(),
@@ -98,9 +173,10 @@ impl Orders {
     /// A pipeline whose sink is the rest of its file.
     fn pipeline(&self, kafka: &RealKafka, folder: &Path, sink: &str) -> Pipeline {
         let (topic, servers, url) = (&self.topic, kafka.bootstrap_servers(), self.registry.url());
+        let format = self.language.format();
         let text = format!(
             "name: {topic}\nsource:\n  kafka: {{bootstrap_servers: '{servers}', topics: [{topic}], session_timeout: 6s}}\n\
-             schema_registry: {{url: '{url}'}}\ndecode: {{format: avro}}\ndead_letters: {{folder: letters}}\nsink:\n{sink}"
+             schema_registry: {{url: '{url}'}}\ndecode: {{format: {format}}}\ndead_letters: {{folder: letters}}\nsink:\n{sink}"
         );
         Pipeline::new(folder, &text)
     }
@@ -155,10 +231,9 @@ fn bigquery_sink(bigquery: &FakeBigQuery, tables: &str) -> String {
 
 /// Columns come while the pipeline runs and dies at every step; the table gets each, and every order is in it once with all of its
 /// values.
-#[test]
-fn new_columns_are_added_while_the_pipeline_runs_through_kills() {
+fn new_columns_are_added_through_kills(language: Language) {
     let Some(kafka) = shared_kafka() else { return };
-    let mut orders = Orders::new(kafka, "schema-change");
+    let mut orders = Orders::new(kafka, "schema-change", language);
     let bigquery = FakeBigQuery::start();
     let folder = tempfile::tempdir().unwrap();
     let sink = bigquery_sink(&bigquery, "{dataset_location: EU}");
@@ -202,11 +277,26 @@ fn new_columns_are_added_while_the_pipeline_runs_through_kills() {
     );
 }
 
+#[test]
+fn new_columns_of_avro_are_added_while_the_pipeline_runs_through_kills() {
+    new_columns_are_added_through_kills(Language::Avro);
+}
+
+#[test]
+fn new_columns_of_protobuf_are_added_while_the_pipeline_runs_through_kills() {
+    new_columns_are_added_through_kills(Language::Protobuf);
+}
+
+#[test]
+fn new_columns_of_json_schemas_are_added_while_the_pipeline_runs_through_kills() {
+    new_columns_are_added_through_kills(Language::Json);
+}
+
 /// What a start would refuse is refused by a running pipeline, after all before it was delivered.
 #[test]
 fn a_column_that_no_table_may_get_stops_the_pipeline_with_the_statement() {
     let Some(kafka) = shared_kafka() else { return };
-    let mut orders = Orders::new(kafka, "schema-fail");
+    let mut orders = Orders::new(kafka, "schema-fail", Language::Avro);
     let bigquery = FakeBigQuery::start();
     let folder = tempfile::tempdir().unwrap();
     let sink = bigquery_sink(&bigquery, "{dataset_location: EU, new_columns: fail}");
@@ -230,7 +320,7 @@ fn a_column_that_no_table_may_get_stops_the_pipeline_with_the_statement() {
 #[test]
 fn files_get_new_columns_while_the_pipeline_runs() {
     let Some(kafka) = shared_kafka() else { return };
-    let mut orders = Orders::new(kafka, "schema-files");
+    let mut orders = Orders::new(kafka, "schema-files", Language::Avro);
     let folder = tempfile::tempdir().unwrap();
     let sink = "  files: {folder: rows, format: jsonl, rotate: {age: 1s}}\n";
     let pipeline = orders.pipeline(kafka, folder.path(), sink);

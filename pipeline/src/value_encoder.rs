@@ -1,0 +1,151 @@
+//! Columns as the values of records, by themselves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::Schema as Columns;
+use gristmill::{Schema, SchemaRegistry, SchemaType};
+use gristmill_codec::{AvroEncoder, JsonEncoder, ProtobufEncoder};
+
+use crate::error::{Error, ErrorKind};
+use crate::prepare;
+
+/// How rows become values.
+#[derive(Clone, Debug)]
+pub enum WriteFormat {
+    /// JSON objects.
+    Json,
+    /// Protobuf messages with nothing in front, by a schema that stands by itself.
+    BareProtobuf {
+        /// As [`ProtobufEncoder::new`] takes it.
+        schema: String,
+        /// Which message of it.
+        message: Option<String>,
+    },
+    /// As the Schema Registry's serialisers write them, with the id of a schema in front.
+    Registered {
+        /// Where the schema is.
+        registry: SchemaRegistry,
+        /// Under which subject.
+        subject: String,
+        /// What it is written in.
+        language: SchemaType,
+        /// Which schema.
+        schema: WriteSchema,
+        /// Of Protobuf, which message.
+        message: Option<String>,
+    },
+}
+
+/// The schema that rows are written with.
+#[derive(Clone, Debug)]
+pub enum WriteSchema {
+    /// The latest of the subject.
+    Latest,
+    /// This one, which the subject has.
+    Known(String),
+    /// This one, which is registered if the subject does not have it.
+    New(String),
+}
+
+/// Encodes rows as values of records.
+pub struct ValueEncoder(Encoder);
+
+enum Encoder {
+    Json(JsonEncoder),
+    Avro(Box<AvroEncoder>),
+    Protobuf(ProtobufEncoder),
+}
+
+impl fmt::Debug for ValueEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValueEncoder").finish_non_exhaustive()
+    }
+}
+
+impl ValueEncoder {
+    /// Prepares to encode rows with these columns; the registry is asked, and told, as the format says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SchemaRegistry`]; [`ErrorKind::Encode`] for columns that do not fit the schema, with the column.
+    pub async fn open(format: WriteFormat, columns: &Columns) -> Result<ValueEncoder, Error> {
+        let encoder = match format {
+            WriteFormat::Json => Encoder::Json(JsonEncoder::plain()),
+            WriteFormat::BareProtobuf { schema, message } => {
+                let encoder = ProtobufEncoder::new(columns, &schema, message.as_deref(), None);
+                Encoder::Protobuf(encoder.map_err(Error::encode)?)
+            }
+            WriteFormat::Registered { registry, subject, language, schema, message } => {
+                let schema = found(&registry, &subject, &language, schema).await?;
+                let encoder = match language {
+                    SchemaType::Avro => AvroEncoder::new(columns, &schema.whole, schema.id)
+                        .map(|encoder| Encoder::Avro(Box::new(encoder))),
+                    SchemaType::Protobuf => {
+                        ProtobufEncoder::new(columns, &schema.whole, message.as_deref(), Some(schema.id))
+                            .map(Encoder::Protobuf)
+                    }
+                    SchemaType::Json => {
+                        let references =
+                            schema.latest.as_deref().map(prepare::references).unwrap_or_default();
+                        JsonEncoder::of_schema(columns, &schema.whole, references, schema.id)
+                            .map(Encoder::Json)
+                    }
+                    other => {
+                        return Err(Error::new(
+                            ErrorKind::Config,
+                            format!("rows are not written by schemas of the type {other}"),
+                        ));
+                    }
+                };
+                encoder.map_err(|e| Error::encode(e).about(&format!("subject {subject}")))?
+            }
+        };
+        Ok(ValueEncoder(encoder))
+    }
+
+    /// A value for each row.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`] for a value that the schema has no form for; nothing of the batch counts then.
+    pub fn encode(&mut self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>, Error> {
+        match &mut self.0 {
+            Encoder::Json(encoder) => encoder.encode(rows),
+            Encoder::Avro(encoder) => encoder.encode(rows),
+            Encoder::Protobuf(encoder) => encoder.encode(rows),
+        }
+        .map_err(Error::encode)
+    }
+}
+
+/// A schema to write with.
+struct Found {
+    id: u32,
+    /// The text; of Avro and Protobuf it stands by itself.
+    whole: String,
+    /// Of the registry, with what it refers to.
+    latest: Option<Arc<Schema>>,
+}
+
+async fn found(
+    registry: &SchemaRegistry,
+    subject: &str,
+    language: &SchemaType,
+    schema: WriteSchema,
+) -> Result<Found, Error> {
+    let (text, is_new) = match schema {
+        WriteSchema::Latest => {
+            let schema = registry.latest(subject).await.map_err(|e| prepare::no_columns(subject, e))?;
+            let whole = prepare::whole_text(&schema, language, &format!("subject {subject}"))?;
+            return Ok(Found { id: schema.id, whole, latest: Some(schema) });
+        }
+        WriteSchema::Known(text) => (text, false),
+        WriteSchema::New(text) => (text, true),
+    };
+    let found = match is_new {
+        true => registry.register(subject, language, &text, &[]).await,
+        false => registry.id_of(subject, language, &text, &[]).await,
+    };
+    let id = found.map_err(|e| prepare::no_columns(subject, e))?.id;
+    Ok(Found { id, whole: text, latest: None })
+}

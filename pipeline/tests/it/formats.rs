@@ -1,0 +1,233 @@
+//! Protobuf and JSON Schema: columns that a schema of the registry says, or a file.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use gristmill::{EmbeddedRegistry, RegistryConfig, SchemaReference, SchemaRegistry, SchemaType};
+use gristmill_pipeline::{TestReport, check};
+
+/// A registry, with these schemas: type, subject, text, references. Their ids count from 1.
+async fn registry(schemas: &[(SchemaType, &str, &str, &[(&str, &str)])]) -> EmbeddedRegistry {
+    let registry = EmbeddedRegistry::start().await.unwrap();
+    let client = SchemaRegistry::new(RegistryConfig::builder().url(registry.url()).build().unwrap()).unwrap();
+    for (schema_type, subject, text, references) in schemas {
+        let references: Vec<SchemaReference> = references
+            .iter()
+            .map(|(name, subject)| SchemaReference {
+                name: (*name).into(),
+                subject: (*subject).into(),
+                version: 1,
+            })
+            .collect();
+        client.register(subject, schema_type, text, &references).await.unwrap();
+    }
+    registry
+}
+
+fn pipeline(url: Option<&str>, decode: &str) -> String {
+    let registry = url.map(|url| format!("schema_registry: {{url: '{url}'}}\n")).unwrap_or_default();
+    format!(
+        "name: orders\nsource: {{kafka: {{bootstrap_servers: 'localhost:9092', topics: [orders]}}}}\n{registry}decode: {decode}\n\
+         sink: {{files: {{folder: rows}}}}\ndead_letters: {{folder: letters}}\n"
+    )
+}
+
+async fn run(folder: &Path, pipeline: &str, cases: &str) -> Result<TestReport, gristmill_pipeline::Error> {
+    std::fs::write(folder.join("p.yaml"), pipeline).unwrap();
+    std::fs::write(folder.join("p.test.yaml"), cases).unwrap();
+    gristmill_pipeline::test(check(&folder.join("p.yaml"))?, &folder.join("p.test.yaml")).await
+}
+
+const MONEY: &str = "syntax = \"proto3\"; package common; message Money { int64 units = 1; }";
+const ORDER: &str = "syntax = \"proto3\"; package shop; import \"common/money.proto\";
+    message Order { int64 id = 1; common.Money total = 2; optional string note = 3; repeated Part parts = 4; }
+    message Part { string sku = 1; Part inner = 2; }";
+const FLAT: &str = "syntax = \"proto3\"; package shop; import \"common/money.proto\"; message Order { int64 id = 1; common.Money total = 2; }";
+
+/// `id: 7, total: {units: 9}`
+const BODY: [u8; 6] = [8, 7, 18, 2, 8, 9];
+
+fn record(front: &[u8], body: &[u8]) -> String {
+    format!("{{value_base64: '{}'}}", BASE64.encode([front, body].concat()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn protobuf_is_decoded_by_the_registrys_schemas_with_their_imports() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = r#"{"type": "record", "name": "r", "fields": [{"name": "id", "type": "long"}]}"#;
+    let registry = registry(&[
+        (SchemaType::Protobuf, "money", MONEY, &[]),
+        (SchemaType::Protobuf, "orders-value", FLAT, &[("common/money.proto", "money")]),
+        (SchemaType::Avro, "other", other, &[]),
+        (
+            SchemaType::Protobuf,
+            "renumbered",
+            "syntax = \"proto3\"; package shop; message Order { string id = 1; }",
+            &[],
+        ),
+    ])
+    .await;
+    let pipeline = pipeline(Some(&registry.url()), "{format: protobuf}");
+    let cases = format!(
+        "cases:\n  - name: orders\n    records:\n      - {}\n      - {}\n      - {}\n      - {}\n      - {}\n      - {{value: null}}\n    expect:\n      \
+         rows: {{main: [{{id: 7, total: {{units: 9}}}}]}}\n      dead_letters:\n        - {{offset: 1, code: DECODE_MALFORMED, message: 'it ends in the middle'}}\n        \
+         - {{offset: 2, code: DECODE_UNKNOWN_SCHEMA}}\n        - {{offset: 3, code: DECODE_INCOMPATIBLE_SCHEMA, message: \"field id: the writer's is string\"}}\n        \
+         - {{offset: 4, code: DECODE_MALFORMED, message: magic byte}}\n        - {{offset: 5, code: DECODE_NULL_VALUE}}\n",
+        record(&[0, 0, 0, 0, 2, 0], &BODY),
+        record(&[0, 0, 0, 0, 2, 0], &BODY[..5]),
+        // Of another language.
+        record(&[0, 0, 0, 0, 3, 0], &BODY),
+        record(&[0, 0, 0, 0, 4, 0], &BODY),
+        record(&[], &BODY),
+    );
+    let report = run(folder.path(), &pipeline, &cases).await.unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bare_protobuf_is_decoded_by_a_file_and_those_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("proto/common")).unwrap();
+    std::fs::write(folder.path().join("proto/order.proto"), ORDER).unwrap();
+    let decode = "{format: protobuf, schema_file: proto/order.proto, message: Order, recursive: json}";
+    let cases = format!(
+        "cases:\n  - name: orders\n    records:\n      - {}\n      - {}\n    expect:\n      rows: {{main: [{{id: 7, total: {{units: 9}}, parts: \
+         [{{sku: a, inner: '{{\"sku\":\"b\"}}'}}]}}]}}\n      dead_letters: [{{offset: 1, code: DECODE_MALFORMED, message: prefix}}]\n",
+        record(&BODY, &[34, 8, 10, 1, b'a', 18, 3, 10, 1, b'b']),
+        record(&[0, 0, 0, 0, 2, 0], &BODY),
+    );
+    let error = run(folder.path(), &pipeline(None, decode), &cases).await.unwrap_err().to_string();
+    assert!(error.contains("common/money.proto cannot be read"), "{error}");
+    std::fs::write(folder.path().join("proto/common/money.proto"), MONEY).unwrap();
+    let report = run(folder.path(), &pipeline(None, decode), &cases).await.unwrap();
+    assert!(report.passed(), "{report}");
+    let refused = decode.replace(", recursive: json", "");
+    let error = run(folder.path(), &pipeline(None, &refused), &cases).await.unwrap_err().to_string();
+    assert!(error.contains("proto/order.proto: "), "{error}");
+    assert!(error.contains("field parts[].inner: the message `shop.Part` contains itself"), "{error}");
+    let typo = decode.replace("message: Order", "message: Ordre");
+    let error = run(folder.path(), &pipeline(None, &typo), &cases).await.unwrap_err().to_string();
+    assert!(error.contains("it has no message `Ordre`; it has `shop.Order`, `shop.Part`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_decoded_by_the_columns_of_its_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = r##"{"type": "object", "properties": {"id": {"type": "integer"}, "home": {"$ref": "address.json"},
+        "at": {"type": "string", "format": "date-time"}, "extra": {}}, "required": ["id"]}"##;
+    let address = r#"{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}"#;
+    let registry = registry(&[
+        (SchemaType::Json, "address", address, &[]),
+        (SchemaType::Json, "orders-value", order, &[("address.json", "address")]),
+    ])
+    .await;
+    let value = br#"{"id": 1, "home": {"city": "X"}, "at": "2026-11-29T12:00:00+01:00", "extra": {"a": [1, null]}, "else": 2}"#;
+    let cases = format!(
+        "cases:\n  - name: orders\n    records:\n      - {}\n      - {}\n      - {}\n      - {}\n    expect:\n      rows: {{main: [{{id: 1, home: {{city: X}}, \
+         at: '2026-11-29T11:00:00Z', extra: '{{\"a\":[1,null]}}'}}, {{id: 2}}, {{id: 3, extra: '4'}}]}}\n      dead_letters: [{{offset: 3, code: \
+         DECODE_MISMATCH, message: 'field home.city: missing'}}]\n",
+        record(&[0, 0, 0, 0, 2], value),
+        // A schema that nobody knows says nothing that is needed.
+        record(&[0, 0, 0, 0, 9], br#"{"id": 2}"#),
+        record(&[], br#"{"id": 3, "extra": 4}"#),
+        record(&[0, 0, 0, 0, 2], br#"{"id": 4, "home": {}}"#),
+    );
+    let decode = "{format: json_schema, recursive: json}";
+    let report = run(folder.path(), &pipeline(Some(&registry.url()), decode), &cases).await.unwrap();
+    assert!(report.passed(), "{report}");
+    let error = run(folder.path(), &pipeline(Some(&registry.url()), "{format: json_schema}"), &cases).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("subject orders-value: "), "{error}");
+    assert!(
+        error.contains(
+            "field extra: it may be anything, so it has no Arrow column of one type; `recursive: json`"
+        ),
+        "{error}"
+    );
+    let error = run(folder.path(), &pipeline(Some(&registry.url()), "{format: protobuf}"), &cases).await;
+    assert!(
+        error.unwrap_err().to_string().contains(
+            "subject orders-value is a schema of the type JSON, and the format is `protobuf`; its format is `json_schema`"
+        )
+    );
+    // By a file, without a registry.
+    std::fs::write(folder.path().join("order.json"), order.replace(r##"{"$ref": "address.json"}"##, address))
+        .unwrap();
+    let decode = "{format: json_schema, schema_file: order.json, recursive: json}";
+    let report = run(folder.path(), &pipeline(None, decode), &cases).await.unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envelopes_of_debezium_are_read_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let proto = "syntax = \"proto3\"; message Envelope { Value before = 1; Value after = 2; string op = 3; message Value { int32 id = 1; string name = 2; } }";
+    let row = r#"{"type": ["object", "null"], "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}"#;
+    let json = format!(
+        r#"{{"type": "object", "properties": {{"before": {row}, "after": {row}, "op": {{"type": "string"}}, "source": {{"type": "object", "properties": {{"db": {{"type": "string"}}}}}}}}}}"#
+    );
+    let registry =
+        registry(&[(SchemaType::Protobuf, "proto", proto, &[]), (SchemaType::Json, "json", &json, &[])])
+            .await;
+    let cases = |records: [String; 2]| {
+        format!(
+            "cases:\n  - name: changes\n    records:\n      - {}\n      - {}\n    expect:\n      rows: {{main: [{{__op: c, id: 1, name: a}}, {{__op: d, id: 1, name: a}}]}}\n",
+            records[0], records[1]
+        )
+    };
+    let value = [8, 1, 18, 1, b'a'];
+    let proto = cases([
+        record(&[0, 0, 0, 0, 1, 0, 18, 5], &[&value[..], &[26, 1, b'c']].concat()),
+        record(&[0, 0, 0, 0, 1, 0, 10, 5], &[&value[..], &[26, 1, b'd']].concat()),
+    ]);
+    let decode = "{format: protobuf, subject: proto, changes: debezium}";
+    let report = run(folder.path(), &pipeline(Some(&registry.url()), decode), &proto).await.unwrap();
+    assert!(report.passed(), "{report}");
+    let json = cases([
+        record(
+            &[0, 0, 0, 0, 2],
+            br#"{"before": null, "after": {"id": 1, "name": "a"}, "op": "c", "source": {"db": "x"}}"#,
+        ),
+        record(&[0, 0, 0, 0, 2], br#"{"before": {"id": 1, "name": "a"}, "after": null, "op": "d"}"#),
+    ]);
+    let decode = "{format: json_schema, subject: json, changes: debezium}";
+    let report = run(folder.path(), &pipeline(Some(&registry.url()), decode), &json).await.unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+#[test]
+fn what_belongs_to_another_format_is_told_at_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mistakes = |decode: &str| {
+        std::fs::write(folder.path().join("p.yaml"), pipeline(None, decode)).unwrap();
+        check(&folder.path().join("p.yaml")).unwrap_err().to_string()
+    };
+    for (decode, why) in [
+        (
+            "{format: protobuf}",
+            "`protobuf` needs `schema_registry`, or `schema_file` for values that name no schema",
+        ),
+        (
+            "{format: json_schema, fields: {a: string}}",
+            "`fields` belongs to `format: json`; the columns of `json_schema` come from the schema",
+        ),
+        (
+            "{format: json, fields: {a: string}, message: M}",
+            "decode.message: `message` belongs to `format: protobuf`; remove it",
+        ),
+        (
+            "{format: json, fields: {a: string}, subject: s}",
+            "`subject` belongs to `format: avro`, `protobuf`, `json_schema`; remove it",
+        ),
+        (
+            "{format: bytes, recursive: json}",
+            "`recursive` belongs to `format: protobuf`, `json_schema`; remove it",
+        ),
+        ("{format: protobuf, schema_file: gone.proto}", "gone.proto"),
+        ("{format: protobuff}", "did you mean `protobuf`?"),
+    ] {
+        let told = mistakes(decode);
+        assert!(told.contains(why), "{told}");
+    }
+}
