@@ -5,6 +5,7 @@ use arrow_schema::SchemaRef;
 use crate::avro::AvroDecoder;
 use crate::decoded::Decoded;
 use crate::error::Result;
+use crate::framing::{SchemaId, Value};
 use crate::json::JsonDecoder;
 use crate::protobuf::ProtobufDecoder;
 use crate::raw::RawDecoder;
@@ -36,7 +37,10 @@ impl Decoder {
 
     /// The ids of writer schemas that have to be given with [`add_writer_schema`](Self::add_writer_schema)
     /// before these values can be decoded, ascending.
-    pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+    pub fn missing_schemas<'a, V: Into<Value<'a>>>(
+        &self,
+        values: impl IntoIterator<Item = Option<V>>,
+    ) -> Vec<SchemaId> {
         match self {
             Decoder::Json(decoder) => decoder.missing_schemas(values),
             Decoder::Avro(decoder) => decoder.missing_schemas(values),
@@ -51,7 +55,7 @@ impl Decoder {
     /// # Errors
     ///
     /// Those of the format's decoder.
-    pub fn add_writer_schema(&mut self, id: u32, schema: &str) -> Result<()> {
+    pub fn add_writer_schema(&mut self, id: impl Into<SchemaId>, schema: &str) -> Result<()> {
         match self {
             Decoder::Json(decoder) => {
                 decoder.add_writer_schema(id);
@@ -70,7 +74,10 @@ impl Decoder {
     ///
     /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) if the columns could grow beyond 2 GiB: decode
     /// fewer rows at once.
-    pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
+    pub fn decode<'a, V: Into<Value<'a>>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (u64, Option<V>)>,
+    ) -> Result<Decoded> {
         match self {
             Decoder::Json(decoder) => decoder.decode(rows),
             Decoder::Avro(decoder) => decoder.decode(rows),

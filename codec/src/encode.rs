@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{
     Array, ArrayRef, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch, RecordBatchOptions,
     StringArray, StructArray,
@@ -18,6 +19,7 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use crate::avro::arrow_avro;
 use crate::error::{Error, ErrorKind, Result};
+use crate::json_schema::Writing;
 use crate::shown::json_lines;
 use crate::{framing, json_schema};
 
@@ -214,37 +216,62 @@ impl Fit {
 #[derive(Debug, Clone)]
 pub struct JsonEncoder {
     id: Option<u32>,
-    nulls: bool,
+    writing: Option<Writing>,
 }
 
 impl JsonEncoder {
     /// For objects by themselves; nulls are left out.
     pub fn plain() -> JsonEncoder {
-        JsonEncoder { id: None, nulls: false }
+        JsonEncoder { id: None, writing: None }
     }
 
     /// For rows with these columns, with the id of a JSON Schema in front, as the Schema Registry's serialisers write them. Each
-    /// column has to be a property, and what is required has to be there; what else the schema asks of values is not looked at.
-    /// Nulls are left out, if the schema has a property that may be left out and not be null.
+    /// column has to be a property of its type, and what is required has to be there; what else the schema asks of values is not
+    /// looked at. A null is written where a property is required and may be null; if another may be left out and not be null, none
+    /// is, and one that is required is refused.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidSchema`] if the text is not such a schema, or with the column that does not fit it.
+    /// [`ErrorKind::InvalidSchema`] if the text is not such a schema, or with the column that does not fit it;
+    /// [`ErrorKind::UnsupportedType`] for a column of another type.
     pub fn of_schema<'a>(
         columns: &Schema,
         schema: &str,
         references: impl IntoIterator<Item = (&'a str, &'a str)>,
         id: u32,
     ) -> Result<JsonEncoder> {
-        let nulls = json_schema::takes_nulls(columns, schema, references)?;
-        Ok(JsonEncoder { id: Some(id), nulls })
+        let writing = json_schema::writing(columns, schema, references)?;
+        Ok(JsonEncoder { id: Some(id), writing: Some(writing) })
     }
 
     /// A value for each row.
     ///
     /// # Errors
-    /// [`ErrorKind::UnsupportedType`]: a type or a value that JSON does not have.
+    /// [`ErrorKind::UnsupportedType`]: a type or a value that JSON, or the schema, does not have.
     pub fn encode(&self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        let text = json_lines(rows, self.nulls)?;
+        let never_null = self.writing.iter().flat_map(|writing| &writing.never_null);
+        for (name, why) in never_null {
+            if rows.column_by_name(name).is_some_and(|column| column.logical_null_count() > 0) {
+                return Err(Error::new(ErrorKind::UnsupportedType, format!("the column `{name}`: {why}")));
+            }
+        }
+        let loses_nulls = self.writing.as_ref().is_some_and(|writing| !writing.nulls);
+        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+            if loses_nulls && has_null_entries(column) {
+                let text = format!(
+                    "the column `{}`: a map has a null in it, which the schema does not have, or has beside properties that may be left out and not be null",
+                    field.name()
+                );
+                return Err(Error::new(ErrorKind::UnsupportedType, text));
+            }
+            if !is_finite(column) {
+                let text = format!(
+                    "the column `{}`: JSON has no number that is not one, and none without end",
+                    field.name()
+                );
+                return Err(Error::new(ErrorKind::UnsupportedType, text));
+            }
+        }
+        let text = json_lines(rows, self.writing.as_ref().is_some_and(|writing| writing.nulls))?;
         let value = |line: &[u8]| match self.id {
             Some(id) => framing::framed(id, &[], line),
             None => line.to_vec(),
@@ -253,5 +280,36 @@ impl JsonEncoder {
         // Each line ends with a line feed; inside of texts they are escaped.
         values.pop();
         Ok(values)
+    }
+}
+
+/// Whether a map in a column has a key without a value, which goes where nulls are left out.
+fn has_null_entries(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Struct(_) => column.as_struct().columns().iter().any(has_null_entries),
+        DataType::List(_) => has_null_entries(column.as_list::<i32>().values()),
+        DataType::LargeList(_) => has_null_entries(column.as_list::<i64>().values()),
+        DataType::Map(..) => {
+            let values = column.as_map().values();
+            values.logical_null_count() > 0 || has_null_entries(values)
+        }
+        _ => false,
+    }
+}
+
+/// Whether floats in a column are numbers of JSON: others would be written as null.
+fn is_finite(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Float32 => {
+            column.as_primitive::<Float32Type>().iter().flatten().all(|number| number.is_finite())
+        }
+        DataType::Float64 => {
+            column.as_primitive::<Float64Type>().iter().flatten().all(|number| number.is_finite())
+        }
+        DataType::Struct(_) => column.as_struct().columns().iter().all(is_finite),
+        DataType::List(_) => is_finite(column.as_list::<i32>().values()),
+        DataType::LargeList(_) => is_finite(column.as_list::<i64>().values()),
+        DataType::Map(..) => is_finite(column.as_map().values()),
+        _ => true,
     }
 }

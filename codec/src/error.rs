@@ -65,3 +65,8 @@ impl StdError for Error {
         self.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
     }
 }
+
+/// What is wrong, with the field that it is about.
+pub(crate) fn at_field(path: &str, message: impl fmt::Display) -> String {
+    if path.is_empty() { message.to_string() } else { format!("field {path}: {message}") }
+}

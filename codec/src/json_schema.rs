@@ -1,18 +1,20 @@
 //! JSON Schemas as Arrow columns: which types objects have that a schema describes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, at_field};
 use crate::field_spec::{json_field, map_of};
 
 /// How deep a schema may nest and refer: far beyond any table.
 const MAX_DEPTH: usize = 32;
 /// How many schemas are looked at: they may be referred to many times.
 const MAX_NODES: usize = 20_000;
+/// Of all texts together.
+const MAX_TEXT: usize = 8 << 20;
 
 /// The columns of objects that a JSON Schema describes, for a [`JsonDecoder`](crate::JsonDecoder) to read them by; any draft.
 ///
@@ -31,8 +33,9 @@ const MAX_NODES: usize = 20_000;
 /// | `enum`, `const` | the type of the values |
 /// | `null` or one other type, in any way | the type, nullable |
 ///
-/// Not null is what is `required` and has no `null`. `allOf` is all of it at once. What has several types, none, or contains
-/// itself has no column of a type: `as_json` makes it a text of JSON, and without it is refused.
+/// Not null is what is `required` and cannot be `null`. `allOf`, and what stands beside `$ref`, `oneOf` or `anyOf`, is all of it at
+/// once; of objects that are one of several, each property has a column. What has several types, none, or contains itself has no
+/// column of a type: `as_json` makes it a text of JSON, and without it is refused.
 ///
 /// Schemas only say which columns there are: what else they ask of values (`minimum`, `pattern`) is not looked at.
 ///
@@ -45,48 +48,15 @@ pub fn json_schema_columns<'a>(
     references: impl IntoIterator<Item = (&'a str, &'a str)>,
     as_json: bool,
 ) -> Result<SchemaRef> {
-    Ok(columns_of(&Documents::parse(schema, references)?, as_json)?.0)
-}
-
-fn columns_of(documents: &Documents, as_json: bool) -> Result<(SchemaRef, Walk<'_>)> {
-    let mut walk = Walk::new(documents, as_json);
-    let root = walk.shape("", At { document: 0, value: &documents.all[0] })?;
-    match root.data_type {
-        Some(DataType::Struct(fields)) => Ok((Arc::new(Schema::new(fields)), walk)),
-        _ => Err(invalid(
-            "the schema does not describe an object with `properties`, so it has no fields to make columns of",
-        )),
-    }
-}
-
-/// Whether objects that a JSON Schema describes may have a null wherever a column has one. Columns have to fit it: each is a
-/// property, and what is required is there.
-///
-/// # Errors
-///
-/// [`ErrorKind::InvalidSchema`], with the column.
-pub(crate) fn takes_nulls<'a>(
-    columns: &Schema,
-    schema: &str,
-    references: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<bool> {
     let documents = Documents::parse(schema, references)?;
-    let (described, walk) = columns_of(&documents, true)?;
-    let names: Vec<&str> = described.fields().iter().map(|field| field.name().as_str()).collect();
-    if let Some(column) = columns.fields().iter().find(|column| !names.contains(&column.name().as_str())) {
-        return Err(invalid(format!(
-            "the column `{}` has no property in the JSON Schema, which has {}; leave the column out, or register a schema with it",
-            column.name(),
-            names.join(", ")
-        )));
-    }
-    let mut required = described.fields().iter().filter(|field| !field.is_nullable());
-    match required.find(|field| columns.index_of(field.name()).is_err()) {
-        Some(field) => {
-            Err(invalid(format!("the property `{}` is required, and there is no such column", field.name())))
-        }
-        None => Ok(!walk.leaves_out),
-    }
+    let root = Walk::new(&documents).root()?;
+    let Kind::Object { fields, required } = root.kind else {
+        return Err(match root.kind {
+            Kind::Any(why) => unsupported("", &why),
+            _ => no_object(),
+        });
+    };
+    Ok(Arc::new(Schema::new(arrow_fields("", &fields, &required, as_json)?)))
 }
 
 /// What a JSON Schema says, in `description`, of itself (the empty path) and of the fields that columns are made of, by dotted
@@ -100,18 +70,175 @@ pub fn json_schema_descriptions<'a>(
     references: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<BTreeMap<String, String>> {
     let documents = Documents::parse(schema, references)?;
-    let mut walk = Walk::new(&documents, true);
     let mut told = BTreeMap::new();
-    walk.describe("", At { document: 0, value: &documents.all[0] }, &mut told)?;
+    Walk::new(&documents).describe("", documents.root(), &mut told);
     Ok(told)
+}
+
+/// How objects of a JSON Schema are written from columns, as far as the schema says it.
+#[derive(Debug, Clone)]
+pub(crate) struct Writing {
+    /// Nulls are written, else left out.
+    pub(crate) nulls: bool,
+    /// Columns that have to have a value in each row, by name: with what is wrong otherwise.
+    pub(crate) never_null: Vec<(String, &'static str)>,
+}
+
+/// That columns may become objects that a JSON Schema describes: each is a property of its type, and what is required is there.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidSchema`], with the column; [`ErrorKind::UnsupportedType`] for one of another type.
+pub(crate) fn writing<'a>(
+    columns: &Schema,
+    schema: &str,
+    references: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Writing> {
+    let documents = Documents::parse(schema, references)?;
+    let root = Walk::new(&documents).root()?;
+    let Kind::Object { fields, required } = &root.kind else { return Err(no_object()) };
+    fits_object("", columns.fields(), fields, required)?;
+    let mut found = Nulls::default();
+    found.look(&root);
+    // Both at once cannot be written: then no null is, and what needs one is refused.
+    let nulls = found.has_to_be && !found.may_not_be;
+    let never_null = fields.iter().filter(|(name, _)| required.contains(name)).filter_map(|(name, shape)| {
+        match shape.nullable {
+            false => Some((name.clone(), "it has a null, and the property is required and cannot be null")),
+            true if !nulls => Some((
+                name.clone(),
+                "it has a null, and the property is required beside others that may be left out and not be null",
+            )),
+            true => None,
+        }
+    });
+    Ok(Writing { nulls, never_null: never_null.collect() })
+}
+
+/// What properties of a schema, at any depth, ask of nulls.
+#[derive(Default)]
+struct Nulls {
+    /// One is required and may be null.
+    has_to_be: bool,
+    /// One may be left out and not be null.
+    may_not_be: bool,
+}
+
+impl Nulls {
+    fn look(&mut self, shape: &Shape) {
+        match &shape.kind {
+            Kind::Object { fields, required } => {
+                for (name, shape) in fields {
+                    let is_required = required.contains(name);
+                    self.has_to_be |= is_required && shape.nullable;
+                    self.may_not_be |= !is_required && !shape.nullable;
+                    self.look(shape);
+                }
+            }
+            Kind::List(item) => self.look(item),
+            Kind::Map(value) => {
+                self.has_to_be |= value.nullable;
+                self.look(value);
+            }
+            Kind::Null | Kind::Any(_) | Kind::Several | Kind::Value(..) => {}
+        }
+    }
+}
+
+fn fits_object(
+    path: &str,
+    columns: &Fields,
+    fields: &[(String, Shape)],
+    required: &HashSet<String>,
+) -> Result<()> {
+    for column in columns {
+        let path = joined(path, column.name());
+        let Some((_, shape)) = fields.iter().find(|(name, _)| name == column.name()) else {
+            let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(invalid(format!(
+                "the column `{path}` has no property in the JSON Schema, which has {}; leave the column out, or register a schema with it",
+                names.join(", ")
+            )));
+        };
+        fits(&path, column.data_type(), shape)?;
+    }
+    let missing = fields.iter().find(|(name, _)| required.contains(name) && columns.find(name).is_none());
+    match missing {
+        Some((name, _)) => Err(invalid(format!(
+            "the property `{}` is required, and there is no such column",
+            joined(path, name)
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn fits(path: &str, column: &DataType, shape: &Shape) -> Result<()> {
+    let fits = match (&shape.kind, column) {
+        (_, DataType::Null) => true,
+        (Kind::Object { fields, required }, DataType::Struct(columns)) => {
+            return fits_object(path, columns, fields, required);
+        }
+        (Kind::List(item), DataType::List(column) | DataType::LargeList(column)) => {
+            return self::fits(&format!("{path}[]"), column.data_type(), item);
+        }
+        (Kind::Map(value), DataType::Map(entries, _)) => {
+            return match entries.data_type() {
+                DataType::Struct(pair) if pair.len() == 2 => {
+                    self::fits(&format!("{path}[]"), pair[1].data_type(), value)
+                }
+                _ => Ok(()),
+            };
+        }
+        (Kind::Value(written, of), column) => match written {
+            Written::Text => match of {
+                DataType::Timestamp(..) => {
+                    matches!(column, DataType::Timestamp(_, Some(_))) || is_text(column)
+                }
+                DataType::Date32 => matches!(column, DataType::Date32 | DataType::Date64) || is_text(column),
+                _ => is_text(column),
+            },
+            Written::Integer => column.is_integer(),
+            // More digits than a float has are written as texts.
+            Written::Number => {
+                column.is_integer()
+                    || column.is_floating()
+                    || matches!(column, DataType::Decimal128(..=15, _))
+            }
+            Written::Boolean => *column == DataType::Boolean,
+        },
+        _ => false,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::UnsupportedType,
+            format!("the column `{path}`: it is {column}, and the property is {}", shape.kind.name()),
+        )),
+    }
+}
+
+fn is_text(column: &DataType) -> bool {
+    column.is_string() || matches!(column, DataType::Dictionary(_, of) if of.is_string())
+}
+
+fn no_object() -> Error {
+    invalid(
+        "the schema does not describe an object with `properties`, so it has no fields to make columns of",
+    )
 }
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidSchema, message)
 }
 
-fn at_field(path: &str, message: impl std::fmt::Display) -> String {
-    if path.is_empty() { message.to_string() } else { format!("field {path}: {message}") }
+fn unsupported(path: &str, why: &str) -> Error {
+    let told =
+        format!("{why}, so it has no Arrow column of one type; `recursive: json` makes it a text of JSON");
+    Error::new(ErrorKind::UnsupportedType, at_field(path, told))
+}
+
+fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// The schema, and those that it refers to.
@@ -125,43 +252,37 @@ impl Documents {
         schema: &str,
         references: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Documents> {
-        let parsed = |what: &str, text: &str| -> Result<Value> {
+        let mut bytes = 0;
+        let mut parsed = |what: &str, text: &str| -> Result<Value> {
+            bytes += text.len();
+            if bytes > MAX_TEXT {
+                return Err(invalid(format!(
+                    "the schema and its references have more than {MAX_TEXT} bytes"
+                )));
+            }
             serde_json::from_str(text).map_err(|e| invalid(format!("{what} is not JSON: {e}")))
         };
         let mut documents = Documents { all: vec![parsed("the schema", schema)?], by_name: HashMap::new() };
         for (name, text) in references {
-            let document = parsed(&format!("the reference `{name}`"), text)?;
-            for name in [Some(name), id_of(&document)].into_iter().flatten() {
-                documents.by_name.insert(name.trim_end_matches('#').to_owned(), documents.all.len());
+            documents.by_name.insert(plain(name).to_owned(), documents.all.len());
+            documents.all.push(parsed(&format!("the reference `{name}`"), text)?);
+        }
+        // What a reference is called goes before what it calls itself.
+        for (number, document) in documents.all.iter().enumerate() {
+            if let Some(id) = id_of(document) {
+                documents.by_name.entry(plain(id).to_owned()).or_insert(number);
             }
-            documents.all.push(document);
         }
         Ok(documents)
     }
 
-    /// What a `$ref` in a document means.
-    fn resolve(&self, document: usize, reference: &str) -> Option<At<'_>> {
-        let (name, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let at = |document: usize| At { document, value: &self.all[document] };
-        let from = if name.is_empty() || id_of(&self.all[document]) == Some(name) {
-            at(document)
-        } else if let Some(named) = self.by_name.get(name) {
-            at(*named)
-        } else {
-            let base = id_of(&self.all[document]).and_then(|id| Some(id.rsplit_once('/')?.0));
-            let absolute = base.and_then(|base| self.by_name.get(&format!("{base}/{name}")));
-            match absolute {
-                Some(named) => at(*named),
-                None => At { document, value: with_id(&self.all[document], name, 0)? },
-            }
-        };
-        let value = match fragment {
-            "" => from.value,
-            pointer if pointer.starts_with('/') => from.value.pointer(&decoded(pointer))?,
-            anchor => with_anchor(from.value, anchor, 0)?,
-        };
-        Some(At { value, ..from })
+    fn root(&self) -> At<'_> {
+        At { document: 0, base: &self.all[0], value: &self.all[0] }
     }
+}
+
+fn plain(name: &str) -> &str {
+    name.trim_end_matches('#').trim_start_matches("./")
 }
 
 /// Of a fragment of a URI.
@@ -184,44 +305,32 @@ fn decoded(fragment: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The name that a schema has, where it is not an anchor.
 fn id_of(schema: &Value) -> Option<&str> {
-    schema.get("$id").or_else(|| schema.get("id"))?.as_str()
+    let id = schema.get("$id").or_else(|| schema.get("id"))?.as_str()?;
+    (!id.starts_with('#')).then_some(id)
 }
 
-/// The part of a document that is called so.
-fn with_id<'a>(value: &'a Value, id: &str, depth: usize) -> Option<&'a Value> {
-    found(value, depth, &|schema| id_of(schema).is_some_and(|own| own.trim_end_matches('#') == id))
+fn anchor_of(schema: &Value) -> Option<&str> {
+    let anchor = schema.get("$anchor").and_then(Value::as_str);
+    let id = schema.get("$id").or_else(|| schema.get("id")).and_then(Value::as_str);
+    anchor.or_else(|| id?.strip_prefix('#'))
 }
 
-fn with_anchor<'a>(value: &'a Value, anchor: &str, depth: usize) -> Option<&'a Value> {
-    found(value, depth, &|schema| {
-        schema.get("$anchor").and_then(Value::as_str) == Some(anchor)
-            || id_of(schema).and_then(|id| id.strip_prefix('#')) == Some(anchor)
-    })
-}
-
-fn found<'a>(value: &'a Value, depth: usize, is: &dyn Fn(&Value) -> bool) -> Option<&'a Value> {
-    if depth > 2 * MAX_DEPTH {
-        return None;
-    }
-    match value {
-        Value::Object(_) if is(value) => Some(value),
-        Value::Object(members) => members.values().find_map(|inner| found(inner, depth + 1, is)),
-        Value::Array(items) => items.iter().find_map(|inner| found(inner, depth + 1, is)),
-        _ => None,
-    }
-}
-
-/// A schema, and the document that its references are in.
+/// A schema, and where its references are looked up.
 #[derive(Clone, Copy)]
 struct At<'a> {
     document: usize,
+    /// The nearest schema around it that has a name, or the document.
+    base: &'a Value,
     value: &'a Value,
 }
 
 impl<'a> At<'a> {
+    /// A part of it that is a schema.
     fn of(self, value: &'a Value) -> At<'a> {
-        At { value, ..self }
+        let base = if id_of(value).is_some() { value } else { self.base };
+        At { value, base, ..self }
     }
 
     fn get(self, name: &str) -> Option<At<'a>> {
@@ -231,59 +340,291 @@ impl<'a> At<'a> {
     fn text(self, name: &str) -> Option<&'a str> {
         self.value.get(name)?.as_str()
     }
+
+    fn list(self, name: &str) -> &'a [Value] {
+        self.value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// What a schema makes of values.
 #[derive(Clone, Debug, PartialEq)]
 struct Shape {
-    /// None: null alone.
-    data_type: Option<DataType>,
-    /// The text is any JSON.
-    is_json: bool,
+    kind: Kind,
+    /// It may be null.
     nullable: bool,
 }
 
-impl Shape {
-    fn of(data_type: DataType) -> Shape {
-        Shape { data_type: Some(data_type), is_json: false, nullable: false }
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    /// Null alone, or nothing.
+    Null,
+    /// No one type, and why.
+    Any(String),
+    /// One of several types, objects among them.
+    Several,
+    Value(Written, DataType),
+    List(Box<Shape>),
+    Map(Box<Shape>),
+    Object {
+        fields: Vec<(String, Shape)>,
+        required: HashSet<String>,
+    },
+}
+
+/// How JSON has a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Written {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+}
+
+impl Kind {
+    fn has_members(&self) -> bool {
+        matches!(self, Kind::Object { .. } | Kind::Map(_))
     }
 
-    fn null() -> Shape {
-        Shape { data_type: None, is_json: false, nullable: true }
-    }
-
-    fn json() -> Shape {
-        Shape { data_type: Some(DataType::Utf8), is_json: true, nullable: true }
-    }
-
-    fn field(self, name: &str, nullable: bool) -> Field {
-        let nullable = nullable || self.nullable;
-        match self.data_type {
-            Some(data_type) if !self.is_json => Field::new(name, data_type, nullable),
-            _ => json_field(name, nullable),
+    fn name(&self) -> &'static str {
+        match self {
+            Kind::Null => "null",
+            Kind::Any(_) | Kind::Several => "of no one type, which is not written from columns",
+            Kind::Value(Written::Text, DataType::Timestamp(..)) => "a `date-time`",
+            Kind::Value(Written::Text, DataType::Date32) => "a `date`",
+            Kind::Value(Written::Text, _) => "a `string`",
+            Kind::Value(Written::Integer, _) => "an `integer`",
+            Kind::Value(Written::Number, _) => "a `number`",
+            Kind::Value(Written::Boolean, _) => "a `boolean`",
+            Kind::List(_) => "an `array`",
+            Kind::Map(_) | Kind::Object { .. } => "an `object`",
         }
     }
 }
 
-#[derive(Default)]
-struct Members<'a> {
-    properties: Vec<(&'a String, At<'a>)>,
-    required: Vec<&'a str>,
+impl Shape {
+    fn any(why: impl Into<String>) -> Shape {
+        Shape { kind: Kind::Any(why.into()), nullable: true }
+    }
+
+    fn null() -> Shape {
+        Shape { kind: Kind::Null, nullable: true }
+    }
+
+    /// The column of it.
+    fn field(&self, name: &str, path: &str, nullable: bool, as_json: bool) -> Result<Field> {
+        let nullable = nullable || self.nullable;
+        Ok(match &self.kind {
+            Kind::Null if as_json => json_field(name, true),
+            Kind::Null => return Err(unsupported(path, "it is always null")),
+            Kind::Any(_) | Kind::Several if as_json => json_field(name, nullable),
+            Kind::Any(why) => return Err(unsupported(path, why)),
+            Kind::Several => return Err(unsupported(path, SEVERAL)),
+            Kind::Value(_, data_type) => Field::new(name, data_type.clone(), nullable),
+            Kind::List(item) => {
+                let item =
+                    item.field(Field::LIST_FIELD_DEFAULT_NAME, &format!("{path}[]"), false, as_json)?;
+                Field::new_list(name, item, nullable)
+            }
+            Kind::Map(value) => {
+                let value = value.field("value", &format!("{path}[]"), false, as_json)?;
+                Field::new(name, map_of(value), nullable)
+            }
+            Kind::Object { fields, required } => {
+                Field::new_struct(name, arrow_fields(path, fields, required, as_json)?, nullable)
+            }
+        })
+    }
+
+    /// What is one of two.
+    fn or(self, other: Shape) -> Shape {
+        let nullable = self.nullable || other.nullable;
+        let kind = match (self.kind, other.kind) {
+            (Kind::Null, kind) | (kind, Kind::Null) => kind,
+            (own, other) if own == other => own,
+            (Kind::Several, _) | (_, Kind::Several) => Kind::Several,
+            (Kind::Any(why), other) | (other, Kind::Any(why)) if !other.has_members() => Kind::Any(why),
+            (Kind::List(own), Kind::List(other)) => Kind::List(Box::new(own.or(*other))),
+            (Kind::Map(own), Kind::Map(other)) => Kind::Map(Box::new(own.or(*other))),
+            (Kind::Value(own, _), Kind::Value(other, _)) => match (own, other) {
+                (Written::Integer, Written::Number) | (Written::Number, Written::Integer) => {
+                    Kind::Value(Written::Number, DataType::Float64)
+                }
+                // Of texts, one that is a time and another are texts.
+                (Written::Text, Written::Text) => Kind::Value(Written::Text, DataType::Utf8),
+                _ => Kind::Any(SEVERAL.into()),
+            },
+            (Kind::Object { fields: own, required: a }, Kind::Object { fields: other, required: b }) => {
+                // One of them alone has it: then it may not be there.
+                let required = a.intersection(&b).cloned().collect();
+                Kind::Object { fields: union(own, other, Shape::or), required }
+            }
+            (own, other) if own.has_members() || other.has_members() => Kind::Several,
+            _ => Kind::Any(SEVERAL.into()),
+        };
+        Shape { kind, nullable }
+    }
+
+    /// What is both at once.
+    fn and(self, other: Shape) -> Shape {
+        let nullable = self.nullable && other.nullable;
+        let kind = match (self.kind, other.kind) {
+            (Kind::Any(_), kind) | (kind, Kind::Any(_)) => kind,
+            (own, other) if own == other => own,
+            // What the objects among them have must not be lost.
+            (Kind::Several, other) | (other, Kind::Several) if !other.has_members() => other,
+            (Kind::Several, _) | (_, Kind::Several) => Kind::Several,
+            (Kind::List(own), Kind::List(other)) => Kind::List(Box::new(own.and(*other))),
+            (Kind::Map(own), Kind::Map(other)) => Kind::Map(Box::new(own.and(*other))),
+            (Kind::Value(a, own), Kind::Value(b, other)) => match (a, b) {
+                (Written::Integer, Written::Number) => Kind::Value(a, own),
+                (Written::Number, Written::Integer) => Kind::Value(b, other),
+                (Written::Text, Written::Text) if own == DataType::Utf8 => Kind::Value(b, other),
+                (Written::Text, Written::Text) if other == DataType::Utf8 => Kind::Value(a, own),
+                _ => at_once(),
+            },
+            (Kind::Object { fields: own, required: a }, Kind::Object { fields: other, required: b }) => {
+                let required = a.union(&b).cloned().collect();
+                Kind::Object { fields: union(own, other, Shape::and), required }
+            }
+            // Its members are any others besides.
+            (Kind::Object { fields, required }, Kind::Map(_))
+            | (Kind::Map(_), Kind::Object { fields, required }) => Kind::Object { fields, required },
+            _ => at_once(),
+        };
+        Shape { kind, nullable }
+    }
+}
+
+const SEVERAL: &str = "it may have one of several types";
+
+fn at_once() -> Kind {
+    Kind::Any("it has to be of several types at once".into())
+}
+
+/// The fields of both; of those that both have, what `both` makes of them.
+fn union(
+    own: Vec<(String, Shape)>,
+    other: Vec<(String, Shape)>,
+    both: impl Fn(Shape, Shape) -> Shape,
+) -> Vec<(String, Shape)> {
+    let mut places: HashMap<String, usize> =
+        own.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+    let mut fields = own;
+    for (name, shape) in other {
+        match places.get(&name) {
+            Some(place) => {
+                let own = std::mem::replace(&mut fields[*place].1, Shape::null());
+                fields[*place].1 = both(own, shape);
+            }
+            None => {
+                places.insert(name.clone(), fields.len());
+                fields.push((name, shape));
+            }
+        }
+    }
+    fields
+}
+
+fn arrow_fields(
+    path: &str,
+    fields: &[(String, Shape)],
+    required: &HashSet<String>,
+    as_json: bool,
+) -> Result<Fields> {
+    let fields = fields
+        .iter()
+        .map(|(name, shape)| shape.field(name, &joined(path, name), !required.contains(name), as_json));
+    fields.collect::<Result<Vec<Field>>>().map(Fields::from)
 }
 
 struct Walk<'a> {
     documents: &'a Documents,
-    as_json: bool,
+    /// Schemas with a name, and with an anchor, by their document.
+    ids: HashMap<(usize, &'a str), &'a Value>,
+    anchors: HashMap<(usize, &'a str), &'a Value>,
     /// The schemas that lead here, by where they are.
     open: Vec<*const Value>,
     nodes: usize,
-    /// A property may be left out, and may not be null.
-    leaves_out: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(documents: &'a Documents, as_json: bool) -> Self {
-        Walk { documents, as_json, open: Vec::new(), nodes: 0, leaves_out: false }
+    fn new(documents: &'a Documents) -> Self {
+        let (mut ids, mut anchors) = (HashMap::new(), HashMap::new());
+        for (number, document) in documents.all.iter().enumerate() {
+            let mut open = vec![document];
+            while let Some(value) = open.pop() {
+                if let Some(id) = id_of(value) {
+                    ids.entry((number, plain(id))).or_insert(value);
+                }
+                if let Some(anchor) = anchor_of(value) {
+                    anchors.entry((number, anchor)).or_insert(value);
+                }
+                match value {
+                    // What is data there is no schema.
+                    Value::Object(members) => open.extend(
+                        members
+                            .iter()
+                            .filter(|(name, _)| {
+                                !["default", "examples", "const", "enum"].contains(&name.as_str())
+                            })
+                            .map(|(_, inner)| inner),
+                    ),
+                    Value::Array(items) => open.extend(items),
+                    _ => {}
+                }
+            }
+        }
+        Walk { documents, ids, anchors, open: Vec::new(), nodes: 0 }
+    }
+
+    fn root(&mut self) -> Result<Shape> {
+        self.shape("", self.documents.root())
+    }
+
+    /// What a `$ref` means.
+    fn resolve(&self, at: At<'a>, reference: &str) -> Option<At<'a>> {
+        let (name, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let name = plain(name);
+        let from = if name.is_empty() || id_of(at.base).map(plain) == Some(name) {
+            At { value: at.base, ..at }
+        } else {
+            let absolute = |name: &str| {
+                let base = id_of(at.base)?.rsplit_once('/')?.0;
+                Some(format!("{base}/{name}"))
+            };
+            let named = |name: &str| {
+                let within = self.ids.get(&(at.document, name)).copied();
+                let document = self.documents.by_name.get(name).copied();
+                match (within, document) {
+                    (_, Some(document)) if document != at.document => {
+                        let value = &self.documents.all[document];
+                        Some(At { document, base: value, value })
+                    }
+                    (Some(value), _) => Some(At { base: value, value, ..at }),
+                    _ => None,
+                }
+            };
+            named(name).or_else(|| named(&absolute(name)?)).or_else(|| {
+                // One inside that is called by a name that is relative to the document's.
+                named(name.rsplit_once('/')?.1)
+            })?
+        };
+        match fragment {
+            "" => Some(from),
+            pointer if pointer.starts_with('/') => {
+                let mut there = from;
+                for step in decoded(pointer).split('/').skip(1) {
+                    let step = step.replace("~1", "/").replace("~0", "~");
+                    let value = match there.value {
+                        Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+                        value => value.get(&step)?,
+                    };
+                    there = there.of(value);
+                }
+                Some(there)
+            }
+            anchor => self.anchors.get(&(from.document, anchor)).map(|value| from.of(value)),
+        }
     }
 
     fn shape(&mut self, path: &str, at: At<'a>) -> Result<Shape> {
@@ -293,7 +634,7 @@ impl<'a> Walk<'a> {
         }
         let place: *const Value = at.value;
         if self.open.contains(&place) {
-            return self.without_type(path, "it contains itself");
+            return Ok(Shape::any("it contains itself"));
         }
         if self.open.len() >= MAX_DEPTH {
             return Err(invalid(at_field(path, format!("it nests deeper than {MAX_DEPTH} levels"))));
@@ -304,56 +645,71 @@ impl<'a> Walk<'a> {
         shape
     }
 
-    /// What no column of a type can hold.
-    fn without_type(&self, path: &str, why: &str) -> Result<Shape> {
-        if self.as_json && !path.is_empty() {
-            return Ok(Shape::json());
-        }
-        let told = format!(
-            "{why}, so it has no Arrow column of one type; `recursive: json` makes it a text of JSON"
-        );
-        Err(Error::new(ErrorKind::UnsupportedType, at_field(path, told)))
-    }
-
     fn shape_of(&mut self, path: &str, at: At<'a>) -> Result<Shape> {
         let schema = match at.value {
             Value::Object(schema) => schema,
-            Value::Bool(true) => return self.without_type(path, "it may be anything"),
+            Value::Bool(true) => return Ok(Shape::any(ANYTHING)),
             Value::Bool(false) => return Ok(Shape::null()),
             _ => {
-                return Err(invalid(at_field(
-                    path,
-                    "it is neither an object nor a boolean, so it is no schema",
-                )));
+                let text = "it is neither an object nor a boolean, so it is no schema";
+                return Err(invalid(at_field(path, text)));
             }
         };
+        // All that it is at once.
+        let mut parts = Vec::new();
+        if OWN_WORDS.iter().any(|word| schema.contains_key(*word)) {
+            parts.push(self.typed(path, at, schema)?);
+        }
         if let Some(reference) = at.text("$ref") {
-            let target = self.documents.resolve(at.document, reference).ok_or_else(|| {
+            let target = self.resolve(at, reference).ok_or_else(|| {
                 invalid(at_field(
                     path,
                     format!("`$ref` leads to `{reference}`, which is not there and not among the references"),
                 ))
             })?;
-            return self.shape(path, target);
+            parts.push(self.shape(path, target)?);
         }
-        if let Some(parts) = schema.get("allOf").and_then(Value::as_array) {
-            return self.all_of(path, at, schema, parts);
+        for part in at.list("allOf").iter().filter(|part| says_types(part)) {
+            parts.push(self.shape(path, at.of(part))?);
         }
         for either in ["oneOf", "anyOf"] {
-            if let Some(branches) = schema.get(either).and_then(Value::as_array) {
-                return self.either(path, at, branches);
+            let branches = at.list(either);
+            let mut found: Option<Shape> = None;
+            for branch in branches.iter().filter(|branch| says_types(branch)) {
+                let shape = self.shape(path, at.of(branch))?;
+                found = Some(match found {
+                    None => shape,
+                    Some(found) => found.or(shape),
+                });
+            }
+            // A branch that says nothing of types lets any through, if nothing else says them.
+            let is_open = branches.iter().any(|branch| !says_types(branch));
+            if let Some(found) = found {
+                parts.push(if is_open { found.or(Shape::any(ANYTHING)) } else { found });
             }
         }
-        self.typed(path, at, schema)
+        let mut shape = parts.into_iter().reduce(Shape::and).unwrap_or_else(|| Shape::any(ANYTHING));
+        if let Kind::Object { fields, required } = &mut shape.kind {
+            required.extend(names(schema.get("required")).map(str::to_owned));
+            // Connect says the order.
+            fields.sort_by_key(|(name, _)| connect_index(at, name));
+        }
+        // As OpenAPI has it.
+        shape.nullable |= schema.get("nullable") == Some(&Value::Bool(true));
+        Ok(shape)
     }
 
     /// What a schema says by `type`, or by its values.
     fn typed(&mut self, path: &str, at: At<'a>, schema: &'a Map<String, Value>) -> Result<Shape> {
-        let mut nullable = schema.get("nullable") == Some(&Value::Bool(true));
+        let mut nullable = false;
         let mut types: Vec<&str> = match schema.get("type") {
             Some(Value::String(one)) => vec![one],
             Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
-            _ => self.guessed(schema),
+            _ => {
+                let (types, may_be_null) = guessed(schema);
+                nullable = may_be_null;
+                types
+            }
         };
         let before = types.len();
         types.retain(|name| *name != "null");
@@ -361,233 +717,144 @@ impl<'a> Walk<'a> {
         if types.contains(&"number") {
             types.retain(|name| *name != "integer");
         }
-        let mut shape = match types.as_slice() {
-            [] if before > 0 => Shape::null(),
-            [] => return self.without_type(path, "it may be anything"),
-            ["string"] => Shape::of(text_type(at)),
-            ["integer"] => Shape::of(integer_type(at)),
-            ["number"] => Shape::of(number_type(path, at)?),
-            ["boolean"] => Shape::of(DataType::Boolean),
+        let kind = match types.as_slice() {
+            [] if before > 0 => Kind::Null,
+            [] => return Ok(Shape::any(ANYTHING)),
+            ["string"] => Kind::Value(Written::Text, text_type(at)),
+            ["integer"] => Kind::Value(Written::Integer, integer_type(at)),
+            ["number"] => Kind::Value(Written::Number, number_type(path, at)?),
+            ["boolean"] => Kind::Value(Written::Boolean, DataType::Boolean),
             ["array"] => self.array(path, at)?,
             ["object"] => self.object(path, at)?,
-            [one] => return Err(invalid(at_field(path, format!("`{one}` is not a type of JSON Schema")))),
-            several => return self.without_type(path, &format!("it may be {}", several.join(" or "))),
+            [one] => {
+                return Err(invalid(at_field(path, format!("`{one}` is not a type of JSON Schema"))));
+            }
+            several => Kind::Any(format!("it may be {}", several.join(" or "))),
         };
-        shape.nullable |= nullable;
-        Ok(shape)
+        Ok(Shape { nullable: nullable || matches!(kind, Kind::Null), kind })
     }
 
-    /// The types of a schema that does not name them.
-    fn guessed(&self, schema: &'a Map<String, Value>) -> Vec<&'static str> {
-        let values = match (schema.get("enum"), schema.get("const")) {
-            (Some(Value::Array(values)), _) => values.iter().collect(),
-            (_, Some(value)) => vec![value],
-            _ if schema.contains_key("properties") => return vec!["object"],
-            _ if schema.contains_key("items") => return vec!["array"],
-            _ => Vec::new(),
-        };
-        let mut types: Vec<&'static str> = values
-            .iter()
-            .map(|value| match value {
-                Value::Null => "null",
-                Value::Bool(_) => "boolean",
-                Value::Number(number) if number.is_f64() => "number",
-                Value::Number(_) => "integer",
-                Value::String(_) => "string",
-                Value::Array(_) => "array",
-                Value::Object(_) => "object",
-            })
-            .collect();
-        types.sort_unstable();
-        types.dedup();
-        types
-    }
-
-    /// A schema with `oneOf` or `anyOf`.
-    fn either(&mut self, path: &str, at: At<'a>, branches: &'a [Value]) -> Result<Shape> {
-        let mut found: Option<Shape> = None;
-        let mut nullable = false;
-        for branch in branches {
-            let shape = self.shape(path, at.of(branch))?;
-            nullable |= shape.nullable;
-            found = match (found, shape) {
-                (found, Shape { data_type: None, .. }) => found,
-                (None, shape) => Some(shape),
-                (Some(found), shape)
-                    if found.data_type == shape.data_type && found.is_json == shape.is_json =>
-                {
-                    Some(found)
-                }
-                _ => return self.without_type(path, "it may have one of several types"),
-            };
-        }
-        let mut shape = found.unwrap_or_else(Shape::null);
-        shape.nullable |= nullable;
-        Ok(shape)
-    }
-
-    /// A schema that is all of several at once: their properties together, or the one type that all have.
-    fn all_of(
-        &mut self,
-        path: &str,
-        at: At<'a>,
-        schema: &'a Map<String, Value>,
-        parts: &'a [Value],
-    ) -> Result<Shape> {
-        let members = self.members(at);
-        if !members.properties.is_empty() {
-            return self.of_members(path, &members);
-        }
-        let says = |schema: &Map<String, Value>, besides: &[&str]| {
-            let names = ["type", "enum", "const", "items", "additionalProperties"];
-            names.iter().chain(besides).any(|name| schema.contains_key(*name))
-        };
-        let mut all: Option<Shape> = match says(schema, &[]) {
-            true => Some(self.typed(path, at, schema)?),
-            false => None,
-        };
-        for part in parts {
-            // One that only asks something of values says nothing of types.
-            if !part.as_object().is_some_and(|part| says(part, &["$ref", "allOf", "oneOf", "anyOf"])) {
-                continue;
-            }
-            let shape = self.shape(path, at.of(part))?;
-            all = match all {
-                None => Some(shape),
-                Some(all) if all.data_type == shape.data_type && all.is_json == shape.is_json => {
-                    Some(Shape { nullable: all.nullable && shape.nullable, ..all })
-                }
-                Some(_) => return self.without_type(path, "it has to be of several types at once"),
-            };
-        }
-        match all {
-            Some(all) => Ok(all),
-            None => self.without_type(path, "it may be anything"),
-        }
-    }
-
-    /// The properties of a schema and of all that it is as well.
-    fn members(&mut self, at: At<'a>) -> Members<'a> {
-        let mut members = Members::default();
-        let mut open = vec![at];
-        let mut seen: Vec<*const Value> = Vec::new();
-        while let Some(at) = open.pop() {
-            self.nodes += 1;
-            let place: *const Value = at.value;
-            if seen.contains(&place) || self.nodes > MAX_NODES {
-                continue;
-            }
-            seen.push(place);
-            if let Some(properties) = at.value.get("properties").and_then(Value::as_object) {
-                members.properties.extend(properties_of(properties, at));
-            }
-            members.required.extend(names(at.value.get("required")));
-            let parts = at.value.get("allOf").and_then(Value::as_array).into_iter().flatten();
-            open.extend(parts.rev().map(|part| at.of(part)));
-            let target = at.text("$ref").and_then(|to| self.documents.resolve(at.document, to));
-            open.extend(target);
-        }
-        members
-    }
-
-    fn of_members(&mut self, path: &str, members: &Members<'a>) -> Result<Shape> {
-        let mut fields: Vec<Field> = Vec::new();
-        for (name, property) in &members.properties {
-            let below = if path.is_empty() { (*name).clone() } else { format!("{path}.{name}") };
-            let shape = self.shape(&below, *property)?;
-            if shape.data_type.is_none() && !self.as_json {
-                return self.without_type(&below, "it is always null");
-            }
-            let required = members.required.contains(&name.as_str());
-            self.leaves_out |= !required && !shape.nullable;
-            let field = shape.field(name, !required);
-            match fields.iter_mut().find(|other| other.name() == *name) {
-                None => fields.push(field),
-                Some(other) if other.data_type() == field.data_type() => {
-                    other.set_nullable(other.is_nullable() && field.is_nullable());
-                }
-                Some(_) => return self.without_type(&below, "it has to be of several types at once"),
-            }
-        }
-        Ok(Shape::of(DataType::Struct(fields.into())))
-    }
-
-    fn array(&mut self, path: &str, at: At<'a>) -> Result<Shape> {
+    fn array(&mut self, path: &str, at: At<'a>) -> Result<Kind> {
         let items =
             at.get("items").filter(|items| !items.value.is_array() && at.value.get("prefixItems").is_none());
-        let Some(items) = items else { return self.without_type(path, "its items may be anything") };
-        let item = self.shape(&format!("{path}[]"), items)?;
-        Ok(Shape::of(DataType::List(Arc::new(item.field(Field::LIST_FIELD_DEFAULT_NAME, false)))))
+        Ok(match items {
+            Some(items) => Kind::List(Box::new(self.shape(&format!("{path}[]"), items)?)),
+            None => Kind::Any("its items may be anything".into()),
+        })
     }
 
-    fn object(&mut self, path: &str, at: At<'a>) -> Result<Shape> {
-        if at.value.get("properties").is_some_and(|properties| !properties.is_object()) {
-            return Err(invalid(at_field(path, "`properties` is not an object")));
+    fn object(&mut self, path: &str, at: At<'a>) -> Result<Kind> {
+        let properties = match at.value.get("properties") {
+            None => None,
+            Some(Value::Object(properties)) => Some(properties),
+            Some(_) => return Err(invalid(at_field(path, "`properties` is not an object"))),
+        };
+        if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
+            let mut fields = Vec::with_capacity(properties.len());
+            // One that may not be there is none.
+            for (name, property) in properties.iter().filter(|(_, property)| **property != Value::Bool(false))
+            {
+                fields.push((name.clone(), self.shape(&joined(path, name), at.of(property))?));
+            }
+            return Ok(Kind::Object { fields, required: HashSet::new() });
         }
-        let members = self.members(at);
-        if members.properties.is_empty() {
-            let patterns = at.value.get("patternProperties").and_then(Value::as_object);
-            let value = match (at.get("additionalProperties"), patterns) {
-                (_, Some(patterns)) if patterns.len() == 1 => {
-                    patterns.values().next().map(|value| at.of(value))
-                }
-                (Some(value), None) if value.value.is_object() => Some(value),
-                _ => None,
-            };
-            let Some(value) = value else { return self.without_type(path, "its members may be anything") };
-            let value = self.shape(&format!("{path}[]"), value)?;
-            return Ok(Shape::of(map_of(value.field("value", false))));
-        }
-        self.of_members(path, &members)
+        let patterns = at.value.get("patternProperties").and_then(Value::as_object);
+        let value = match (at.get("additionalProperties"), patterns) {
+            // None besides those of the one pattern.
+            (Some(others), Some(patterns)) if patterns.len() == 1 && *others.value == Value::Bool(false) => {
+                patterns.values().next().map(|value| at.of(value))
+            }
+            (Some(value), None) if value.value.is_object() => Some(value),
+            _ => None,
+        };
+        Ok(match value {
+            Some(value) => Kind::Map(Box::new(self.shape(&format!("{path}[]"), value)?)),
+            None => Kind::Any("its members may be anything".into()),
+        })
     }
 
-    fn describe(&mut self, path: &str, at: At<'a>, told: &mut BTreeMap<String, String>) -> Result<()> {
+    fn describe(&mut self, path: &str, at: At<'a>, told: &mut BTreeMap<String, String>) {
         self.nodes += 1;
-        if self.nodes > MAX_NODES
-            || self.open.len() >= MAX_DEPTH
-            || self.open.contains(&(at.value as *const Value))
-        {
-            return Ok(());
+        let place: *const Value = at.value;
+        if self.nodes > MAX_NODES || self.open.len() >= MAX_DEPTH || self.open.contains(&place) {
+            return;
         }
-        self.open.push(at.value);
+        self.open.push(place);
         if let Some(text) = at.text("description") {
             told.entry(path.to_owned()).or_insert_with(|| text.to_owned());
         }
-        if let Some(target) = at.text("$ref").and_then(|to| self.documents.resolve(at.document, to)) {
-            self.describe(path, target, told)?;
+        if let Some(target) = at.text("$ref").and_then(|to| self.resolve(at, to)) {
+            self.describe(path, target, told);
         }
         for parts in ["allOf", "oneOf", "anyOf"] {
-            for part in at.value.get(parts).and_then(Value::as_array).into_iter().flatten() {
-                self.describe(path, at.of(part), told)?;
+            for part in at.list(parts) {
+                self.describe(path, at.of(part), told);
             }
         }
         for (name, property) in at.value.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            self.describe(&below, at.of(property), told)?;
+            self.describe(&joined(path, name), at.of(property), told);
         }
         if let Some(items) = at.get("items").filter(|items| items.value.is_object()) {
-            self.describe(path, items, told)?;
+            self.describe(path, items, told);
         }
         self.open.pop();
-        Ok(())
     }
 }
 
-fn names(required: Option<&Value>) -> Vec<&str> {
-    required.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+const ANYTHING: &str = "it may be anything";
+
+/// Words by which a schema says a type itself.
+const OWN_WORDS: [&str; 7] =
+    ["type", "enum", "const", "properties", "items", "additionalProperties", "patternProperties"];
+
+/// Whether a schema says something of types, and does not only ask something of values.
+fn says_types(schema: &Value) -> bool {
+    match schema {
+        Value::Object(schema) => {
+            let by_others = ["$ref", "allOf", "oneOf", "anyOf"];
+            OWN_WORDS.iter().chain(&by_others).any(|word| schema.contains_key(*word))
+        }
+        _ => schema == &Value::Bool(false),
+    }
 }
 
-/// In the order of the text, or that of Kafka Connect where it says one.
-fn properties_of<'a>(properties: &'a Map<String, Value>, at: At<'a>) -> Vec<(&'a String, At<'a>)> {
-    let mut all: Vec<(&String, At<'_>)> =
-        properties.iter().map(|(name, value)| (name, at.of(value))).collect();
-    let index = |property: &At<'_>| {
-        let branches = property.value.get("oneOf").and_then(Value::as_array).into_iter().flatten();
-        let mut places = std::iter::once(property.value).chain(branches);
-        places.find_map(|place| place.get("connect.index")?.as_u64())
+/// The types of a schema that does not name them, and whether they leave null through.
+fn guessed(schema: &Map<String, Value>) -> (Vec<&'static str>, bool) {
+    let values: Vec<&Value> = match (schema.get("enum"), schema.get("const")) {
+        (Some(Value::Array(values)), _) => values.iter().collect(),
+        (_, Some(value)) => vec![value],
+        // What these say is of objects and arrays alone: any other value, null among them, is as well.
+        _ if schema.contains_key("properties") => return (vec!["object"], true),
+        _ if schema.contains_key("items") => return (vec!["array"], true),
+        _ => return (Vec::new(), true),
     };
-    all.sort_by_key(|(_, property)| index(property));
-    all
+    let mut types: Vec<&'static str> = values
+        .iter()
+        .map(|value| match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_f64() => "number",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        })
+        .collect();
+    types.sort_unstable();
+    types.dedup();
+    (types, false)
+}
+
+fn names(required: Option<&Value>) -> impl Iterator<Item = &str> {
+    required.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The place that Kafka Connect gives a property.
+fn connect_index(at: At<'_>, name: &str) -> Option<u64> {
+    let property = at.value.get("properties")?.get(name)?;
+    let branches = property.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let mut places = std::iter::once(property).chain(branches);
+    places.find_map(|place| place.get("connect.index")?.as_u64())
 }
 
 fn text_type(at: At<'_>) -> DataType {

@@ -62,6 +62,7 @@ pub use decoder::Decoder;
 pub use encode::{AvroEncoder, JsonEncoder, avro_schema_of};
 pub use error::{Error, ErrorKind, Result};
 pub use field_spec::{FieldSpec, SchemaSpec, SpecMistake};
+pub use framing::{SchemaId, Value};
 pub use json::{JsonDecoder, JsonOptions};
 pub use json_schema::{json_schema_columns, json_schema_descriptions};
 pub use protobuf::{

@@ -8,6 +8,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::decoded::{Cause, Decoded, Fault};
 use crate::error::{Error, ErrorKind, Result};
+use crate::framing::Value;
 
 /// Puts each value, as it is, into the one column `value`.
 ///
@@ -48,13 +49,17 @@ impl RawDecoder {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if the values add up to more than 2 GiB.
-    pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
+    pub fn decode<'a, V: Into<Value<'a>>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (u64, Option<V>)>,
+    ) -> Result<Decoded> {
         let mut tags = Vec::new();
         let mut undecodable = Vec::new();
         let mut total = 0u64;
         let mut text = StringBuilder::new();
         let mut bytes = BinaryBuilder::new();
         for (tag, value) in rows {
+            let value: Option<&[u8]> = value.map(|value| value.into().bytes);
             total += value.map_or(0, <[u8]>::len) as u64;
             check_total(total)?;
             if self.text {

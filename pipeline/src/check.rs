@@ -89,6 +89,11 @@ fn check_but(path: &Path, leave_out: &[&str]) -> Result<Checked, Problems> {
 
 const WITH_SCHEMA: &[Format] = &[Format::Avro, Format::Protobuf, Format::JsonSchema];
 
+fn belongs(name: &str, formats: &[Format]) -> String {
+    let formats: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+    format!("`{name}` belongs to `format: {}`; remove it", formats.join("`, `"))
+}
+
 /// What a schema cannot say: fields that exclude each other, files that must be there, secrets that must
 /// resolve.
 fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
@@ -166,9 +171,7 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         (decode.recursive.is_some(), "recursive", &[Format::Protobuf, Format::JsonSchema]),
     ] {
         if set && !formats.contains(&decode.format) {
-            let formats: Vec<&str> = formats.iter().map(|format| format.name()).collect();
-            let text = format!("`{name}` belongs to `format: {}`; remove it", formats.join("`, `"));
-            report(&format!("/decode/{name}"), text);
+            report(&format!("/decode/{name}"), belongs(name, formats));
         }
     }
     changes(checked, report);
@@ -395,7 +398,8 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         report("/decode/changes", "an envelope is of any other format, not `bytes`".into());
     }
     if let Some(key) = &decode.key {
-        let needs_fields = key.format != KeyFormat::Avro;
+        let with_schema = key.format.with_schema();
+        let needs_fields = with_schema.is_none();
         match &key.fields {
             None if needs_fields => {
                 report(
@@ -404,7 +408,7 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
                 );
             }
             Some(_) if !needs_fields => {
-                let text = "`fields` belongs to `json` and `text`; Avro's columns come from the schema";
+                let text = "`fields` belongs to `json` and `text`; the columns of other formats come from the schema";
                 report("/decode/key/fields", text.into());
             }
             Some(fields) => match fields.arrow_schema() {
@@ -422,22 +426,33 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             },
             None => {}
         }
-        for (set, name) in [(key.subject.is_some(), "subject"), (key.schema_file.is_some(), "schema_file")] {
-            if set && needs_fields {
-                report(
-                    &format!("/decode/key/{name}"),
-                    format!("`{name}` belongs to `format: avro`; remove it"),
-                );
+        for (set, name, formats) in [
+            (key.subject.is_some(), "subject", WITH_SCHEMA),
+            (key.schema_file.is_some(), "schema_file", WITH_SCHEMA),
+            (key.message.is_some(), "message", &[Format::Protobuf]),
+        ] {
+            if set && !with_schema.is_some_and(|format| formats.contains(&format)) {
+                report(&format!("/decode/key/{name}"), belongs(name, formats));
             }
         }
         if key.subject.is_some() && key.schema_file.is_some() {
             let text = "`subject` and `schema_file` exclude each other; keep one";
             report("/decode/key/schema_file", text.into());
         }
-        if key.format == KeyFormat::Avro {
-            if p.schema_registry.is_none() {
-                let text = "`avro` needs `schema_registry`: keys name their schema by its id there";
-                report("/decode/key/format", text.into());
+        if let Some(format) = with_schema {
+            match (&p.schema_registry, format, &key.schema_file) {
+                (None, Format::Avro, _) => {
+                    let text = "`avro` needs `schema_registry`: keys name their schema by its id there";
+                    report("/decode/key/format", text.into());
+                }
+                (None, _, None) => report(
+                    "/decode/key/format",
+                    format!(
+                        "`{}` needs `schema_registry`, or `schema_file` for keys that name no schema",
+                        format.name()
+                    ),
+                ),
+                _ => {}
             }
             if key.subject.is_none() && key.schema_file.is_none() && p.source.kafka.topics.len() > 1 {
                 let text =

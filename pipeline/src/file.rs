@@ -271,8 +271,7 @@ pub struct Decode {
     /// for in its folder.
     #[serde(default)]
     pub schema_file: Option<PathBuf>,
-    /// For `protobuf`: the message that records are, such as `shop.Order`. Without it the only message of the schema, or the only one
-    /// that no other is made of.
+    /// For `protobuf`: the message that records are, such as `shop.Order`. Needed where the schema has several.
     #[serde(default)]
     pub message: Option<String>,
     /// For `protobuf` and `json_schema`: what becomes of what has no column of one type, such as a message that contains itself.
@@ -314,12 +313,15 @@ pub struct DecodeKey {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub fields: Option<SchemaSpec>,
-    /// For `avro`: the subject whose latest schema gives the columns; by default `{topic}-key`.
+    /// For `avro`, `protobuf` and `json_schema`: the subject whose latest schema gives the columns; by default `{topic}-key`.
     #[serde(default)]
     pub subject: Option<String>,
-    /// For `avro`: a file with the schema that gives the columns, instead of a subject.
+    /// The same formats: a file with the schema that gives the columns, instead of a subject.
     #[serde(default)]
     pub schema_file: Option<PathBuf>,
+    /// For `protobuf`: the message that keys are; needed where the schema has several.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// The format of record keys.
@@ -330,8 +332,24 @@ pub enum KeyFormat {
     Json,
     /// Avro in Confluent's wire format.
     Avro,
+    /// Protobuf in Confluent's wire format; without `schema_registry` the messages alone.
+    Protobuf,
+    /// JSON objects in Confluent's wire format, or by themselves, whose columns a JSON Schema says.
+    JsonSchema,
     /// The text of one value: `4711`.
     Text,
+}
+
+impl KeyFormat {
+    /// As the format of values that has a schema, if it does.
+    pub(crate) fn with_schema(self) -> Option<Format> {
+        match self {
+            KeyFormat::Avro => Some(Format::Avro),
+            KeyFormat::Protobuf => Some(Format::Protobuf),
+            KeyFormat::JsonSchema => Some(Format::JsonSchema),
+            KeyFormat::Json | KeyFormat::Text => None,
+        }
+    }
 }
 
 /// The format of record values.

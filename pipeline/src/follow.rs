@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gristmill::SchemaRegistry;
+use gristmill_codec::SchemaId;
 use gristmill_sinks::BigQueryStore;
 use tokio::sync::Mutex;
 
@@ -34,7 +35,7 @@ pub(crate) struct Follower {
     tables: Option<Arc<BigQueryStore>>,
     plans: Arc<Plans>,
     metrics: Arc<Metrics>,
-    looked: Mutex<HashSet<u32>>,
+    looked: Mutex<HashSet<SchemaId>>,
 }
 
 impl Follower {
@@ -57,7 +58,7 @@ impl Follower {
     ///
     /// # Errors
     /// What a start would say of those columns.
-    pub(crate) async fn look(&self, id: u32) -> Result<(), Error> {
+    pub(crate) async fn look(&self, id: SchemaId) -> Result<(), Error> {
         let mut looked = self.looked.lock().await;
         if looked.contains(&id) {
             return Ok(());
@@ -67,8 +68,9 @@ impl Follower {
         let end = Instant::now() + LAG;
         let plan = loop {
             let (plan, latest) = prepare::plan_now(&self.checked, &self.registry, &before).await?;
-            // Ids rise: one that is newer than the latest schema's is of a replica that knows more.
-            if plan.is_some() || latest >= id || Instant::now() >= end {
+            // Ids rise: one that is newer than the latest schema's is of a replica that knows more. GUIDs say nothing of that.
+            let is_known = matches!(id, SchemaId::Id(id) if latest >= id);
+            if plan.is_some() || is_known || Instant::now() >= end {
                 break plan;
             }
             tokio::time::sleep(PAUSE).await;
@@ -78,7 +80,7 @@ impl Follower {
                 prepare::ready_tables(&self.checked, tables, &plan).await?;
             }
             tracing::info!(
-                schema = id,
+                schema = %id,
                 added = names(&plan.schema, &before.schema),
                 gone = names(&before.schema, &plan.schema),
                 "goes on with the columns of the latest schema"

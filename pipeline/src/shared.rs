@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gristmill::{AssignedPartition, Consumer, SchemaRegistry};
+use gristmill::{AssignedPartition, Consumer, SchemaRegistry, SchemaType};
+use gristmill_codec::SchemaId;
 use gristmill_sinks::{LedgerEnd, PartitionId, SinkConfig};
 use gristmill_smt::Level;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use crate::exits::{self, Place};
 use crate::follow::Follower;
 use crate::group_offset::{Author, Span, Verdict, judge};
 use crate::metrics::{GuestLabels, Metrics, TransformLabels, TransformRejectLabels, VerdictLabels};
-use crate::prepare;
+use crate::prepare::{self, WriterSchema};
 use crate::replay::Replay;
 use crate::stages::{Missing, Report, StagePlan};
 
@@ -42,7 +43,7 @@ pub(crate) struct Shared {
     /// The range that is replayed; none for a live pipeline.
     pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) unknown_schemas: Mutex<HashSet<u32>>,
+    pub(crate) unknown_schemas: Mutex<HashSet<SchemaId>>,
     pub(crate) codes: Mutex<HashSet<String>>,
 }
 
@@ -203,9 +204,12 @@ impl Shared {
         let deadline = Instant::now() + REGISTRY_LAG;
         loop {
             match prepare::writer_schema(registry, id, language).await? {
-                Some(schema) => return Ok(Some(schema)),
-                None if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-                None => {
+                WriterSchema::Known(schema) => return Ok(Some(schema)),
+                // JSON is read without it.
+                WriterSchema::Unknown if Instant::now() < deadline && *language != SchemaType::Json => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                WriterSchema::Unknown | WriterSchema::Unusable => {
                     let mut unknown = lock(&self.unknown_schemas);
                     if unknown.len() >= MAX_UNKNOWN {
                         unknown.clear();

@@ -154,7 +154,7 @@ async fn process(
     let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
     for missing in stages.missing_schemas(&transformed) {
         let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
-        if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await? {
+        if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await?.text() {
             stages.add_schema(missing, &schema);
         }
     }

@@ -5,12 +5,12 @@ use std::fmt;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use gristmill::{SchemaRegistry, SchemaType};
-use gristmill_codec::{Decoder, ProtobufOptions, SchemaSpec};
+use gristmill_codec::{Decoder, ProtobufOptions, SchemaSpec, Value};
 use gristmill_records::RawBatch;
 
 use crate::error::{Error, NO_REGISTRY};
 use crate::prepare::{self, Reading};
-use crate::stages::{DecoderPlan, decode_code, kafka_schema, with_kafka_columns_of};
+use crate::stages::{DecoderPlan, decode_code, kafka_schema, value_of, with_kafka_columns_of};
 
 /// How values become columns.
 #[derive(Clone, Debug)]
@@ -98,6 +98,11 @@ pub struct UndecodableRecord {
     pub reason: String,
 }
 
+/// What is decoded of a batch's records, by their place.
+fn values(batch: &RawBatch) -> impl Iterator<Item = (u64, Option<Value<'_>>)> {
+    batch.iter().map(|record| (record.row() as u64, value_of(record.value(), record.headers())))
+}
+
 /// How values become columns by a schema.
 async fn plan(
     registry: Option<&SchemaRegistry>,
@@ -172,18 +177,17 @@ impl ValueDecoder {
     /// # Errors
     /// [`ErrorKind::SchemaRegistry`] if it does not answer, [`ErrorKind::Decode`] if columns would grow beyond 2 GiB.
     pub async fn decode(&mut self, batch: &RawBatch) -> Result<DecodedRecords, Error> {
-        for id in self.decoder.missing_schemas(batch.iter().map(|record| record.value())) {
+        for id in self.decoder.missing_schemas(values(batch).map(|(_, value)| value)) {
             let registry = self.registry.as_ref();
             let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
             // Without it the records that name it do not decode, each with the reason.
-            if let Some(schema) = prepare::writer_schema(registry, id, self.language).await?
+            if let Some(schema) = prepare::writer_schema(registry, id, self.language).await?.text()
                 && let Err(error) = self.decoder.add_writer_schema(id, &schema)
             {
-                tracing::warn!(id, %error, "records of this schema do not decode");
+                tracing::warn!(%id, %error, "records of this schema do not decode");
             }
         }
-        let values = batch.iter().map(|record| (record.row() as u64, record.value()));
-        let decoded = self.decoder.decode(values).map_err(Error::decode)?;
+        let decoded = self.decoder.decode(values(batch)).map_err(Error::decode)?;
         let records: Vec<usize> = decoded.rows.iter().map(|row| *row as usize).collect();
         let rows = with_kafka_columns_of(&decoded.batch, batch, &records)?;
         let undecodable = decoded.undecodable.into_iter().map(|bad| UndecodableRecord {

@@ -8,7 +8,7 @@ use arrow_schema::Schema as Columns;
 use gristmill::{Schema, SchemaRegistry, SchemaType};
 use gristmill_codec::{AvroEncoder, JsonEncoder, ProtobufEncoder};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::prepare;
 
 /// How rows become values.
@@ -68,7 +68,7 @@ impl ValueEncoder {
     /// Prepares to encode rows with these columns; the registry is asked, and told, as the format says.
     ///
     /// # Errors
-    /// [`ErrorKind::SchemaRegistry`]; [`ErrorKind::Encode`] for columns that do not fit the schema, with the column.
+    /// [`ErrorKind::SchemaRegistry`](crate::ErrorKind::SchemaRegistry); [`ErrorKind::Encode`](crate::ErrorKind::Encode) for columns that do not fit the schema, with the column.
     pub async fn open(format: WriteFormat, columns: &Columns) -> Result<ValueEncoder, Error> {
         let encoder = match format {
             WriteFormat::Json => Encoder::Json(JsonEncoder::plain()),
@@ -77,28 +77,14 @@ impl ValueEncoder {
                 Encoder::Protobuf(encoder.map_err(Error::encode)?)
             }
             WriteFormat::Registered { registry, subject, language, schema, message } => {
-                let schema = found(&registry, &subject, &language, schema).await?;
-                let encoder = match language {
-                    SchemaType::Avro => AvroEncoder::new(columns, &schema.whole, schema.id)
-                        .map(|encoder| Encoder::Avro(Box::new(encoder))),
-                    SchemaType::Protobuf => {
-                        ProtobufEncoder::new(columns, &schema.whole, message.as_deref(), Some(schema.id))
-                            .map(Encoder::Protobuf)
-                    }
-                    SchemaType::Json => {
-                        let references =
-                            schema.latest.as_deref().map(prepare::references).unwrap_or_default();
-                        JsonEncoder::of_schema(columns, &schema.whole, references, schema.id)
-                            .map(Encoder::Json)
-                    }
-                    other => {
-                        return Err(Error::new(
-                            ErrorKind::Config,
-                            format!("rows are not written by schemas of the type {other}"),
-                        ));
-                    }
-                };
-                encoder.map_err(|e| Error::encode(e).about(&format!("subject {subject}")))?
+                let about = |e: gristmill_codec::Error| Error::encode(e).about(&format!("subject {subject}"));
+                let open =
+                    |found: &Found| encoder_of(&language, columns, found, message.as_deref()).map_err(about);
+                if let WriteSchema::New(text) = &schema {
+                    // What does not fit registers nothing.
+                    open(&Found { id: 0, whole: text.clone(), latest: None })?;
+                }
+                open(&found(&registry, &subject, &language, schema).await?)?
             }
         };
         Ok(ValueEncoder(encoder))
@@ -107,7 +93,7 @@ impl ValueEncoder {
     /// A value for each row.
     ///
     /// # Errors
-    /// [`ErrorKind::Encode`] for a value that the schema has no form for; nothing of the batch counts then.
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) for a value that the schema has no form for; nothing of the batch counts then.
     pub fn encode(&mut self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>, Error> {
         match &mut self.0 {
             Encoder::Json(encoder) => encoder.encode(rows),
@@ -116,6 +102,25 @@ impl ValueEncoder {
         }
         .map_err(Error::encode)
     }
+}
+
+fn encoder_of(
+    language: &SchemaType,
+    columns: &Columns,
+    schema: &Found,
+    message: Option<&str>,
+) -> gristmill_codec::Result<Encoder> {
+    let id = schema.id;
+    Ok(match language {
+        SchemaType::Avro => Encoder::Avro(Box::new(AvroEncoder::new(columns, &schema.whole, id)?)),
+        SchemaType::Protobuf => {
+            Encoder::Protobuf(ProtobufEncoder::new(columns, &schema.whole, message, Some(id))?)
+        }
+        _ => {
+            let references = schema.latest.as_deref().map(prepare::references).unwrap_or_default();
+            Encoder::Json(JsonEncoder::of_schema(columns, &schema.whole, references, id)?)
+        }
+    })
 }
 
 /// A schema to write with.

@@ -77,8 +77,7 @@ class Protobuf:
 
     The columns are the fields of a message of ``schema``, or of the latest schema of ``subject``, which without one is
     ``<topic>-value``, for each topic its own. ``schema`` is the text of a ``.proto`` file, or a generated class
-    (``order_pb2.Order``), which says ``message`` too. Without ``message`` it is the only one of the schema, or the only one that no
-    other is made of.
+    (``order_pb2.Order``), which says ``message`` too. ``message`` is needed where the schema has several.
 
     What contains itself is refused, or with ``recursive="json"`` a text of JSON. Fields are known by their numbers: what a newer
     writer has more is left out, and a change that the wire format does not bear makes its records undecodable.

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pydantic
 import pytest
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_id_serializer
+from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -335,3 +336,29 @@ def test_a_pydantic_model_is_a_json_schema(kafka: Cluster) -> None:
     format = gristmill.JsonSchema(schema=Order, recursive="json")
     rows = gristmill.read("orders", bootstrap_servers=servers, format=format).objects()
     assert rows == [{"id": 1, "at": order.at, "note": None, "lines": [{"sku": "a", "quantity": 2}], "extra": '{"a":1}'}]
+
+
+def test_schema_ids_in_headers_are_read(kafka: Cluster, schema_registry: SchemaRegistry) -> None:
+    """As serialisers of Confluent Platform 8 write them: GUIDs, and values as they are."""
+    file = _file()
+    row = file.message_type.add(name="Row")
+    row.field.add(name="id", number=1, type=_Field.TYPE_INT64, label=_Field.LABEL_OPTIONAL)
+    message = _class(file, "shop.Row")
+    avro = {"type": "record", "name": "Row", "fields": [{"name": "id", "type": "long"}]}
+    schema = {"title": "Row", "type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
+    in_header = {"schema.id.serializer": header_schema_id_serializer}
+    with SchemaRegistryClient({"url": schema_registry.url}) as client:
+        serialisers: list[tuple[str, Any, Any, gristmill.Format]] = [
+            ("avro", AvroSerializer(client, json.dumps(avro), conf=in_header), {"id": 7}, gristmill.Avro(schema_registry.url)),
+            ("proto", ProtobufSerializer(message, client, in_header), message(id=7), gristmill.Protobuf(schema_registry.url)),
+            ("json", JSONSerializer(json.dumps(schema), client, conf=in_header), {"id": 7}, gristmill.JsonSchema(schema_registry.url)),
+        ]
+        with gristmill.Producer(kafka.bootstrap_servers) as producer:
+            for topic, serialise, value, format in serialisers:
+                kafka.create_topic(topic)
+                headers: list[tuple[str, Any]] = []
+                made = serialise(value, SerializationContext(topic, MessageField.VALUE, headers))
+                assert [name for name, _ in headers] == ["__value_schema_id"] and made[0] != 0
+                producer.send(topic, made, headers=headers)
+                frame = gristmill.read(topic, bootstrap_servers=kafka.bootstrap_servers, format=format)
+                assert frame.objects() == [{"id": 7}], topic

@@ -12,16 +12,17 @@ use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaSt
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow_select::interleave::interleave_record_batch;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::framing;
+use crate::framing::{self, SchemaId, Value};
 use crate::raw::check_total;
 use schema::{AvroSchemaGraph, Node};
 
 /// Decodes Avro records that carry their writer schema's id (0x00, then four bytes, big-endian: the
-/// [wire format] of the Schema Registry) to Arrow columns of one reader schema.
+/// [wire format] of the Schema Registry; or a GUID, or either in a header, see [`SchemaId`] and [`Value`]) to Arrow columns of
+/// one reader schema.
 ///
 /// Writer schemas are given by id with [`add_writer_schema`](Self::add_writer_schema);
 /// [`missing_schemas`](Self::missing_schemas) says which ids a batch needs. Records of several writer
@@ -50,7 +51,7 @@ use schema::{AvroSchemaGraph, Node};
 pub struct AvroDecoder {
     reader: AvroSchemaGraph,
     schema: SchemaRef,
-    writers: BTreeMap<u32, Result<Writer, String>>,
+    writers: BTreeMap<SchemaId, Result<Writer, String>>,
 }
 
 #[derive(Debug)]
@@ -112,7 +113,8 @@ impl AvroDecoder {
     /// [`ErrorKind::InvalidSchema`] or [`ErrorKind::IncompatibleSchema`] if the reader schema cannot
     /// read what this one writes. The id then counts as known: its records come back undecodable with
     /// [`Cause::IncompatibleSchema`], and the caller decides whether to go on or to stop.
-    pub fn add_writer_schema(&mut self, id: u32, schema: &str) -> Result<()> {
+    pub fn add_writer_schema(&mut self, id: impl Into<SchemaId>, schema: &str) -> Result<()> {
+        let id = id.into();
         if self.writers.contains_key(&id) {
             return Ok(());
         }
@@ -148,7 +150,10 @@ impl AvroDecoder {
     }
 
     /// The ids of writer schemas that these values need and the decoder does not have, ascending.
-    pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+    pub fn missing_schemas<'a, V: Into<Value<'a>>>(
+        &self,
+        values: impl IntoIterator<Item = Option<V>>,
+    ) -> Vec<SchemaId> {
         framing::unknown_ids(values, |id| self.writers.contains_key(&id))
     }
 
@@ -157,13 +162,16 @@ impl AvroDecoder {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if the columns could grow beyond 2 GiB.
-    pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
+    pub fn decode<'a, V: Into<Value<'a>>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (u64, Option<V>)>,
+    ) -> Result<Decoded> {
         let mut sorting = Sorting::default();
-        let mut groups: BTreeMap<u32, Vec<Datum<'a>>> = BTreeMap::new();
+        let mut groups: BTreeMap<SchemaId, Vec<Datum<'a>>> = BTreeMap::new();
         let mut accepted = 0;
         let mut total = 0u64;
         for (tag, value) in rows {
-            match self.datum(value) {
+            match self.datum(value.map(Into::into)) {
                 Err(fault) => sorting.refuse(tag, fault),
                 Ok((id, body, items)) => {
                     let grown = (items + 1).saturating_mul(self.reader.weight);
@@ -234,8 +242,8 @@ impl AvroDecoder {
     }
 
     /// Schema id, body, and number of array and map items of a value that is one whole datum.
-    fn datum<'a>(&self, value: Option<&'a [u8]>) -> Result<(u32, &'a [u8], u64), Fault> {
-        let (id, body) = framing::split(value)?;
+    fn datum<'a>(&self, value: Option<Value<'a>>) -> Result<(SchemaId, &'a [u8], u64), Fault> {
+        let framing::Framed { id, body, .. } = framing::split(value)?;
         let writer = match self.writers.get(&id) {
             Some(Ok(writer)) => writer,
             Some(Err(message)) => return Err(Fault::new(Cause::IncompatibleSchema, message.clone())),
@@ -250,7 +258,7 @@ impl AvroDecoder {
     }
 
     /// All data of one writer as columns of the reader schema, or why not.
-    fn columns(&mut self, id: u32, data: &[Datum<'_>]) -> Result<RecordBatch, String> {
+    fn columns(&mut self, id: SchemaId, data: &[Datum<'_>]) -> Result<RecordBatch, String> {
         if data.is_empty() {
             return Ok(RecordBatch::new_empty(self.schema.clone()));
         }
@@ -276,7 +284,7 @@ impl AvroDecoder {
     }
 
     /// The data that arrow-avro refuses one by one, by their index, found in one pass.
-    fn refused(&self, id: u32, data: &[Datum<'_>]) -> Vec<(usize, String)> {
+    fn refused(&self, id: SchemaId, data: &[Datum<'_>]) -> Vec<(usize, String)> {
         let mut refused = Vec::new();
         let Some(Ok(writer)) = self.writers.get(&id) else { return refused };
         let mut kept = None;
@@ -348,7 +356,7 @@ pub fn avro_descriptions(schema: &str) -> Result<BTreeMap<String, String>> {
 }
 
 /// What arrow-avro says about one datum quotes it at times, so only its class is passed on.
-fn resolution_fault(id: u32, message: String) -> Fault {
+fn resolution_fault(id: SchemaId, message: String) -> Fault {
     let lower = message.to_ascii_lowercase();
     let what = if lower.contains("enum") {
         "it has an enum symbol that the reader schema does not have, and no default for it"
@@ -383,12 +391,12 @@ pub(crate) fn arrow_avro(writer: &str, reader: &str) -> Result<ArrowAvro, String
 
 /// The first field that is at fault by itself: arrow-avro does not name it.
 fn culprit(writer: &str, reader: &str) -> Option<String> {
-    let mut writer: Value = serde_json::from_str(writer).ok()?;
-    let mut reader: Value = serde_json::from_str(reader).ok()?;
+    let mut writer: Json = serde_json::from_str(writer).ok()?;
+    let mut reader: Json = serde_json::from_str(reader).ok()?;
     let (written, read) = (writer.get_mut("fields")?.take(), reader.get_mut("fields")?.take());
-    let alone = |record: &Value, field: &Value| {
+    let alone = |record: &Json, field: &Json| {
         let mut record = record.clone();
-        record["fields"] = Value::Array(vec![field.clone()]);
+        record["fields"] = Json::Array(vec![field.clone()]);
         record.to_string()
     };
     let is_sound = |schema: &str| arrow_avro(schema, schema).is_ok();

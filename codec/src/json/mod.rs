@@ -15,7 +15,7 @@ use arrow_schema::{DataType, Field, SchemaRef};
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::framing;
+use crate::framing::{self, SchemaId, Value};
 use crate::raw::check_total;
 use columns::ExactColumns;
 
@@ -69,7 +69,7 @@ pub struct JsonDecoder {
     schema: SchemaRef,
     options: JsonOptions,
     /// Ids of writer schemas that were seen.
-    writers: BTreeSet<u32>,
+    writers: BTreeSet<SchemaId>,
 }
 
 impl JsonDecoder {
@@ -99,7 +99,10 @@ impl JsonDecoder {
 
     /// The ids of writer schemas in front of these values that [`add_writer_schema`](Self::add_writer_schema) was not told of,
     /// ascending; none without [`schema_ids`](JsonOptions::schema_ids).
-    pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+    pub fn missing_schemas<'a, V: Into<Value<'a>>>(
+        &self,
+        values: impl IntoIterator<Item = Option<V>>,
+    ) -> Vec<SchemaId> {
         match self.options.schema_ids {
             true => framing::unknown_ids(values, |id| self.writers.contains(&id)),
             false => Vec::new(),
@@ -107,8 +110,8 @@ impl JsonDecoder {
     }
 
     /// Says that a writer schema is known.
-    pub fn add_writer_schema(&mut self, id: u32) {
-        self.writers.insert(id);
+    pub fn add_writer_schema(&mut self, id: impl Into<SchemaId>) {
+        self.writers.insert(id.into());
     }
 
     /// Decodes rows of (tag, value). No row costs another; see [`Decoded`].
@@ -116,12 +119,15 @@ impl JsonDecoder {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if the values add up to more than 2 GiB.
-    pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
+    pub fn decode<'a, V: Into<Value<'a>>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (u64, Option<V>)>,
+    ) -> Result<Decoded> {
         let mut sorting = Sorting::default();
         let mut texts: Vec<Cow<'_, [u8]>> = Vec::new();
         let mut total = 0u64;
         for (tag, value) in rows {
-            match self.text(value) {
+            match self.text(value.map(Into::into)) {
                 Err(fault) => sorting.refuse(tag, fault),
                 Ok(text) => {
                     total += text.len() as u64;
@@ -158,12 +164,10 @@ impl JsonDecoder {
     }
 
     /// The JSON text of a value, known to be one well-formed object.
-    fn text<'a>(&self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Fault> {
-        let Some(value) = value else {
-            return Err(Fault::new(Cause::NullValue, "the value is null (a tombstone)"));
-        };
-        let text = match value {
+    fn text<'a>(&self, value: Option<Value<'a>>) -> Result<Cow<'a, [u8]>, Fault> {
+        let text = match framing::there(value)?.bytes {
             [0, _, _, _, _, text @ ..] if self.options.registry_prefix => text,
+            [1, rest @ ..] if self.options.registry_prefix && rest.len() >= 16 => &rest[16..],
             [0, _, _, _, _, ..] => {
                 return Err(Fault::new(
                     Cause::Malformed,

@@ -11,12 +11,13 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, TimeUnit};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::schema::{MAX_DEPTH, is_json, joined, wrapped};
 use super::wire::{self, Wire};
 use crate::decoded::{Cause, Fault};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, at_field};
 use crate::field_spec::json_field;
 
 /// Why a message does not become a row: where, by dotted path, and what.
@@ -69,6 +70,27 @@ impl From<&'static str> for Bad {
 
 /// Columns have 32-bit offsets.
 const MAX_BYTES: u64 = i32::MAX as u64;
+
+/// What columns a schema may make: a message in many messages is there many times.
+const MAX_FIELDS: usize = 10_000;
+
+/// The way to the columns that are being made.
+struct Making {
+    as_json: bool,
+    /// Full names of the messages that lead here.
+    open: Vec<String>,
+    /// So far.
+    fields: usize,
+    /// By full name.
+    enums: HashMap<String, Arc<Names>>,
+}
+
+impl Making {
+    fn names(&mut self, of: &EnumDescriptor) -> Arc<Names> {
+        let made = self.enums.entry(of.full_name().to_owned()).or_insert_with(|| Arc::new(Names::new(of)));
+        made.clone()
+    }
+}
 
 type Fed<T = ()> = std::result::Result<T, Bad>;
 
@@ -163,7 +185,7 @@ struct Scalar {
     valid: Option<Valid>,
     /// It is the one field of a message.
     wrapped: bool,
-    names: Option<Names>,
+    names: Option<Arc<Names>>,
 }
 
 #[derive(Debug)]
@@ -187,7 +209,22 @@ struct Variable {
 
 /// The names of an enum's values.
 #[derive(Debug)]
-struct Names(HashMap<i32, Box<str>>);
+struct Names {
+    names: HashMap<i32, Box<str>>,
+    /// What is read where there is none.
+    default: i32,
+}
+
+impl Names {
+    fn new(of: &EnumDescriptor) -> Names {
+        let mut names = HashMap::new();
+        // In the order of the source: of several names of a number the first is its name.
+        for value in &of.enum_descriptor_proto().value {
+            names.entry(value.number()).or_insert_with(|| value.name().into());
+        }
+        Names { names, default: of.default_value().number() }
+    }
+}
 
 impl Message {
     /// For the fields of a message that the schema describes.
@@ -195,14 +232,21 @@ impl Message {
     /// # Errors
     /// [`ErrorKind::UnsupportedType`], with the path of the field.
     pub(super) fn new(of: &MessageDescriptor, as_json: bool) -> Result<Message> {
-        Message::within(of, "", &mut Vec::new(), as_json)
+        Message::within(of, "", &mut Making { as_json, open: Vec::new(), fields: 0, enums: HashMap::new() })
     }
 
-    fn within(of: &MessageDescriptor, path: &str, open: &mut Vec<String>, as_json: bool) -> Result<Message> {
-        if open.len() >= MAX_DEPTH {
+    fn within(of: &MessageDescriptor, path: &str, making: &mut Making) -> Result<Message> {
+        if making.open.len() >= MAX_DEPTH {
             return Err(unsupported(path, format!("messages nest deeper than {MAX_DEPTH} levels")));
         }
-        open.push(of.full_name().to_owned());
+        making.open.push(of.full_name().to_owned());
+        making.fields += of.fields().len();
+        if making.fields > MAX_FIELDS {
+            return Err(unsupported(
+                path,
+                format!("messages in messages make more than {MAX_FIELDS} columns of it"),
+            ));
+        }
         let mut slots = Vec::new();
         let oneofs: Vec<String> =
             of.oneofs().filter(|oneof| !oneof.is_synthetic()).map(|oneof| oneof.name().to_owned()).collect();
@@ -211,10 +255,16 @@ impl Message {
         fields.sort_by_key(|field| field.path().last().copied());
         let mut numbers = Vec::new();
         for field in fields {
+            if field.name().is_empty() {
+                return Err(Error::new(
+                    ErrorKind::InvalidSchema,
+                    at_field(path, "it has a field without a name"),
+                ));
+            }
             let path = joined(path, field.name());
             let oneof = field.containing_oneof();
             let oneof = oneof.and_then(|oneof| oneofs.iter().position(|name| name == oneof.name()));
-            let (column, data_type, nullable) = Column::new(&field, &path, open, as_json)?;
+            let (column, data_type, nullable) = Column::new(&field, &path, making)?;
             numbers.push(field.number());
             slots.push(Slot {
                 field: column.field(field.name(), data_type, nullable),
@@ -223,7 +273,7 @@ impl Message {
                 column,
             });
         }
-        open.pop();
+        making.open.pop();
         if slots.len() > usize::from(u16::MAX) {
             return Err(unsupported(path, "a message has more fields than columns can be"));
         }
@@ -324,62 +374,52 @@ impl Message {
     /// The columns so far; there are no rows afterwards.
     pub(super) fn finish(&mut self) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         self.rows = 0;
-        self.slots.iter_mut().map(|slot| slot.column.finish(&slot.field)).collect()
+        // All of them, whatever becomes of one.
+        let finished: Vec<_> = self.slots.iter_mut().map(|slot| slot.column.finish(&slot.field)).collect();
+        finished.into_iter().collect()
     }
 }
 
 impl Column {
     /// Of a field: with its type, and whether a row may have none.
-    fn new(
-        field: &FieldDescriptor,
-        path: &str,
-        open: &mut Vec<String>,
-        as_json: bool,
-    ) -> Result<(Column, DataType, bool)> {
+    fn new(field: &FieldDescriptor, path: &str, making: &mut Making) -> Result<(Column, DataType, bool)> {
         if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
-            let entries = Message::entries(&entry, path, open, as_json)?;
+            let entries = Message::entries(&entry, path, making)?;
             let entries_field = Field::new("entries", DataType::Struct(entries.fields()), false);
             let data_type = DataType::Map(Arc::new(entries_field), false);
             return Ok((Column::Map { entries: Box::new(entries), offsets: vec![0] }, data_type, false));
         }
         let nullable = field.supports_presence() && !field.is_required();
         if field.is_list() {
-            let (item, item_type) =
-                Column::single(&field.kind(), false, &format!("{path}[]"), open, as_json)?;
+            let (item, item_type) = Column::single(&field.kind(), false, &format!("{path}[]"), making)?;
             let item_field = item.field(Field::LIST_FIELD_DEFAULT_NAME, item_type, false);
             let weight = item.weight();
             let list =
                 Column::List { item: Box::new(item), offsets: vec![0], field: item_field.clone(), weight };
             return Ok((list, DataType::List(item_field), false));
         }
-        let (column, data_type) = Column::single(&field.kind(), nullable, path, open, as_json)?;
+        let (column, data_type) = Column::single(&field.kind(), nullable, path, making)?;
         Ok((column, data_type, nullable))
     }
 
-    fn single(
-        kind: &Kind,
-        nullable: bool,
-        path: &str,
-        open: &mut Vec<String>,
-        as_json: bool,
-    ) -> Result<(Column, DataType)> {
+    fn single(kind: &Kind, nullable: bool, path: &str, making: &mut Making) -> Result<(Column, DataType)> {
         let Kind::Message(message) = kind else {
-            let scalar = Scalar::new(kind, nullable, false);
+            let scalar = Scalar::new(kind, nullable, false, making);
             let data_type = scalar.data_type();
             return Ok((Column::Scalar(scalar), data_type));
         };
         if let Some(kind) = wrapped(message) {
-            let scalar = Scalar::new(&kind, nullable, true);
+            let scalar = Scalar::new(&kind, nullable, true, making);
             let data_type = scalar.data_type();
             return Ok((Column::Scalar(scalar), data_type));
         }
         if let Some(meaning) = Meaning::of(message) {
             return Ok((Column::Numbers(Numbers::new(meaning, nullable)), meaning.data_type()));
         }
-        let recursive = open.iter().any(|name| name == message.full_name());
+        let recursive = making.open.iter().any(|name| name == message.full_name());
         // A message without fields says something by being there.
         let empty = message.fields().len() == 0;
-        if is_json(message) || empty || (recursive && as_json) {
+        if is_json(message) || empty || (recursive && making.as_json) {
             let valid = nullable.then(Valid::new);
             let json = Json { of: message.clone(), texts: Variable::new(), valid, open: None };
             return Ok((Column::Json(json), DataType::Utf8));
@@ -391,7 +431,7 @@ impl Column {
             );
             return Err(unsupported(path, what));
         }
-        let message = Message::within(message, path, open, as_json)?;
+        let message = Message::within(message, path, making)?;
         let data_type = DataType::Struct(message.fields());
         Ok((Column::Message { message: Box::new(message), valid: Valid::new(), open: false }, data_type))
     }
@@ -424,8 +464,10 @@ impl Column {
             }
             Column::Numbers(numbers) => numbers.feed(inside(number, wire, at)?),
             Column::Json(json) => {
-                json.open.get_or_insert_default().extend(inside(number, wire, at)?);
-                Ok(())
+                let open = json.open.get_or_insert_with(|| DynamicMessage::new(json.of.clone()));
+                let part = inside(number, wire, at)?;
+                open.merge(part)
+                    .map_err(|_| Bad::malformed(format!("it is not one message `{}`", json.of.full_name())))
             }
             Column::List { item, weight, .. } => {
                 if let (Column::Scalar(scalar), Wire::Length) = (&mut **item, wire)
@@ -436,6 +478,9 @@ impl Column {
                     while !packed.is_empty() {
                         scalar.accept(scalar.len(), one, &mut packed, grown)?;
                         *grown += *weight;
+                        if *grown > MAX_BYTES {
+                            return Err(Bad::too_large());
+                        }
                     }
                     return Ok(());
                 }
@@ -457,7 +502,9 @@ impl Column {
         match self {
             Column::Message { open, .. } => *open = true,
             Column::Numbers(numbers) => drop(numbers.open.get_or_insert_default()),
-            Column::Json(json) => drop(json.open.get_or_insert_default()),
+            Column::Json(json) => {
+                json.open.get_or_insert_with(|| DynamicMessage::new(json.of.clone()));
+            }
             Column::Scalar(_) | Column::List { .. } | Column::Map { .. } => {}
         }
     }
@@ -591,13 +638,24 @@ impl Column {
 
 impl Message {
     /// The columns `key`, always a text, and `value` of a map.
-    fn entries(
-        entry: &MessageDescriptor,
-        path: &str,
-        open: &mut Vec<String>,
-        as_json: bool,
-    ) -> Result<Message> {
-        let mut message = Message::within(entry, path, open, as_json)?;
+    fn entries(entry: &MessageDescriptor, path: &str, making: &mut Making) -> Result<Message> {
+        let mut message = Message::within(entry, path, making)?;
+        // Source has them so; descriptions may say anything.
+        message.slots.sort_by_key(|slot| slot.field.name() != "key");
+        let is_key = |slot: &Slot| match &slot.column {
+            Column::Scalar(scalar) => {
+                !scalar.wrapped
+                    && !matches!(scalar.form, Form::Float | Form::Double | Form::Bytes | Form::Enum)
+            }
+            _ => false,
+        };
+        let numbers = (entry.get_field_by_name("key"), entry.get_field_by_name("value"));
+        let numbers = (numbers.0.map(|field| field.number()), numbers.1.map(|field| field.number()));
+        if message.slots.len() != 2 || numbers != (Some(1), Some(2)) || !is_key(&message.slots[0]) {
+            let text = at_field(path, "it is a map whose entries are no key and value");
+            return Err(Error::new(ErrorKind::InvalidSchema, text));
+        }
+        message.dense = vec![None, Some(0), Some(1)];
         for (slot, name) in message.slots.iter_mut().zip(["key", "value"]) {
             // An entry without a key or a value has the default.
             if let Column::Scalar(scalar) = &mut slot.column {
@@ -632,8 +690,7 @@ fn taken_offsets(offsets: &mut Vec<i32>) -> OffsetBuffer<i32> {
 }
 
 fn unsupported(path: &str, what: impl std::fmt::Display) -> Error {
-    let place = if path.is_empty() { String::new() } else { format!("field {path}: ") };
-    Error::new(ErrorKind::UnsupportedType, format!("{place}{what}"))
+    Error::new(ErrorKind::UnsupportedType, at_field(path, what))
 }
 
 /// The bytes of a message.
@@ -685,15 +742,8 @@ impl Variable {
 }
 
 impl Scalar {
-    fn new(kind: &Kind, nullable: bool, wrapped: bool) -> Scalar {
-        let names = kind.as_enum().map(|of| {
-            let mut names = HashMap::new();
-            // In the order of the source: of several names of a number the first is its name.
-            for value in &of.enum_descriptor_proto().value {
-                names.entry(value.number()).or_insert_with(|| value.name().into());
-            }
-            Names(names)
-        });
+    fn new(kind: &Kind, nullable: bool, wrapped: bool, making: &mut Making) -> Scalar {
+        let names = kind.as_enum().map(|of| making.names(of));
         let (form, values) = match kind {
             Kind::Bool => (Form::Bool, Values::Bool(BooleanBufferBuilder::new(0))),
             Kind::Int32 => (Form::Int32, Values::Int32(Vec::new())),
@@ -860,7 +910,7 @@ impl Scalar {
                     _ => i128::from(wire::varint(at)? as i32),
                 };
                 let before = values.data.len();
-                push_text(values, form, self.names.as_ref(), number);
+                push_text(values, form, self.names.as_deref(), number);
                 *grown += (values.data.len() - before) as u64;
             }
         }
@@ -886,7 +936,8 @@ impl Scalar {
             Values::Float(values) => values.push(0.0),
             Values::Double(values) => values.push(0.0),
             Values::Text(values) if self.form != Form::Text => {
-                push_text(values, self.form, self.names.as_ref(), 0);
+                let default = self.names.as_ref().map_or(0, |names| names.default);
+                push_text(values, self.form, self.names.as_deref(), default.into());
             }
             Values::Text(values) | Values::Bytes(values) => values.push(b""),
         }
@@ -931,7 +982,7 @@ impl Scalar {
 
 /// A number as text: the name of an enum's value, and its digits where it has none, as in Protobuf's JSON.
 fn push_text(values: &mut Variable, form: Form, names: Option<&Names>, number: i128) {
-    let name = names.and_then(|Names(names)| names.get(&i32::try_from(number).ok()?));
+    let name = names.and_then(|of| of.names.get(&i32::try_from(number).ok()?));
     match (name, form) {
         (Some(name), _) => values.push(name.as_bytes()),
         (None, Form::Bool) => values.push(if number == 0 { b"false" } else { b"true" }),
@@ -1065,6 +1116,7 @@ impl Numbers {
                     let wide = self.meaning == Meaning::Timestamp && number == 1;
                     parts[number as usize - 1] = if wide { part } else { i64::from(part as i32) };
                 }
+                (1..=4, other) => return Err(another(other, Wire::Varint)),
                 (number, wire) => wire::skip(number, wire, &mut at)?,
             }
         }
@@ -1107,16 +1159,28 @@ struct Json {
     of: MessageDescriptor,
     texts: Variable,
     valid: Option<Valid>,
-    /// The bytes of the open row: those of a message that comes again are added.
-    open: Option<Vec<u8>>,
+    /// Of the open row: a message that comes again is added.
+    open: Option<DynamicMessage>,
 }
 
 impl Json {
     fn end_row(&mut self, grown: &mut u64) -> Fed {
-        let text = self.open.take().map(|bytes| {
-            let message = DynamicMessage::decode(self.of.clone(), &*bytes)
-                .map_err(|_| Bad::malformed(format!("it is not one message `{}`", self.of.full_name())))?;
-            serde_json::to_string(&message).map_err(|_| Bad::mismatch("it has no form in Protobuf's JSON"))
+        let text = self.open.take().map(|message| {
+            // Names of enums may be long.
+            let mut written = Bounded(Vec::new());
+            if serde_json::to_writer(&mut written, &message).is_err() {
+                return Err(Bad::mismatch(match written.0.len() >= MAX_JSON {
+                    true => "its JSON would have more than 64 MiB",
+                    false => "it has no form in Protobuf's JSON",
+                }));
+            }
+            let value = serde_json::from_slice::<serde_json::Value>(&written.0);
+            let sorted = value.map(|mut value| {
+                // The entries of maps come in any order.
+                value.sort_all_objects();
+                value.to_string()
+            });
+            sorted.map_err(|_| Bad::mismatch("it nests too deep for JSON"))
         });
         let text = text.transpose()?;
         *grown += text.as_ref().map_or(0, String::len) as u64;
@@ -1129,5 +1193,25 @@ impl Json {
         if let Some(valid) = &mut self.valid {
             valid.0.append(text.is_some());
         }
+    }
+}
+
+/// Bytes of one JSON text.
+const MAX_JSON: usize = 64 << 20;
+
+/// Takes so many at most.
+struct Bounded(Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        match self.0.len() < MAX_JSON {
+            true => Ok(bytes.len()),
+            false => Err(std::io::Error::other("too long")),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Arrow columns as Protobuf messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
@@ -45,6 +45,8 @@ struct Member {
     /// A value that is the default is written too.
     presence: bool,
     required: bool,
+    /// A message between two keys, without a length.
+    group: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,11 @@ impl ProtobufEncoder {
         let schema = Schema::parse(schema)?;
         let message = schema.message(message)?;
         let members = members(&message, columns.fields().iter().map(|field| &**field), "", 0)?;
-        let indexes = schema.indexes(&message).unwrap_or_default();
+        let indexes = schema.indexes(&message).or_else(|| id.is_none().then(Vec::new)).ok_or_else(|| {
+            let text =
+                format!("the message `{}` is of an import, which records cannot name", message.full_name());
+            Error::new(ErrorKind::InvalidSchema, text)
+        })?;
         let mut front = Vec::new();
         match indexes.as_slice() {
             // As serialisers shorten it.
@@ -142,11 +148,13 @@ fn members<'a>(
             );
             Error::new(ErrorKind::InvalidSchema, text)
         })?;
+        if members.iter().any(|other: &Member| other.number == field.number()) {
+            return Err(Error::new(ErrorKind::InvalidSchema, format!("the column `{path}` is there twice")));
+        }
         members.push(member(message, &field, at, column, &path, depth)?);
     }
-    if let Some(field) = message.fields().find(|field| field.is_required())
-        && !members.iter().any(|member| member.number == field.number())
-    {
+    let is_there = |field: &FieldDescriptor| members.iter().any(|member| member.number == field.number());
+    if let Some(field) = message.fields().find(|field| field.is_required() && !is_there(field)) {
         return Err(Error::new(
             ErrorKind::InvalidSchema,
             format!("the field `{}` is required, and there is no such column", joined(path, field.name())),
@@ -213,6 +221,7 @@ fn member(
         oneof,
         presence: field.supports_presence(),
         required: field.cardinality() == Cardinality::Required,
+        group: field.is_group(),
     })
 }
 
@@ -363,8 +372,7 @@ impl Member {
         match self.shape {
             Shape::Single => {
                 let before = out.len();
-                key(self.number, self.value.wire(), out);
-                let is_default = self.value.write(&self.name, column, row, out)?;
+                let is_default = self.write_one(column, row, out)?;
                 if is_default && !self.presence {
                     out.truncate(before);
                 }
@@ -384,14 +392,14 @@ impl Member {
                     return Ok(());
                 }
                 for item in 0..items.len() {
-                    key(self.number, self.value.wire(), out);
-                    self.value.write(&self.name, &items, item, out)?;
+                    self.write_one(&items, item, out)?;
                 }
             }
             Shape::Map => {
                 let Value::Message(members) = &self.value else { return Ok(()) };
                 let entries = column.as_map().value(row);
                 let columns = fitting(members, entries.columns())?;
+                let mut keys = HashSet::new();
                 for entry in 0..entries.len() {
                     if columns.iter().any(|column| column.is_null(entry)) {
                         return Err(unsupported(
@@ -400,13 +408,31 @@ impl Member {
                         ));
                     }
                     let mut message = Vec::new();
-                    write_message(members, &columns, entry, &mut message)?;
+                    write_message(&members[..1], &columns[..1], entry, &mut message)?;
+                    if !keys.insert(message.clone()) {
+                        return Err(unsupported(&self.name, "a map has a key twice"));
+                    }
+                    write_message(&members[1..], &columns[1..], entry, &mut message)?;
                     key(self.number, 2, out);
                     write_bytes(&message, out);
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Member {
+    /// A value with its key; says whether it is what is read where there is none.
+    fn write_one(&self, column: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<bool> {
+        if let (Value::Message(members), true) = (&self.value, self.group) {
+            key(self.number, 3, out);
+            write_message(members, &fitting(members, column.as_struct().columns())?, row, out)?;
+            key(self.number, 4, out);
+            return Ok(false);
+        }
+        key(self.number, self.value.wire(), out);
+        self.value.write(&self.name, column, row, out)
     }
 }
 

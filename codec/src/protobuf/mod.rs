@@ -5,7 +5,7 @@ mod encode;
 mod schema;
 mod wire;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
@@ -14,7 +14,7 @@ use prost_reflect::MessageDescriptor;
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting};
 use crate::error::{Error, ErrorKind, Result};
-use crate::framing;
+use crate::framing::{self, SchemaId, Value};
 use crate::raw::too_large;
 use columns::Message;
 pub use encode::ProtobufEncoder;
@@ -22,14 +22,14 @@ use schema::Schema;
 pub use schema::{inline_protobuf_imports, protobuf_imports};
 
 /// How deep a message may be nested in others, by the indexes in front of a record.
-const MAX_INDEXES: u64 = 32;
+const MAX_INDEXES: u64 = 128;
 
 /// How a [`ProtobufDecoder`] reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProtobufOptions {
-    /// The message that records are, by its full name or the one it has in the schema. Without it, the only message of the
-    /// schema, or the only one that no other is made of.
+    /// The message that records are, by its full name or the one it has in the schema. Without it the only one
+    /// of the schema.
     pub message: Option<String>,
     /// Values are messages and nothing in front: no schema id, no message indexes. By default they have both, as the Schema
     /// Registry's serialisers write them.
@@ -61,20 +61,21 @@ pub struct ProtobufOptions {
 ///
 /// Nullable is what may be told apart from its default: `optional`, a member of a `oneof`, a message. All else has a default
 /// where a record has none: 0, the empty text, the empty list. Of a `oneof` each member has a column of its own. What is
-/// `required` has to be there.
+/// `required` has to be there. A default that a writer does not write is not told apart from what is not there: where the columns'
+/// schema has made a field `optional`, the 0 of an older writer is null.
 #[derive(Debug)]
 pub struct ProtobufDecoder {
     reader: MessageDescriptor,
     schema: SchemaRef,
     columns: Message,
     bare: bool,
-    writers: BTreeMap<u32, Result<Writer, String>>,
+    writers: BTreeMap<SchemaId, Result<Writer, String>>,
 }
 
 #[derive(Debug)]
 struct Writer {
     schema: Schema,
-    /// What is in front of records that are the reader's message, as most serialisers write it.
+    /// What is in front of records that are the reader's message, if it can mean no other.
     indexes: Option<Vec<i64>>,
 }
 
@@ -110,7 +111,8 @@ impl ProtobufDecoder {
     /// [`ErrorKind::InvalidSchema`] or [`ErrorKind::IncompatibleSchema`] if it does not have the message, or has it with a
     /// change that cannot be read. The id then counts as known: its records come back undecodable with
     /// [`Cause::IncompatibleSchema`].
-    pub fn add_writer_schema(&mut self, id: u32, schema: &str) -> Result<()> {
+    pub fn add_writer_schema(&mut self, id: impl Into<SchemaId>, schema: &str) -> Result<()> {
+        let id = id.into();
         if self.writers.contains_key(&id) {
             return Ok(());
         }
@@ -119,10 +121,15 @@ impl ProtobufDecoder {
             let incompatible = |text| Error::new(ErrorKind::IncompatibleSchema, text);
             let message =
                 schema.named(name).ok_or_else(|| incompatible(format!("it has no message `{name}`")))?;
-            match schema::conflict(&self.reader, &message, "", &mut HashSet::new()) {
-                Some(conflict) => Err(incompatible(conflict)),
-                None => Ok(Writer { indexes: schema.indexes(&message), schema }),
+            if let Some(conflict) = schema::conflict(&self.reader, &message) {
+                return Err(incompatible(conflict));
             }
+            let indexes = schema.indexes(&message).ok_or_else(|| {
+                incompatible(format!("the message `{name}` is of an import, which records cannot name"))
+            })?;
+            // Where serialisers do not agree what they mean, they are looked at each time.
+            let indexes = (schema.indexed(&indexes).len() == 1).then_some(indexes);
+            Ok(Writer { schema, indexes })
         });
         let made = made.map_err(|e| {
             let message = format!("writer schema {id}: {e}");
@@ -141,7 +148,10 @@ impl ProtobufDecoder {
     }
 
     /// The ids of writer schemas that these values need and the decoder does not have, ascending.
-    pub fn missing_schemas<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+    pub fn missing_schemas<'a, V: Into<Value<'a>>>(
+        &self,
+        values: impl IntoIterator<Item = Option<V>>,
+    ) -> Vec<SchemaId> {
         match self.bare {
             true => Vec::new(),
             false => framing::unknown_ids(values, |id| self.writers.contains_key(&id)),
@@ -153,11 +163,14 @@ impl ProtobufDecoder {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if the columns could grow beyond 2 GiB.
-    pub fn decode<'a>(&mut self, rows: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Result<Decoded> {
+    pub fn decode<'a, V: Into<Value<'a>>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (u64, Option<V>)>,
+    ) -> Result<Decoded> {
         let mut sorting = Sorting::default();
         let mut total = 0u64;
         for (tag, value) in rows {
-            let body = match self.message(value) {
+            let body = match self.message(value.map(Into::into)) {
                 Ok(body) => body,
                 Err(fault) => {
                     sorting.refuse(tag, fault);
@@ -186,9 +199,9 @@ impl ProtobufDecoder {
     }
 
     /// The bytes of a value that are the reader's message.
-    fn message<'a>(&self, value: Option<&'a [u8]>) -> Result<&'a [u8], Fault> {
+    fn message<'a>(&self, value: Option<Value<'a>>) -> Result<&'a [u8], Fault> {
         if self.bare {
-            let value = framing::there(value)?;
+            let value = framing::there(value)?.bytes;
             // No field has the number 0, so that no message begins so.
             if value.first() == Some(&0) {
                 let text =
@@ -197,13 +210,15 @@ impl ProtobufDecoder {
             }
             return Ok(value);
         }
-        let (id, mut body) = framing::split(value)?;
+        let mut framed = framing::split(value)?;
+        let id = framed.id;
         let writer = match self.writers.get(&id) {
             Some(Ok(writer)) => writer,
             Some(Err(message)) => return Err(Fault::new(Cause::IncompatibleSchema, message.clone())),
             None => return Err(framing::unknown_schema(id)),
         };
-        let indexes = indexes(&mut body)?;
+        let indexes = framed.behind(indexes)?;
+        let body = framed.body;
         if writer.indexes.as_ref().is_some_and(|own| *own == indexes) {
             return Ok(body);
         }
@@ -228,7 +243,7 @@ fn indexes(at: &mut &[u8]) -> Result<Vec<i64>, Fault> {
     let malformed = |what: &str| {
         Fault::new(Cause::Malformed, format!("the message indexes behind the schema id are broken: {what}"))
     };
-    let mut next = || wire::varint(at).map(wire::zigzag).map_err(|what| malformed(what));
+    let mut next = || wire::varint(at).map(wire::zigzag).map_err(malformed);
     match next()? {
         0 => Ok(vec![0]),
         count if u64::try_from(count).is_ok_and(|count| count <= MAX_INDEXES) => {
@@ -246,5 +261,7 @@ fn indexes(at: &mut &[u8]) -> Result<Vec<i64>, Fault> {
 pub fn protobuf_descriptions(schema: &str, message: Option<&str>) -> Result<BTreeMap<String, String>> {
     let schema = Schema::parse(schema)?;
     let message = schema.message(message)?;
+    // Bounds what there is to describe.
+    Message::new(&message, true)?;
     Ok(schema.comments().of(&message))
 }

@@ -6,17 +6,23 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a schema is called, to itself; imports have the names by which it imports them.
-const OWN_NAME: &str = "schema.proto";
+/// What a schema is called, to itself, which no import is; imports have the names by which it imports them.
+const OWN_NAME: &str = "<schema>";
 /// Of all texts together.
 const MAX_TEXT: usize = 8 << 20;
 /// How deep brackets may nest: the compiler goes down with them on the stack.
 const MAX_BRACKETS: usize = 64;
+/// Files that a schema may import, and they.
+const MAX_IMPORTS: usize = 256;
+/// Ways by which public imports may lead to files.
+const MAX_WAYS: u64 = 10_000;
+/// What the compiler gets for all of that, in bytes.
+const STACK: usize = 16 << 20;
 /// How deep messages may nest: far beyond any table.
 pub(super) const MAX_DEPTH: usize = 32;
 
@@ -53,7 +59,18 @@ pub fn inline_protobuf_imports<'a>(
     if sizes > MAX_TEXT {
         return Err(invalid(format!("the schema and its imports have more than {MAX_TEXT} bytes")));
     }
+    if imports.len() > MAX_IMPORTS {
+        return Err(invalid(format!("the schema has more than {MAX_IMPORTS} imports")));
+    }
+    with_stack(|| compiled(schema, imports))?
+}
+
+fn compiled(schema: &str, imports: HashMap<String, String>) -> Result<String> {
     let root = file(OWN_NAME, schema).map_err(|e| invalid(told(&e)))?;
+    is_read(root.file_descriptor_proto())?;
+    let parsed = imports.iter().filter_map(|(name, text)| file(name, text).ok());
+    let parsed: Vec<File> = parsed.chain([root.clone()]).collect();
+    has_few_ways(parsed.iter().map(File::file_descriptor_proto))?;
     let name = root.name().to_owned();
     let mut known = ChainFileResolver::new();
     known.add(Given { root, imports });
@@ -110,10 +127,17 @@ fn file(name: &str, text: &str) -> Result<File, protox::Error> {
     File::from_source(name, text)
 }
 
-/// How deep brackets nest, at most; those in comments and strings count too.
+/// How deep brackets nest, at most; not those in comments and strings.
 fn deepest(text: &str) -> usize {
     let (mut open, mut most) = (0usize, 0);
-    for byte in text.bytes() {
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = match (byte, after.first()) {
+            (b'/', Some(b'/')) => behind(after, b"\n"),
+            (b'/', Some(b'*')) => behind(&after[1..], b"*/"),
+            (b'"' | b'\'', _) => behind_string(after, *byte),
+            _ => after,
+        };
         match byte {
             b'{' | b'[' | b'(' | b'<' => {
                 open += 1;
@@ -124,6 +148,37 @@ fn deepest(text: &str) -> usize {
         }
     }
     most
+}
+
+fn behind<'a>(text: &'a [u8], end: &[u8]) -> &'a [u8] {
+    let found = text.windows(end.len()).position(|window| window == end);
+    found.map_or(&[], |at| &text[at + end.len()..])
+}
+
+/// Strings end in their line.
+fn behind_string(text: &[u8], quote: u8) -> &[u8] {
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'\\' => at += 2,
+            b'\n' => return &text[at..],
+            byte if byte == quote => return &text[at + 1..],
+            _ => at += 1,
+        }
+    }
+    &[]
+}
+
+/// Runs what goes down on the stack with schemas where there is enough of it.
+fn with_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
+        let thread =
+            thread.map_err(|e| Error::new(ErrorKind::Internal, format!("no thread for a schema: {e}")))?;
+        thread
+            .join()
+            .map_err(|_| Error::new(ErrorKind::Internal, "the compiler of Protobuf schemas panicked"))
+    })
 }
 
 /// The schema itself and what it imports.
@@ -142,7 +197,9 @@ impl FileResolver for Given {
             return Ok(self.root.clone());
         }
         let text = self.imports.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        file(name, text)
+        let file = file(name, text)?;
+        is_read(file.file_descriptor_proto()).map_err(protox::Error::new)?;
+        Ok(file)
     }
 }
 
@@ -161,6 +218,51 @@ fn descriptor_set(text: &str) -> Option<Vec<u8>> {
     let set = FileDescriptorSet::decode(&*bytes).ok()?;
     // A description of one file may read as a set of some sort; it has no names then.
     (!set.file.is_empty() && set.file.iter().all(|file| file.name.is_some())).then_some(bytes)
+}
+
+/// Whether prost-reflect reads a file's syntax: of others it panics.
+fn is_read(file: &FileDescriptorProto) -> Result<()> {
+    match file.syntax() {
+        "" | "proto2" | "proto3" => Ok(()),
+        other => {
+            Err(invalid(format!("{} has the syntax `{other}`; proto2 and proto3 are read here", file.name())))
+        }
+    }
+}
+
+/// That files import others publicly in few ways: names are looked for in each of them.
+fn has_few_ways<'a>(files: impl Iterator<Item = &'a FileDescriptorProto>) -> Result<()> {
+    fn ways<'a>(
+        name: &'a str,
+        files: &HashMap<&'a str, Vec<&'a str>>,
+        known: &mut HashMap<&'a str, u64>,
+    ) -> u64 {
+        if let Some(ways) = known.get(name) {
+            return *ways;
+        }
+        // A circle is refused later.
+        known.insert(name, 1);
+        let through = files.get(name).into_iter().flatten();
+        let ways = through.fold(1u64, |sum, import| sum.saturating_add(ways(import, files, known)));
+        known.insert(name, ways);
+        ways
+    }
+    let public = |file: &'a FileDescriptorProto| {
+        let at = file.public_dependency.iter().filter_map(|at| usize::try_from(*at).ok());
+        let imports = at.filter_map(|at| file.dependency.get(at)).map(String::as_str).collect();
+        (file.name(), imports)
+    };
+    let files: HashMap<&str, Vec<&str>> = files.map(public).collect();
+    if files.len() > 2 * MAX_IMPORTS {
+        return Err(invalid(format!("the schema has more than {MAX_IMPORTS} imports")));
+    }
+    let mut known = HashMap::new();
+    match files.keys().map(|name| ways(name, &files, &mut known)).max() {
+        Some(most) if most > MAX_WAYS => {
+            Err(invalid("its `import public` lead to one file by thousands of ways".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A schema that stands by itself.
@@ -184,9 +286,11 @@ impl Schema {
         let broken = |e: prost_reflect::DescriptorError| {
             invalid("the descriptions contradict each other").with_source(e)
         };
-        let names = FileDescriptorSet::decode(&*set).map_err(|e| invalid(e.to_string()))?.file;
-        let root = names.last().and_then(|file| file.name.clone()).unwrap_or_default();
-        let pool = DescriptorPool::decode(&*set).map_err(broken)?;
+        let files = FileDescriptorSet::decode(&*set).map_err(|e| invalid(e.to_string()))?.file;
+        files.iter().try_for_each(is_read)?;
+        with_stack(|| has_few_ways(files.iter()))??;
+        let root = files.last().and_then(|file| file.name.clone()).unwrap_or_default();
+        let pool = with_stack(|| DescriptorPool::decode(&*set))?.map_err(broken)?;
         let root = pool.get_file_by_name(&root).ok_or_else(|| invalid("it has no files"))?;
         Ok(Schema { pool, root })
     }
@@ -204,17 +308,10 @@ impl Schema {
         match all.as_slice() {
             [] => Err(invalid("it has no messages")),
             [only] => Ok(only.clone()),
-            several => {
-                let used: HashSet<String> = several.iter().flat_map(parts).collect();
-                let mut roots = several.iter().filter(|message| !used.contains(message.full_name()));
-                match (roots.next(), roots.next()) {
-                    (Some(root), None) => Ok(root.clone()),
-                    _ => Err(invalid(format!(
-                        "it has several messages, so that it does not say which one records are: {}; give `message`",
-                        listed(several)
-                    ))),
-                }
-            }
+            several => Err(invalid(format!(
+                "it has several messages, so that it does not say which one records are: {}; give `message`",
+                listed(several)
+            ))),
         }
     }
 
@@ -240,7 +337,8 @@ impl Schema {
                     (_, None) => None,
                 };
             }
-            meant.extend(at.filter(|message| !meant.contains(message)));
+            // A map's message is never a record.
+            meant.extend(at.filter(|message| !message.is_map_entry() && !meant.contains(message)));
         }
         meant
     }
@@ -332,42 +430,55 @@ fn listed(messages: &[MessageDescriptor]) -> String {
     messages.iter().map(|message| format!("`{}`", message.full_name())).collect::<Vec<_>>().join(", ")
 }
 
-/// Full names of the messages that fields of a message are, itself left out.
-fn parts(message: &MessageDescriptor) -> Vec<String> {
-    let mut found = HashSet::new();
-    let mut open = vec![message.clone()];
-    while let Some(next) = open.pop() {
-        for field in next.fields() {
-            if let Kind::Message(part) = field.kind()
-                && found.insert(part.full_name().to_owned())
-            {
-                open.push(part);
+/// Why what a writer wrote cannot be read by the columns' schema, if it cannot: what has changed beyond what the wire format bears.
+pub(super) fn conflict(reader: &MessageDescriptor, writer: &MessageDescriptor) -> Option<String> {
+    let mut open = vec![(String::new(), reader.clone(), writer.clone())];
+    let mut seen: HashSet<(String, String)> = HashSet::new();
+    while let Some((path, reader, writer)) = open.pop() {
+        if !seen.insert((reader.full_name().to_owned(), writer.full_name().to_owned())) {
+            continue;
+        }
+        for read in reader.fields() {
+            let path = joined(&path, read.name());
+            match writer.get_field(read.number()) {
+                None if read.is_required() => {
+                    return Some(format!("field {path}: it is required, and the writer has none"));
+                }
+                None => {}
+                Some(written) => {
+                    if let Some(conflict) = field_conflict(&read, &written, &path, &mut open, &mut seen) {
+                        return Some(conflict);
+                    }
+                }
             }
         }
+        if let Some(name) = split_choice(&reader, &writer) {
+            let path = joined(&path, &name);
+            return Some(format!(
+                "field {path}: it is a member of a oneof, with others that the writer may have beside it"
+            ));
+        }
     }
-    found.remove(message.full_name());
-    found.into_iter().collect()
+    None
 }
 
-/// Why what a writer wrote cannot be read by the columns' schema, if it cannot: what has changed beyond what the wire format bears.
-pub(super) fn conflict(
-    reader: &MessageDescriptor,
-    writer: &MessageDescriptor,
-    path: &str,
-    seen: &mut HashSet<(String, String)>,
-) -> Option<String> {
-    if !seen.insert((reader.full_name().to_owned(), writer.full_name().to_owned())) {
-        return None;
-    }
-    reader.fields().find_map(|read| {
-        let path = joined(path, read.name());
-        match writer.get_field(read.number()) {
-            Some(written) => field_conflict(&read, &written, &path, seen),
-            None if read.is_required() => {
-                Some(format!("field {path}: it is required, and the writer has none"))
-            }
-            None => None,
-        }
+/// A field of a oneof of the reader, of which a writer may have another member in the same message.
+fn split_choice(reader: &MessageDescriptor, writer: &MessageDescriptor) -> Option<String> {
+    reader.oneofs().filter(|oneof| !oneof.is_synthetic()).find_map(|oneof| {
+        let written = oneof
+            .fields()
+            .filter_map(|read| Some((read.name().to_owned(), writer.get_field(read.number())?)));
+        let written: Vec<(String, FieldDescriptor)> = written.collect();
+        let choice = |field: &FieldDescriptor| {
+            field
+                .containing_oneof()
+                .filter(|oneof| !oneof.is_synthetic())
+                .map(|oneof| oneof.full_name().to_owned())
+        };
+        let (_, first) = written.first()?;
+        let first = choice(first);
+        let apart = written[1..].iter().find(|(_, field)| first.is_none() || choice(field) != first)?;
+        Some(apart.0.clone())
     })
 }
 
@@ -375,6 +486,7 @@ fn field_conflict(
     read: &FieldDescriptor,
     written: &FieldDescriptor,
     path: &str,
+    open: &mut Vec<(String, MessageDescriptor, MessageDescriptor)>,
     seen: &mut HashSet<(String, String)>,
 ) -> Option<String> {
     use Kind::*;
@@ -389,36 +501,40 @@ fn field_conflict(
     }
     match (read.kind(), written.kind()) {
         (Message(reader), Message(writer)) => {
-            if is_special(&reader) != is_special(&writer)
-                || (is_special(&reader) && reader.full_name() != writer.full_name())
-            {
+            let is_special = is_special(&reader) || is_special(&writer);
+            if is_special && reader.full_name() != writer.full_name() {
                 return Some(format!(
                     "field {path}: the writer's is {}, the columns' schema's {}",
                     writer.full_name(),
                     reader.full_name()
                 ));
             }
-            conflict(&reader, &writer, path, seen)
+            open.push((path.to_owned(), reader, writer));
+            None
         }
-        (Enum(reader), Enum(writer)) => writer.values().find_map(|value| {
-            let there =
-                reader.values().any(|other| other.number() == value.number() && other.name() == value.name());
-            let other = reader.get_value(value.number()).filter(|_| !there)?;
-            Some(format!(
-                "field {path}: {} is `{}` to the writer and `{}` to the columns' schema",
-                value.number(),
-                value.name(),
-                other.name()
-            ))
-        }),
+        (Enum(reader), Enum(writer)) => {
+            let pair = (reader.full_name().to_owned(), writer.full_name().to_owned());
+            if !seen.insert(pair) {
+                return None;
+            }
+            let mut names: HashMap<i32, Vec<&str>> = HashMap::new();
+            for value in &reader.enum_descriptor_proto().value {
+                names.entry(value.number()).or_default().push(value.name());
+            }
+            writer.enum_descriptor_proto().value.iter().find_map(|value| {
+                let known = names.get(&value.number()).filter(|known| !known.contains(&value.name()))?;
+                Some(format!(
+                    "field {path}: {} is `{}` to the writer and `{}` to the columns' schema",
+                    value.number(),
+                    value.name(),
+                    known[0]
+                ))
+            })
+        }
         (reader, writer) if reader == writer => None,
         // What is wider, and written in the same way.
-        (Int64, Int32)
-        | (Uint64 | Int64, Uint32)
-        | (Sint64, Sint32)
-        | (Bytes, String)
-        | (Int32 | Int64, Enum(_)) => None,
-        (Int32 | Int64 | Uint32 | Uint64, Bool) => None,
+        (Int64, Int32) | (Uint64 | Int64, Uint32) | (Sint64, Sint32) | (Bytes, String) => None,
+        (Int32 | Int64, Enum(_)) | (Int32 | Int64 | Uint32 | Uint64, Bool) => None,
         (reader, writer) => {
             Some(format!("field {path}: the writer's is {writer:?}, the columns' schema's {reader:?}"))
         }

@@ -94,17 +94,25 @@ fn each_kind_of_bad_row_is_set_aside_with_its_reason_and_costs_no_other() {
     };
     let cases: Vec<(Option<Vec<u8>>, Cause, &str)> = vec![
         (None, Cause::NullValue, "the value is null (a tombstone)"),
-        (Some(vec![]), Cause::Malformed, "0 bytes are too few for the Schema Registry's prefix of 5"),
-        (Some(vec![0, 0, 0]), Cause::Malformed, "3 bytes are too few for the Schema Registry's prefix of 5"),
         (
-            Some(with(0, 1)),
+            Some(vec![]),
             Cause::Malformed,
-            "the value does not start with the Schema Registry's magic byte 0",
+            "the value has 0 bytes, too few for a schema id of the Schema Registry",
+        ),
+        (
+            Some(vec![0, 0, 0]),
+            Cause::Malformed,
+            "the value has 3 bytes, too few for a schema id of the Schema Registry",
+        ),
+        (
+            Some(with(0, 2)),
+            Cause::Malformed,
+            "the value does not start with the Schema Registry's magic byte 0 or 1",
         ),
         (
             Some(b"{\"id\": 1}".to_vec()),
             Cause::Malformed,
-            "the value does not start with the Schema Registry's magic byte 0; it looks like JSON",
+            "the value does not start with the Schema Registry's magic byte 0 or 1; it looks like JSON",
         ),
         (Some(with(4, 9)), Cause::UnknownSchema, "writer schema 9 is not known to the Schema Registry"),
         (

@@ -270,3 +270,154 @@ fn prefixes_name_schemas_that_are_new() {
     assert_eq!(decoder.missing_schemas([Some(value.as_slice())]), [0u32; 0]);
     assert_eq!(decoder.decode([(0, Some(value.as_slice()))]).unwrap().rows, [0]);
 }
+
+/// A column is lost in no way of saying it, and is null where a valid record may be.
+#[test]
+fn what_a_schema_is_as_well_counts_too() {
+    let id = json!({"id": {"type": "integer"}});
+    let x = json!({"type": "object", "properties": {"x": {"type": "string"}}});
+    let y = json!({"type": "object", "properties": {"y": {"type": "boolean"}, "x": {"type": "string"}}, "required": ["x"]});
+    let definitions = json!({"a": {"type": "object", "properties": {"x": {"type": "string"}}}, "n": {"type": ["object", "null"], "properties": {"x": {"type": "string"}}}});
+    let with = |mut schema: Value| {
+        schema["definitions"] = definitions.clone();
+        columns(&schema).unwrap().join(", ")
+    };
+    let beside = [
+        (
+            json!({"properties": id, "required": ["id"], "oneOf": [x, y]}),
+            "id: Int64 not null, x: Utf8, y: Boolean",
+        ),
+        (
+            json!({"type": "object", "properties": id, "anyOf": [{"required": ["id"]}, {"required": ["other"]}]}),
+            "id: Int64",
+        ),
+        (json!({"allOf": [{"properties": id}, {"oneOf": [x]}]}), "id: Int64, x: Utf8"),
+        (
+            json!({"$ref": "#/definitions/a", "properties": id, "required": ["x"]}),
+            "id: Int64, x: Utf8 not null",
+        ),
+        (
+            json!({"allOf": [object(json!({"a": {"type": "string"}})), object(json!({"a": {"minLength": 1}}))]}),
+            "a: Utf8",
+        ),
+        (
+            json!({"allOf": [object(json!({"a": {"type": "number"}})), object(json!({"a": {"enum": [1, 2]}}))]}),
+            "a: Int64",
+        ),
+        (json!({"type": "object", "properties": {"gone": false, "id": {"type": "integer"}}}), "id: Int64"),
+    ];
+    for (schema, expected) in beside {
+        assert_eq!(with(schema.clone()), expected, "{schema}");
+    }
+    // An object that may be something else, beside one that is not: its members must not be lost.
+    let mixed = object(json!({"m": {"properties": id, "oneOf": [{"type": "string"}, x]}}));
+    assert!(
+        columns(&mixed).unwrap_err().to_string().starts_with("field m: it may have one of several types")
+    );
+    let null_is_valid = [
+        json!({"nullable": true, "allOf": [{"$ref": "#/definitions/a"}]}),
+        json!({"nullable": true, "oneOf": [{"type": "string"}]}),
+        json!({"nullable": true, "$ref": "#/definitions/a"}),
+        json!({"allOf": [{"$ref": "#/definitions/n"}]}),
+        json!({"properties": {"x": {"type": "string"}}}),
+        json!({"items": {"type": "string"}}),
+    ];
+    for property in null_is_valid {
+        let found = with(json!({"type": "object", "properties": {"a": property}, "required": ["a"]}));
+        assert!(!found.ends_with("not null"), "{property}: {found}");
+    }
+    let found =
+        with(json!({"type": "object", "properties": {"a": {"$ref": "#/definitions/a"}}, "required": ["a"]}));
+    assert!(found.ends_with("not null"), "{found}");
+    // Members of one pattern, and any others.
+    let open = object(json!({"m": {"type": "object", "patternProperties": {"^S_": {"type": "string"}}}}));
+    assert!(columns(&open).is_err());
+}
+
+#[test]
+fn references_mean_what_is_near() {
+    let bundled = json!({"type": "object", "properties": {"a": {"$ref": "http://x/a"}, "b": {"$ref": "#/$defs/B"}, "c": {"$ref": "c.json"}},
+        "default": {"$id": "c.json", "type": "boolean"},
+        "$defs": {"A": {"$id": "http://x/a", "type": "object", "properties": {"b": {"$ref": "#/$defs/B"}}, "$defs": {"B": {"type": "integer"}}}, "B": {"type": "string"}}});
+    let first = r#"{"type": "number"}"#;
+    let second = r#"{"$id": "c.json", "type": "string"}"#;
+    let found = told(
+        &json_schema_columns(&bundled.to_string(), [("./c.json", first), ("other.json", second)], false)
+            .unwrap(),
+    );
+    assert_eq!(found, [r#"a: Struct("b": Int64)"#, "b: Utf8", "c: Float64"]);
+}
+
+/// By a thousand ways to the same place.
+#[test]
+fn schemas_of_many_parts_take_no_endless_time() {
+    let properties: serde_json::Map<String, Value> =
+        (0..9_000).map(|i| (format!("p{i}"), json!({"$ref": "#x"}))).collect();
+    let names: Vec<String> = (0..100_000).map(|i| format!("p{i}")).collect();
+    let filler: Vec<u32> = (0..100_000).collect();
+    let schema = json!({"type": "object", "properties": properties, "required": names, "x-filler": filler, "$defs": {"x": {"$anchor": "x", "type": "string"}}});
+    assert_eq!(json_schema_columns(&schema.to_string(), [], false).unwrap().fields().len(), 9_000);
+    let long = format!(r#"{{"description": "{}"}}"#, "x".repeat(9 << 20));
+    assert!(
+        json_schema_columns(&long, [], false).unwrap_err().to_string().contains("more than 8388608 bytes")
+    );
+}
+
+#[test]
+fn what_is_written_is_valid_by_the_schema_in_front_of_it() {
+    use std::sync::Arc;
+
+    use arrow_array::*;
+    use gristmill_codec::JsonEncoder;
+    let encoded = |columns: Vec<(&str, ArrayRef)>, schema: Value| {
+        let rows = RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, column)| (name, column, true)),
+        );
+        let rows = rows.unwrap();
+        let encoder = JsonEncoder::of_schema(&rows.schema(), &schema.to_string(), [], 7);
+        let values = encoder.and_then(|encoder| encoder.encode(&rows)).map_err(|e| e.to_string())?;
+        Ok::<_, String>(String::from_utf8(values[0][5..].to_vec()).unwrap())
+    };
+    let text = |value: Option<&str>| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    let of = |properties: Value, required: Value| json!({"type": "object", "properties": properties, "required": required});
+    let nullable = json!({"type": ["string", "null"]});
+    // Required and null, beside one that is neither.
+    let schema = of(json!({"a": nullable}), json!(["a"]));
+    assert_eq!(encoded(vec![("a", text(None))], schema).unwrap(), r#"{"a":null}"#);
+    let both = of(json!({"a": nullable, "b": {"type": "string"}}), json!(["a"]));
+    assert_eq!(
+        encoded(vec![("a", text(Some("x"))), ("b", text(None))], both.clone()).unwrap(),
+        r#"{"a":"x"}"#
+    );
+    let error = encoded(vec![("a", text(None)), ("b", text(None))], both).unwrap_err();
+    assert!(
+        error.starts_with("the column `a`: it has a null, and the property is required beside others"),
+        "{error}"
+    );
+    let error =
+        encoded(vec![("a", text(None))], of(json!({"a": {"type": "string"}}), json!(["a"]))).unwrap_err();
+    assert_eq!(error, "the column `a`: it has a null, and the property is required and cannot be null");
+    // Types, by how JSON has them.
+    let day = || Arc::new(Date32Array::from(vec![1])) as ArrayRef;
+    assert_eq!(
+        encoded(vec![("d", day())], of(json!({"d": {"type": "string", "format": "date"}}), json!([])))
+            .unwrap(),
+        r#"{"d":"1970-01-02"}"#
+    );
+    let connect = json!({"d": {"type": "integer", "title": "org.apache.kafka.connect.data.Date"}});
+    let error = encoded(vec![("d", day())], of(connect, json!([]))).unwrap_err();
+    assert_eq!(error, "the column `d`: it is Date32, and the property is an `integer`");
+    let error = encoded(vec![("a", text(Some("{}")))], of(json!({"a": {}}), json!([]))).unwrap_err();
+    assert_eq!(
+        error,
+        "the column `a`: it is Utf8, and the property is of no one type, which is not written from columns"
+    );
+    let nan = Arc::new(Float64Array::from(vec![f64::NAN])) as ArrayRef;
+    let error = encoded(vec![("f", nan)], of(json!({"f": {"type": "number"}}), json!([]))).unwrap_err();
+    assert!(error.starts_with("the column `f`: JSON has no number"), "{error}");
+    let error = encoded(vec![("a", text(None))], of(json!({"b": nullable}), json!([]))).unwrap_err();
+    assert!(error.starts_with("the column `a` has no property in the JSON Schema, which has b;"), "{error}");
+    let error = encoded(vec![("a", text(None))], of(json!({"a": nullable, "b": nullable}), json!(["b"])))
+        .unwrap_err();
+    assert_eq!(error, "the property `b` is required, and there is no such column");
+}

@@ -8,8 +8,8 @@ use arrow_schema::{DataType, TimeUnit};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use gristmill_codec::{
-    Cause, Decoded, ErrorKind, ProtobufDecoder, ProtobufEncoder, ProtobufOptions, inline_protobuf_imports,
-    protobuf_descriptions, rows_as_json,
+    Cause, Decoded, ErrorKind, ProtobufDecoder, ProtobufEncoder, ProtobufOptions, SchemaId, Value as Framed,
+    inline_protobuf_imports, protobuf_descriptions, rows_as_json,
 };
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
@@ -103,6 +103,9 @@ fn decode(decoder: &mut ProtobufDecoder, rows: &[Vec<u8>]) -> Decoded {
 pub(crate) fn bare(schema: &str) -> ProtobufDecoder {
     let mut options = ProtobufOptions::default();
     options.bare = true;
+    // The first is the one.
+    options.message =
+        schema.split("message ").nth(1).and_then(|rest| Some(rest.split_whitespace().next()?.to_owned()));
     ProtobufDecoder::new(schema, &options).unwrap()
 }
 
@@ -327,7 +330,7 @@ fn one_bad_message_costs_no_other() {
     let shown = rows_as_json(&decoded.batch).unwrap();
     assert_eq!(shown.len(), cases.len());
     assert!(shown.iter().all(|row| *row == shown[0] && row["lines"][0]["sku"] == "a"));
-    let null = bare(ORDER).decode([(0, None)]).unwrap();
+    let null = bare(ORDER).decode([(0, None::<&[u8]>)]).unwrap();
     assert_eq!(null.undecodable[0].cause, Cause::NullValue);
 }
 
@@ -352,10 +355,12 @@ fn records_name_their_schema_and_their_message() {
     assert_eq!(x(decode(&mut of("Other"), &row(&[2, 2]))), Ok(9));
     // [0, 1]: the second without the maps' messages; with them the first. Which of them it is cannot be known.
     assert_eq!(x(decode(&mut of("p.Out.A"), &row(&[4, 0, 0]))), Ok(9));
-    assert_eq!(x(decode(&mut of("p.Out.B"), &row(&[4, 0, 2]))), Ok(9));
-    let (cause, reason) = x(decode(&mut of("p.Out.A"), &row(&[4, 0, 2]))).unwrap_err();
-    assert_eq!(cause, Cause::Mismatch);
-    assert_eq!(reason, "the record is `p.Out.B` or `p.Out.A`, and the columns are of `p.Out.A`");
+    assert_eq!(x(decode(&mut of("p.Out.B"), &row(&[4, 0, 4]))), Ok(9));
+    for name in ["p.Out.A", "p.Out.B"] {
+        let (cause, reason) = x(decode(&mut of(name), &row(&[4, 0, 2]))).unwrap_err();
+        assert_eq!(cause, Cause::Mismatch);
+        assert_eq!(reason, format!("the record is `p.Out.B` or `p.Out.A`, and the columns are of `{name}`"));
+    }
     // [0] in short.
     let (_, reason) = x(decode(&mut of("Other"), &row(&[0]))).unwrap_err();
     assert_eq!(reason, "the record is `p.Out`, and the columns are of `p.Other`");
@@ -421,6 +426,38 @@ fn writers_that_changed_what_the_wire_bears_are_read_and_others_are_not() {
         assert_eq!(error.kind(), ErrorKind::IncompatibleSchema);
         assert_eq!(error.to_string(), format!("writer schema 1: {why}"));
     }
+    // What may stand side by side does not become a choice.
+    let of = |schema: &str| {
+        let mut options = ProtobufOptions::default();
+        options.recursive_as_json = true;
+        ProtobufDecoder::new(schema, &options).unwrap()
+    };
+    let mut choice = of("syntax = \"proto3\"; message M { oneof o { int32 a = 1; string b = 2; } }");
+    let both = "syntax = \"proto3\"; message M { int32 a = 1; string b = 2; }";
+    let error = choice.add_writer_schema(1, both).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "writer schema 1: field b: it is a member of a oneof, with others that the writer may have beside it"
+    );
+    choice
+        .add_writer_schema(2, "syntax = \"proto3\"; message M { oneof other { int32 a = 1; string b = 2; } }")
+        .unwrap();
+    choice.add_writer_schema(3, "syntax = \"proto3\"; message M { int32 a = 1; }").unwrap();
+    // A writer of many types ends, and so do enums of many names.
+    let deep: String = (0..20_000).map(|i| format!("message A{i} {{ A{} next = 1; }} ", i + 1)).collect();
+    let deep = format!(
+        "syntax = \"proto3\"; message M {{ A0 next = 1; }} {deep} message A20000 {{ bool next = 1; }}"
+    );
+    let mut recursive = of("syntax = \"proto3\"; message M { M next = 1; int32 x = 2; }");
+    let error = recursive.add_writer_schema(1, &deep).unwrap_err().to_string();
+    assert!(
+        error.ends_with("the writer's is bool, the columns' schema's M"),
+        "{}",
+        &error[error.len() - 100..]
+    );
+    let names: String = (0..20_000).map(|i| format!("N{i} = {i}; ")).collect();
+    let names = format!("syntax = \"proto3\"; message M {{ E a = 1; E b = 2; }} enum E {{ {names} }}");
+    of(&names).add_writer_schema(1, &names).unwrap();
     let mut options = ProtobufOptions::default();
     options.message = Some("M".into());
     let mut decoder = ProtobufDecoder::new(reader, &options).unwrap();
@@ -461,7 +498,7 @@ fn schemas_come_as_text_as_descriptions_and_with_imports() {
     assert_eq!(missing.kind(), ErrorKind::InvalidSchema);
     assert_eq!(
         missing.to_string(),
-        "schema.proto:1:20: import 'common/money.proto' not found; give it as a reference"
+        "<schema>:1:20: import 'common/money.proto' not found; give it as a reference"
     );
     // As Confluent's serialiser for Python registers them: descriptions in base64, under names of their own.
     let pool = DescriptorPool::decode(&*BASE64.decode(&whole).unwrap()).unwrap();
@@ -470,7 +507,7 @@ fn schemas_come_as_text_as_descriptions_and_with_imports() {
         file.source_code_info = None;
         BASE64.encode(file.encode_to_vec())
     };
-    let root = described("schema.proto");
+    let root = described("<schema>");
     let whole = inline_protobuf_imports(
         &root,
         [("common/money.proto", &*described("common/money.proto")), ("b.proto", &*described("b.proto"))],
@@ -481,10 +518,16 @@ fn schemas_come_as_text_as_descriptions_and_with_imports() {
 #[test]
 fn what_is_no_schema_is_refused_by_name() {
     let deep = format!("syntax = \"proto3\"; {} {}", "message A {".repeat(100_000), "}".repeat(100_000));
+    // Closed in comments and strings alone.
+    let hidden = ["message A {//}\n", "message A {/*}*/", "message A { option x = \"}\";\n"];
+    let hidden = hidden.map(|part| format!("syntax = \"proto3\"; {}", part.repeat(100_000)));
     let cyclic = "syntax = \"proto3\"; import \"a.proto\"; message R { A a = 1; }";
     for (schema, why) in [
         ("{\"type\":\"record\"}", "expected"),
         (&deep, "brackets nest deeper than 64 levels"),
+        (&hidden[0], "brackets nest deeper than 64 levels"),
+        (&hidden[1], "brackets nest deeper than 64 levels"),
+        (&hidden[2], "brackets nest deeper than 64 levels"),
         ("syntax = \"proto3\"; message M { Nothing n = 1; }", "Nothing"),
         ("syntax = \"proto3\";", "it has no messages"),
         (
@@ -508,6 +551,41 @@ fn what_is_no_schema_is_refused_by_name() {
     )
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidSchema);
+    // Brackets that open in comments and strings do not count.
+    let quoted = format!(
+        "syntax = \"proto3\"; /* {b} */ // {b}\nmessage A {{ string x = 1 [default = \"\\\"{b}\"]; }}",
+        b = "{".repeat(100)
+    );
+    let error = ProtobufDecoder::new(&quoted, &ProtobufOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("default"), "{error}");
+    let chain: Vec<(String, String)> = (0..2000)
+        .map(|i| (format!("f{i}.proto"), format!("syntax = \"proto3\"; import \"f{}.proto\";", i + 1)))
+        .collect();
+    let chained = |count: usize| {
+        let imports = chain[..count].iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        inline_protobuf_imports("syntax = \"proto3\"; import \"f0.proto\";", imports).unwrap_err().to_string()
+    };
+    assert!(chained(256).contains("import 'f256.proto' not found"), "{}", chained(256));
+    assert_eq!(chained(2000), "the schema has more than 256 imports");
+    // Each imports all behind it, publicly: twice as many ways with each file.
+    let lattice: Vec<(String, String)> = (0..40)
+        .map(|i| {
+            let imports: String = (i + 1..40).map(|to| format!("import public \"f{to}.proto\"; ")).collect();
+            (format!("f{i}.proto"), format!("syntax = \"proto3\"; {imports}"))
+        })
+        .collect();
+    let lattice = lattice.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let error = inline_protobuf_imports(
+        "syntax = \"proto3\"; import \"f0.proto\"; message M { Nothing n = 1; }",
+        lattice,
+    );
+    assert!(error.unwrap_err().to_string().contains("by thousands of ways"));
+    // What is called as the schema might be.
+    let own = inline_protobuf_imports(
+        "syntax = \"proto3\"; import \"schema.proto\";",
+        [("schema.proto", "syntax = \"proto3\";")],
+    );
+    own.unwrap();
     let mut options = ProtobufOptions::default();
     options.message = Some("Ordre".into());
     let error = ProtobufDecoder::new(ORDER, &options).unwrap_err();
@@ -534,7 +612,7 @@ fn what_contains_itself_is_refused_or_json() {
     let deep = (0..200).fold(Vec::new(), |inner, _| field(3, 2, &inner));
     let decoded = decode(&mut decoder, &[message(&pool(schema), "Node", value), deep]);
     let rows = rows_as_json(&decoded.batch).unwrap();
-    assert_eq!(rows[0]["children"], json!(["{\"name\":\"b\",\"children\":[{\"name\":\"c\"}]}", "{}"]));
+    assert_eq!(rows[0]["children"], json!(["{\"children\":[{\"name\":\"c\"}],\"name\":\"b\"}", "{}"]));
     assert_eq!(rows[0]["named"], json!({"x": "{\"name\":\"d\"}"}));
     assert_eq!(rows[0].get("twin"), None);
     assert_eq!(decoded.undecodable[0].cause, Cause::Malformed);
@@ -551,6 +629,13 @@ fn a_few_bytes_do_not_become_gigabytes() {
     let mut decoder = bare(&schema);
     let error = decoder.decode([(0, Some(&*good)), (1, Some(&*bomb))]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
+    // So are names of enums.
+    let name = "N".repeat(2000);
+    let mut named =
+        bare(&format!("syntax = \"proto3\"; message M {{ repeated E e = 1; }} enum E {{ {name} = 0; }}"));
+    let packed = field(1, 2, &vec![0; 2 << 20]);
+    let decoded = named.decode([(0, Some(&*packed))]).unwrap();
+    assert_eq!(decoded.undecodable[0].reason, "field e: its columns would take more than 2 GiB");
     // By itself it is refused, and the decoder goes on.
     let decoded = decoder.decode([(0, Some(&*bomb)), (1, Some(&*good))]).unwrap();
     assert_eq!(decoded.undecodable[0].reason, "field wide: its columns would take more than 2 GiB");
@@ -558,8 +643,124 @@ fn a_few_bytes_do_not_become_gigabytes() {
 }
 
 #[test]
+fn what_is_written_is_what_others_read() {
+    use arrow_array::{Int32Array, MapArray, RecordBatch, builder::*};
+    use std::sync::Arc;
+    let number: arrow_array::ArrayRef = Arc::new(Int32Array::from(vec![7]));
+    let row = RecordBatch::try_from_iter([("a", number.clone())]).unwrap();
+    let encoder = |schema: &str, message, id| ProtobufEncoder::new(&row.schema(), schema, message, id);
+    // A record cannot name a message of an import.
+    let whole = inline_protobuf_imports(
+        "syntax = \"proto3\"; import \"b.proto\"; message Root { int32 id = 1; imp.B b = 2; }",
+        [("b.proto", "syntax = \"proto3\"; package imp; message B { int32 a = 1; }")],
+    );
+    let whole = whole.unwrap();
+    let error = encoder(&whole, Some("imp.B"), Some(7)).unwrap_err();
+    assert_eq!(error.to_string(), "the message `imp.B` is of an import, which records cannot name");
+    assert_eq!(encoder(&whole, Some("imp.B"), None).unwrap().encode(&row).unwrap(), [field(1, 0, &[7])]);
+    let mut options = ProtobufOptions::default();
+    options.message = Some("imp.B".into());
+    let mut decoder = ProtobufDecoder::new(&whole, &options).unwrap();
+    assert_eq!(decoder.add_writer_schema(7, &whole).unwrap_err().kind(), ErrorKind::IncompatibleSchema);
+    // All that is required.
+    let schema = "syntax = \"proto2\"; message M { required int32 a = 1; required int32 b = 2; }";
+    let error = encoder(schema, None, None).unwrap_err();
+    assert_eq!(error.to_string(), "the field `b` is required, and there is no such column");
+    // Groups, as prost-reflect writes them.
+    let schema = "syntax = \"proto2\"; message M { optional group G = 1 { optional int32 a = 1; } }";
+    let group = arrow_array::StructArray::try_from(vec![("a", number)]).unwrap();
+    let group = RecordBatch::try_from_iter([("g", Arc::new(group) as arrow_array::ArrayRef)]).unwrap();
+    let encoded = ProtobufEncoder::new(&group.schema(), schema, None, None).unwrap().encode(&group).unwrap();
+    assert_eq!(encoded, [message(&pool(schema), "M", json!({"g": {"a": 7}}))]);
+    // A map has a key once.
+    let schema = "syntax = \"proto3\"; message M { map<int32, string> m = 1; }";
+    let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for key in ["1", "01"] {
+        map.keys().append_value(key);
+        map.values().append_value("x");
+    }
+    map.append(true).unwrap();
+    let map: MapArray = map.finish();
+    let rows = RecordBatch::try_from_iter([("m", Arc::new(map) as arrow_array::ArrayRef)]).unwrap();
+    let error = ProtobufEncoder::new(&rows.schema(), schema, None, None).unwrap().encode(&rows).unwrap_err();
+    assert_eq!(error.to_string(), "the column `m`: a map has a key twice");
+    // Of an enum what stands first is what is not there.
+    let schema = "syntax = \"proto2\"; message M { map<string, E> m = 1; } enum E { FIRST = 5; NULL = 0; }";
+    let decoded = decode(&mut bare(schema), &[field(1, 2, &field(1, 2, b"k"))]);
+    assert_eq!(rows_as_json(&decoded.batch).unwrap()[0]["m"], json!({"k": "FIRST"}));
+    // Deep messages name themselves as deep.
+    let deep = format!(
+        "syntax = \"proto3\"; {} int32 a = 1; {}",
+        (0..50).map(|i| format!("message M{i} {{ ")).collect::<String>(),
+        "}".repeat(50)
+    );
+    let name = (0..50).map(|i| format!("M{i}")).collect::<Vec<_>>().join(".");
+    let encoded = encoder(&deep, Some(&name), Some(7)).unwrap().encode(&row).unwrap();
+    let mut options = ProtobufOptions::default();
+    options.message = Some(name);
+    let mut decoder = ProtobufDecoder::new(&deep, &options).unwrap();
+    decoder.add_writer_schema(7, &deep).unwrap();
+    assert_eq!(decode(&mut decoder, &encoded).undecodable, []);
+}
+
+#[test]
+fn schemas_that_unfold_to_endless_columns_are_refused() {
+    let messages: String = (0..20)
+        .map(|i| format!("message M{i} {{ M{n} a = 1; M{n} b = 2; M{n} c = 3; }} ", n = i + 1))
+        .collect();
+    let schema = format!("syntax = \"proto3\"; {messages} message M20 {{ int32 x = 1; }}");
+    let mut options = ProtobufOptions::default();
+    options.message = Some("M0".into());
+    let error = ProtobufDecoder::new(&schema, &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedType);
+    assert!(error.to_string().contains("more than 10000 columns"), "{error}");
+    assert!(protobuf_descriptions(&schema, Some("M0")).is_err());
+}
+
+/// Ids and GUIDs, in front of values and in headers.
+#[test]
+fn records_name_their_schema_in_each_way() {
+    let schema = "syntax = \"proto3\"; message A { int32 x = 1; } message B { int32 x = 1; }";
+    let mut options = ProtobufOptions::default();
+    options.message = Some("B".into());
+    let mut decoder = ProtobufDecoder::new(schema, &options).unwrap();
+    let guid = *b"0123456789abcdef";
+    let body = field(1, 0, &[7]);
+    let front = |id: &[u8], indexes: &[u8]| [id, indexes].concat();
+    let (by_id, by_guid) = (front(&[0, 0, 0, 0, 3], &[2, 2]), front(&[&[1], &guid[..]].concat(), &[2, 2]));
+    let in_front = [[&by_id[..], &body].concat(), [&by_guid[..], &body].concat()];
+    let none = front(&[0, 0, 0], &[]);
+    let in_header = |header| Some(Framed { bytes: &body, schema_header: Some(header) });
+    let rows = [
+        Some(Framed::from(in_front[0].as_slice())),
+        Some(Framed::from(in_front[1].as_slice())),
+        in_header(&*by_id),
+        in_header(&*by_guid),
+        in_header(&*none),
+        in_header(b"x"),
+    ];
+    let missing = decoder.missing_schemas(rows);
+    assert_eq!(missing, [SchemaId::Id(3), SchemaId::Guid(guid)]);
+    assert_eq!(missing[1].to_string(), "30313233-3435-3637-3839-616263646566");
+    for id in missing {
+        decoder.add_writer_schema(id, schema).unwrap();
+    }
+    let decoded = decoder.decode(rows.into_iter().enumerate().map(|(i, row)| (i as u64, row))).unwrap();
+    assert_eq!(decoded.rows, [0, 1, 2, 3], "{:?}", decoded.undecodable);
+    assert_eq!(decoded.batch.column(0).as_primitive::<Int32Type>().values(), &[7, 7, 7, 7]);
+    let reasons: Vec<&str> = decoded.undecodable.iter().map(|bad| bad.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "the header with the schema's id has 3 bytes, too few for a schema id of the Schema Registry",
+            "the header with the schema's id does not start with the Schema Registry's magic byte 0 or 1",
+        ]
+    );
+}
+
+#[test]
 fn comments_describe_columns() {
-    let told = protobuf_descriptions(ORDER, None).unwrap();
+    let told = protobuf_descriptions(ORDER, Some("Order")).unwrap();
     let told: Vec<(&str, &str)> = told.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     assert_eq!(
         told,
@@ -596,16 +797,20 @@ fn columns_become_the_messages_that_they_were() {
     let rows = [message(&pool, "shop.Order", serde_json::from_str(FULL).unwrap()), Vec::new()];
     let decoded = decode(&mut bare(ORDER), &rows);
     let schema = decoded.batch.schema();
-    let encoded = ProtobufEncoder::new(&schema, ORDER, None, None).unwrap().encode(&decoded.batch).unwrap();
+    let encoded =
+        ProtobufEncoder::new(&schema, ORDER, Some("Order"), None).unwrap().encode(&decoded.batch).unwrap();
     for (ours, theirs) in encoded.iter().zip(&rows) {
         let read = |bytes: &[u8]| DynamicMessage::decode(of.clone(), bytes).unwrap();
         assert_eq!(read(ours), read(theirs));
         assert_eq!(ours.len(), theirs.len(), "not a byte more");
     }
     // What is written with an id and indexes is read with them.
-    let framed = ProtobufEncoder::new(&schema, ORDER, None, Some(7)).unwrap().encode(&decoded.batch).unwrap();
+    let framed =
+        ProtobufEncoder::new(&schema, ORDER, Some("Order"), Some(7)).unwrap().encode(&decoded.batch).unwrap();
     assert_eq!(framed[1], [0, 0, 0, 0, 7, 0]);
-    let mut decoder = ProtobufDecoder::new(ORDER, &ProtobufOptions::default()).unwrap();
+    let mut options = ProtobufOptions::default();
+    options.message = Some("shop.Order".into());
+    let mut decoder = ProtobufDecoder::new(ORDER, &options).unwrap();
     decoder.add_writer_schema(7, ORDER).unwrap();
     assert_eq!(decode(&mut decoder, &framed).batch, decoded.batch);
     let nested = "syntax = \"proto3\"; message A { int32 x = 1; message B { int32 x = 1; } message C { int32 x = 1; } }";
@@ -631,7 +836,8 @@ fn columns_that_do_not_fit_a_message_are_refused_by_name() {
             columns.into_iter().map(|(name, column)| (name, column, true)),
         )
         .unwrap();
-        ProtobufEncoder::new(&rows.schema(), &schema, None, None).and_then(|encoder| encoder.encode(&rows))
+        ProtobufEncoder::new(&rows.schema(), &schema, Some("M"), None)
+            .and_then(|encoder| encoder.encode(&rows))
     };
     let fine: Vec<(&str, ArrayRef)> = vec![
         ("n", Arc::new(UInt64Array::from(vec![5]))),
@@ -687,4 +893,73 @@ fn columns_that_do_not_fit_a_message_are_refused_by_name() {
     let text = |value: &'static str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
     let error = encoded(vec![("a", text("1")), ("b", text("2"))]).unwrap_err();
     assert_eq!(error.to_string(), "the column `b`: another member of its oneof has a value in the same row");
+}
+
+/// Descriptions are not checked by who made them.
+#[test]
+fn descriptions_that_contradict_themselves_are_refused() {
+    use prost_types::field_descriptor_proto::{Label, Type};
+    use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, MessageOptions};
+    let field = |name: &str, number, kind: Type| FieldDescriptorProto {
+        name: Some(name.into()),
+        number: Some(number),
+        label: Some(Label::Optional as i32),
+        r#type: Some(kind as i32),
+        ..Default::default()
+    };
+    let tried = |entry: Vec<FieldDescriptorProto>, syntax: &str| {
+        let entry = DescriptorProto {
+            name: Some("MEntry".into()),
+            field: entry,
+            options: Some(MessageOptions { map_entry: Some(true), ..Default::default() }),
+            ..Default::default()
+        };
+        let map = FieldDescriptorProto {
+            type_name: Some(".R.MEntry".into()),
+            label: Some(Label::Repeated as i32),
+            ..field("m", 1, Type::Message)
+        };
+        let row = DescriptorProto {
+            name: Some("R".into()),
+            field: vec![map],
+            nested_type: vec![entry],
+            ..Default::default()
+        };
+        let file = FileDescriptorProto {
+            name: Some("r.proto".into()),
+            message_type: vec![row],
+            syntax: Some(syntax.into()),
+            ..Default::default()
+        };
+        let mut options = ProtobufOptions::default();
+        options.bare = true;
+        ProtobufDecoder::new(&BASE64.encode(file.encode_to_vec()), &options)
+    };
+    let (key, value) = (field("key", 1, Type::Int32), field("value", 2, Type::String));
+    for order in [vec![key.clone(), value.clone()], vec![value.clone(), key.clone()]] {
+        let mut decoder = tried(order, "proto3").unwrap();
+        let entry = [self::field(1, 0, &[5]), self::field(2, 2, b"v")].concat();
+        let decoded = decode(&mut decoder, &[self::field(1, 2, &entry)]);
+        assert_eq!(rows_as_json(&decoded.batch).unwrap()[0]["m"], json!({"5": "v"}));
+    }
+    for wrong in [
+        vec![],
+        vec![key.clone()],
+        vec![key.clone(), value.clone(), field("more", 3, Type::Bool)],
+        vec![field("key", 1, Type::Double), value.clone()],
+        vec![field("key", 1, Type::Bytes), value.clone()],
+        vec![field("key", 2, Type::Int32), field("value", 1, Type::String)],
+    ] {
+        let error = tried(wrong, "proto3").unwrap_err();
+        assert_eq!(error.to_string(), "field m: it is a map whose entries are no key and value");
+    }
+    let error = tried(vec![key, value], "editions").unwrap_err();
+    assert_eq!(error.to_string(), "r.proto has the syntax `editions`; proto2 and proto3 are read here");
+    for broken in ["CgdhLnByb3RvIgcKAU0SAhgBYgZwcm90bzM=", "CgdhLnByb3RvIg4KAU0SCQoBYRgBIAEoBWIIZWRpdGlvbnM="]
+    {
+        assert_eq!(
+            ProtobufDecoder::new(broken, &ProtobufOptions::default()).unwrap_err().kind(),
+            ErrorKind::InvalidSchema
+        );
+    }
 }

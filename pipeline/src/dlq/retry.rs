@@ -282,7 +282,8 @@ impl OfLedger<'_> {
         for missing in open.stages.missing_schemas(&transformed) {
             let registry = self.tries.registry.as_ref();
             let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
-            if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await? {
+            if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await?.text()
+            {
                 open.stages.add_schema(missing, &schema);
             }
         }

@@ -1,10 +1,10 @@
 //! How records become columns: what the file says, those beside it, and the registry.
 
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use gristmill::{RegistryConfig, RegistryError, RegistryErrorKind, Schema, SchemaRegistry, SchemaType};
-use gristmill_codec::ProtobufOptions;
+use gristmill_codec::{ProtobufOptions, SchemaId};
 
 use super::{is_cdc, read_bounded};
 use crate::check::Checked;
@@ -15,6 +15,8 @@ use crate::stages::changes::{self, ChangePlan, KeyPlan};
 
 /// Files that a `.proto` file may import.
 const MAX_IMPORTS: usize = 256;
+/// Their bytes.
+const MAX_IMPORTED: usize = 8 << 20;
 
 /// A key that changes unnoticed would leave the old row where it is.
 pub(super) fn keys_are_told(
@@ -46,8 +48,10 @@ pub(super) async fn change_plan_of(
     let subject = key.subject.clone().unwrap_or_else(|| format!("{topic}-key"));
     let schema = registry.expect("checked").latest(&subject).await;
     let schema = schema.map_err(|e| Error::registry(format!("the keys' schema, subject {subject}"), e))?;
-    let text = whole_text(&schema, &SchemaType::Avro, &format!("subject {subject}"))?;
-    Ok(Some(change_plan(checked, kind, Some(KeyPlan::Avro(DecoderPlan::Avro(text.into()))))))
+    let what = format!("subject {subject}");
+    let plan = key_reading(checked, key).expect("a format with a schema").plan_of(&schema, &what)?;
+    plan.open().map_err(|e| e.about(&what))?;
+    Ok(Some(change_plan(checked, kind, Some(KeyPlan::Schema(plan)))))
 }
 
 /// How keys become columns, if the file and those beside it say it; none if the registry does.
@@ -56,8 +60,11 @@ fn key_of_file(checked: &Checked, key: &DecodeKey) -> Result<Option<KeyPlan>, Er
     Ok(Some(match (key.format, &key.schema_file) {
         (KeyFormat::Text, _) => KeyPlan::text(fields()).map_err(Error::config)?,
         (KeyFormat::Json, _) => KeyPlan::Json(fields()),
-        (KeyFormat::Avro, Some(file)) => KeyPlan::Avro(DecoderPlan::Avro(text_of(checked, file)?.into())),
-        (KeyFormat::Avro, None) => return Ok(None),
+        (KeyFormat::Avro | KeyFormat::Protobuf | KeyFormat::JsonSchema, Some(file)) => {
+            let reading = key_reading(checked, key).expect("a format with a schema");
+            KeyPlan::Schema(plan_of_file(checked, &reading, file)?)
+        }
+        (KeyFormat::Avro | KeyFormat::Protobuf | KeyFormat::JsonSchema, None) => return Ok(None),
     }))
 }
 
@@ -131,28 +138,41 @@ pub(crate) enum Reading {
     Protobuf(ProtobufOptions),
 }
 
-/// As a file says; none if values have no schema.
+/// Values, as a file says; none if they have no schema.
 fn reading(checked: &Checked) -> Option<Reading> {
     let decode = &checked.pipeline.decode;
     let recursive_as_json = decode.recursive == Some(Recursive::Json);
-    match decode.format {
-        Format::Avro => Some(Reading::Avro),
-        Format::JsonSchema => {
-            let has_registry = checked.pipeline.schema_registry.is_some();
-            Some(Reading::JsonSchema { recursive_as_json, has_registry })
-        }
-        Format::Protobuf => {
-            let mut options = ProtobufOptions::default();
-            options.message = decode.message.clone();
-            options.bare = checked.pipeline.schema_registry.is_none();
-            options.recursive_as_json = recursive_as_json;
-            Some(Reading::Protobuf(options))
-        }
-        Format::Json | Format::Bytes => None,
-    }
+    // What a file says stays as it is: no id says anything then.
+    Reading::new(checked, decode.format, &decode.message, recursive_as_json, decode.schema_file.is_none())
+}
+
+/// The same of keys, whose columns do not change while it runs.
+fn key_reading(checked: &Checked, key: &DecodeKey) -> Option<Reading> {
+    Reading::new(checked, key.format.with_schema()?, &key.message, false, false)
 }
 
 impl Reading {
+    fn new(
+        checked: &Checked,
+        format: Format,
+        message: &Option<String>,
+        recursive_as_json: bool,
+        has_registry: bool,
+    ) -> Option<Reading> {
+        match format {
+            Format::Avro => Some(Reading::Avro),
+            Format::JsonSchema => Some(Reading::JsonSchema { recursive_as_json, has_registry }),
+            Format::Protobuf => {
+                let mut options = ProtobufOptions::default();
+                options.message = message.clone();
+                options.bare = checked.pipeline.schema_registry.is_none();
+                options.recursive_as_json = recursive_as_json;
+                Some(Reading::Protobuf(options))
+            }
+            Format::Json | Format::Bytes => None,
+        }
+    }
+
     fn language(&self) -> &'static SchemaType {
         match self {
             Reading::Avro => &SchemaType::Avro,
@@ -213,24 +233,12 @@ pub(super) fn decoder_of_file(checked: &Checked) -> Result<Option<DecoderPlan>, 
         }
         (Format::Bytes, _) => DecoderPlan::Bytes,
         (Format::Avro | Format::Protobuf | Format::JsonSchema, Some(file)) => {
-            let what = file.display().to_string();
-            let text = text_of(checked, file)?;
-            let imports = match decode.format {
-                Format::Protobuf => imports(checked, file, &text)?,
-                _ => Vec::new(),
-            };
-            let imports: Vec<(&str, &str)> =
-                imports.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
             let reading = reading(checked).expect("a format with a schema");
-            let plan = reading.plan(&text, &imports).map_err(|e| e.about(&what))?;
-            envelope(checked, plan, &what)?
+            envelope(checked, plan_of_file(checked, &reading, file)?, &file.display().to_string())?
         }
         (Format::Avro | Format::Protobuf | Format::JsonSchema, None) => return Ok(None),
     };
-    plan.open().map_err(|e| match &decode.schema_file {
-        Some(file) => e.about(&file.display().to_string()),
-        None => e,
-    })?;
+    plan.open()?;
     Ok(Some(plan))
 }
 
@@ -239,10 +247,26 @@ fn text_of(checked: &Checked, file: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::config(format!("{} is not UTF-8", file.display())))
 }
 
+/// How values become columns by the schema in a file.
+fn plan_of_file(checked: &Checked, reading: &Reading, file: &Path) -> Result<DecoderPlan, Error> {
+    let text = text_of(checked, file)?;
+    let imports = match reading {
+        Reading::Protobuf(_) => imports(checked, file, &text)?,
+        _ => Vec::new(),
+    };
+    let imports: Vec<(&str, &str)> =
+        imports.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let what = file.display().to_string();
+    let plan = reading.plan(&text, &imports).map_err(|e| e.about(&what))?;
+    plan.open().map_err(|e| e.about(&what))?;
+    Ok(plan)
+}
+
 /// What a `.proto` file imports, and what that imports: files in its folder.
 fn imports(checked: &Checked, file: &Path, text: &str) -> Result<Vec<(String, String)>, Error> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut found: Vec<(String, String)> = Vec::new();
+    let mut bytes = 0;
     let named = |name: &str, text: &str| {
         gristmill_codec::protobuf_imports(text).map_err(|e| Error::decode(e).about(name))
     };
@@ -254,7 +278,21 @@ fn imports(checked: &Checked, file: &Path, text: &str) -> Result<Vec<(String, St
         if found.len() >= MAX_IMPORTS {
             return Err(Error::config(format!("{} imports more than {MAX_IMPORTS} files", file.display())));
         }
+        let is_below = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_below {
+            return Err(Error::config(format!(
+                "{} imports `{name}`, which is not in its folder",
+                file.display()
+            )));
+        }
         let text = text_of(checked, &folder.join(&name))?;
+        bytes += text.len();
+        if bytes > MAX_IMPORTED {
+            return Err(Error::config(format!(
+                "what {} imports has more than {MAX_IMPORTED} bytes",
+                file.display()
+            )));
+        }
         open.extend(named(&name, &text)?);
         found.push((name, text));
     }
@@ -341,18 +379,45 @@ pub(crate) fn whole_text(schema: &Schema, language: &SchemaType, what: &str) -> 
     }
 }
 
-/// The schema that records were written with; `None` if the registry does not know it, or if it is of another language:
-/// the records that name it are at fault then, not the pipeline.
+/// A schema that records were written with. Where there is none that can be used the records that name it are at fault, not the
+/// pipeline.
+#[derive(Debug)]
+pub(crate) enum WriterSchema {
+    Known(String),
+    /// Of another language, or broken.
+    Unusable,
+    /// The registry does not have it.
+    Unknown,
+}
+
+impl WriterSchema {
+    pub(crate) fn text(self) -> Option<String> {
+        match self {
+            WriterSchema::Known(text) => Some(text),
+            WriterSchema::Unusable | WriterSchema::Unknown => None,
+        }
+    }
+}
+
+/// The schema that records were written with.
 pub(crate) async fn writer_schema(
     registry: &SchemaRegistry,
-    id: u32,
+    id: SchemaId,
     language: &SchemaType,
-) -> Result<Option<String>, Error> {
-    match registry.schema_by_id(id).await {
-        Ok(schema) => Ok(whole_text(&schema, language, &format!("schema id {id}"))
-            .inspect_err(|error| tracing::warn!(%error, "records of this schema are rejected"))
-            .ok()),
-        Err(error) if error.kind() == RegistryErrorKind::NotFound => Ok(None),
+) -> Result<WriterSchema, Error> {
+    let found = match id {
+        SchemaId::Id(id) => registry.schema_by_id(id).await,
+        SchemaId::Guid(_) => registry.schema_by_guid(&id.to_string()).await,
+    };
+    match found {
+        Ok(schema) => Ok(match whole_text(&schema, language, &format!("schema id {id}")) {
+            Ok(text) => WriterSchema::Known(text),
+            Err(error) => {
+                tracing::warn!(%error, "records of this schema are rejected");
+                WriterSchema::Unusable
+            }
+        }),
+        Err(error) if error.kind() == RegistryErrorKind::NotFound => Ok(WriterSchema::Unknown),
         Err(error) => Err(Error::registry(format!("records name the schema id {id}"), error)),
     }
 }

@@ -23,7 +23,8 @@ use crate::replay::{Replay, ReplayRequest};
 use crate::stages::changes::{ChangePlan, Destination, OP_COLUMN};
 use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, rows_schema};
 pub(crate) use decoding::{
-    Reading, latest_columns, no_columns, references, registry_says_columns, whole_text, writer_schema,
+    Reading, WriterSchema, latest_columns, no_columns, references, registry_says_columns, whole_text,
+    writer_schema,
 };
 use decoding::{change_plan_of, changes_of_file, decoder, decoder_of_file, keys_are_told, registry};
 use sink::{Sink, sink};

@@ -61,8 +61,8 @@ pub(crate) fn with_kafka_columns_of(
         .filter_map(|row| batch.get(*row))
         .map(|r| {
             let (offset, timestamp) = (r.offset(), r.timestamp());
-            let (key, value, op) = (r.key(), r.value(), Op::default());
-            Leaving { row: r.row(), sub: 0, output: 0, offset, timestamp, key, value, op }
+            let (key, value, headers, op) = (r.key(), r.value(), r.headers(), Op::default());
+            Leaving { row: r.row(), sub: 0, output: 0, offset, timestamp, key, value, headers, op }
         })
         .collect();
     with_kafka_columns(rows, batch.partition(), &of)

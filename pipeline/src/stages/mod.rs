@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
-use arrow_schema::{DataType, Fields, SchemaRef};
+use arrow_schema::{DataType, Field, Fields, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use gristmill::SchemaType;
 use gristmill_codec::{
     AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, ProtobufDecoder, ProtobufOptions, RawDecoder,
+    SchemaId,
 };
 use gristmill_records::RawBatch;
 use gristmill_sinks::{MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
@@ -32,7 +33,7 @@ use fits::Unfit;
 pub use kafka_columns::KAFKA_COLUMNS;
 use kafka_columns::with_kafka_columns;
 pub(crate) use kafka_columns::{kafka_column_of_its_own, kafka_schema, with_kafka_columns_of};
-pub(crate) use records::{Birth, Transformed};
+pub(crate) use records::{Birth, Transformed, value_of};
 use records::{Leaving, RecordStep, Refused, Trail};
 
 /// How values become columns; each partition has a decoder of its own.
@@ -116,20 +117,44 @@ impl DecoderPlan {
 fn other_columns(columns: &Fields, before: &Fields, path: &str) -> Option<String> {
     columns.iter().find_map(|column| {
         let name = format!("{path}{}", column.name());
-        let was = before.iter().find(|was| was.name() == column.name());
-        match was.map(|was| (was.is_nullable(), was.data_type())) {
-            None | Some((true, _)) if !column.is_nullable() => {
-                Some(format!("field {name}: it is required now, and records before may lack it"))
-            }
-            Some((_, DataType::Struct(before))) if let DataType::Struct(fields) = column.data_type() => {
-                other_columns(fields, before, &format!("{name}."))
-            }
-            Some((_, was)) if was != column.data_type() => {
-                Some(format!("field {name}: it was {was} and is {}", column.data_type()))
-            }
-            _ => None,
+        match before.iter().find(|was| was.name() == column.name()) {
+            Some(was) => other_column(column, was, &name),
+            None if !column.is_nullable() => Some(required_now(&name)),
+            None => None,
         }
     })
+}
+
+fn required_now(name: &str) -> String {
+    format!("field {name}: it is required now, and records before may lack it")
+}
+
+fn other_column(column: &Field, was: &Field, name: &str) -> Option<String> {
+    if was.is_nullable() && !column.is_nullable() {
+        return Some(required_now(name));
+    }
+    match (column.data_type(), was.data_type()) {
+        (DataType::Struct(fields), DataType::Struct(before)) => {
+            other_columns(fields, before, &format!("{name}."))
+        }
+        (DataType::List(item), DataType::List(was)) => other_column(item, was, &format!("{name}[]")),
+        (DataType::Map(entries, _), DataType::Map(were, _)) => {
+            match (entries.data_type(), were.data_type()) {
+                (DataType::Struct(pair), DataType::Struct(was)) if pair.len() == 2 && was.len() == 2 => {
+                    other_column(&pair[1], &was[1], &format!("{name}[]"))
+                }
+                _ => None,
+            }
+        }
+        (now, before) if now != before || column.extension_type_name() != was.extension_type_name() => {
+            let shown = |field: &Field| match field.extension_type_name() {
+                Some(_) => "JSON".to_owned(),
+                None => field.data_type().to_string(),
+            };
+            Some(format!("field {name}: it was {} and is {}", shown(was), shown(column)))
+        }
+        _ => None,
+    }
 }
 
 /// A transform of the pipeline.
@@ -300,7 +325,7 @@ pub(crate) struct Stages {
 /// A schema that decoding needs and does not have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
-    pub(crate) id: u32,
+    pub(crate) id: SchemaId,
     /// Of keys, else of values.
     pub(crate) of_keys: bool,
     /// What it has to be written in.
@@ -421,17 +446,13 @@ impl Stages {
     /// Ids of schemas that decoding needs and does not have yet.
     pub(crate) fn missing_schemas(&self, transformed: &Transformed) -> Vec<Missing> {
         let leaving = transformed.leaving();
-        let of_values = self.decoder.missing_schemas(leaving.iter().map(|r| r.value));
-        let keys =
-            self.changes.as_ref().map(|changes| changes.missing_schemas(leaving.iter().map(|r| r.key)));
+        let of_values = self.decoder.missing_schemas(leaving.iter().map(Leaving::value_to_decode));
         let of_values =
             of_values.into_iter().map(|id| Missing { id, of_keys: false, language: self.language });
+        let Some(changes) = &self.changes else { return of_values.collect() };
+        let of_keys = changes.missing_schemas(leaving.iter().map(Leaving::key_to_decode)).into_iter();
         of_values
-            .chain(keys.into_iter().flatten().map(|id| Missing {
-                id,
-                of_keys: true,
-                language: &SchemaType::Avro,
-            }))
+            .chain(of_keys.map(|id| Missing { id, of_keys: true, language: changes.key_language() }))
             .collect()
     }
 
@@ -444,7 +465,7 @@ impl Stages {
             _ => self.decoder.add_writer_schema(id, schema),
         };
         if let Err(error) = added {
-            tracing::warn!(id, %error, "records of this schema are rejected");
+            tracing::warn!(%id, %error, "records of this schema are rejected");
         }
     }
 
@@ -523,7 +544,7 @@ fn as_rows<'a>(
     leaving: &[Leaving<'a>],
     trail: &Trail,
 ) -> Result<changes::Read<'a>, Error> {
-    let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value));
+    let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value_to_decode()));
     let decoded = decoder.decode(values).map_err(Error::decode)?;
     let refused = decoded.undecodable.into_iter().map(|bad| {
         let Leaving { row, sub, .. } = leaving[bad.row as usize];
@@ -639,7 +660,7 @@ impl<'a> DeadLetters<'a> {
 
 #[cfg(test)]
 mod tests {
-    use gristmill_records::RawBatchBuilder;
+    use gristmill_records::{Headers, RawBatchBuilder};
 
     use super::*;
 
@@ -654,6 +675,7 @@ mod tests {
             timestamp: None,
             key: None,
             value: None,
+            headers: Headers::default(),
             op: records::Op::Delete,
         };
         let of = [leaving(0, 0), leaving(1, 0), leaving(1, 1), leaving(2, 0)];
@@ -664,7 +686,8 @@ mod tests {
         let refused = Refused { row: 2, sub: 0, transform: None, code: "NO".into(), message: String::new() };
         let mut aside = columns::Aside { refused: vec![refused], dropped: 1, ..Default::default() };
         let rows = one_for_one(&of, Rows { rows, of: after }, &mut aside).unwrap();
-        assert_eq!(rows.of, [leaving(0, 0), leaving(1, 1)]);
+        let places: Vec<(usize, u32)> = rows.of.iter().map(|r| (r.row, r.sub)).collect();
+        assert_eq!(places, [(0, 0), (1, 1)]);
         assert_eq!(rows.rows.num_rows(), 2);
         let refused: Vec<_> = aside.refused.iter().map(|r| (r.row, r.sub, r.code.as_str())).collect();
         let expected =

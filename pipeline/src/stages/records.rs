@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use gristmill_records::{NO_TIMESTAMP, PushError, RawBatch, RawBatchBuilder, Record};
+use gristmill_codec::Value;
+use gristmill_records::{Headers, NO_TIMESTAMP, PushError, RawBatch, RawBatchBuilder, Record};
 use gristmill_smt::{Applied, Instance, OutputRecord};
 
 use super::Report;
@@ -54,7 +55,7 @@ impl Op {
 }
 
 /// A record that leaves the transforms.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaving<'a> {
     pub(crate) row: usize,
     pub(crate) sub: u32,
@@ -63,8 +64,34 @@ pub(crate) struct Leaving<'a> {
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Headers<'a>,
     /// What was done to the row, where records say it.
     pub(crate) op: Op,
+}
+
+impl<'a> Leaving<'a> {
+    /// What is decoded.
+    pub(crate) fn value_to_decode(&self) -> Option<Value<'a>> {
+        value_of(self.value, self.headers)
+    }
+
+    /// What keys are decoded from.
+    pub(crate) fn key_to_decode(&self) -> Option<Value<'a>> {
+        let bytes = self.key?;
+        Some(Value { bytes, schema_header: schema_header(self.headers, "__key_schema_id") })
+    }
+}
+
+/// A value with the header that may name its schema.
+pub(crate) fn value_of<'a>(value: Option<&'a [u8]>, headers: Headers<'a>) -> Option<Value<'a>> {
+    Some(Value { bytes: value?, schema_header: schema_header(headers, "__value_schema_id") })
+}
+
+fn schema_header<'a>(headers: Headers<'a>, name: &str) -> Option<&'a [u8]> {
+    if headers.is_empty() {
+        return None;
+    }
+    headers.last_named(name)?.value
 }
 
 /// Follows what comes out of a transform back to the records of Kafka, and numbers what is emitted: a record's own
@@ -326,6 +353,7 @@ impl Transformed {
                         timestamp,
                         key: r.key,
                         value: r.value,
+                        headers: r.headers,
                         op: Op::default(),
                     }
                 })
@@ -343,6 +371,7 @@ impl Transformed {
                         timestamp,
                         key: r.key(),
                         value: r.value(),
+                        headers: r.headers(),
                         op: Op::default(),
                     }
                 })

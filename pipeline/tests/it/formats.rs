@@ -7,8 +7,11 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use gristmill::{EmbeddedRegistry, RegistryConfig, SchemaReference, SchemaRegistry, SchemaType};
 use gristmill_pipeline::{TestReport, check};
 
-/// A registry, with these schemas: type, subject, text, references. Their ids count from 1.
-async fn registry(schemas: &[(SchemaType, &str, &str, &[(&str, &str)])]) -> EmbeddedRegistry {
+/// Language, subject, text, and what it refers to, by name and subject.
+type Registered<'a> = (SchemaType, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+/// A registry with schemas, whose ids count from 1.
+async fn registry(schemas: &[Registered<'_>]) -> EmbeddedRegistry {
     let registry = EmbeddedRegistry::start().await.unwrap();
     let client = SchemaRegistry::new(RegistryConfig::builder().url(registry.url()).build().unwrap()).unwrap();
     for (schema_type, subject, text, references) in schemas {
@@ -81,6 +84,30 @@ async fn protobuf_is_decoded_by_the_registrys_schemas_with_their_imports() {
         record(&[0, 0, 0, 0, 4, 0], &BODY),
         record(&[], &BODY),
     );
+    let report = run(folder.path(), &pipeline, &cases).await.unwrap();
+    assert!(report.passed(), "{report}");
+}
+
+/// As serialisers write it that keep values as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_that_headers_name_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(&[
+        (SchemaType::Protobuf, "money", MONEY, &[]),
+        (SchemaType::Protobuf, "orders-value", FLAT, &[("common/money.proto", "money")]),
+    ])
+    .await;
+    let headers = |id: &str| {
+        let body = record(&[], &BODY);
+        format!("{}, headers: {{__value_schema_id: \"{id}\"}}}}", body.trim_end_matches('}'))
+    };
+    let cases = format!(
+        "cases:\n  - name: orders\n    records:\n      - {}\n      - {}\n    expect:\n      rows: {{main: [{{id: 7, total: {{units: 9}}}}]}}\n      \
+         dead_letters: [{{offset: 1, code: DECODE_UNKNOWN_SCHEMA, message: 00000000-0000-0000-0000-000000000000}}]\n",
+        headers(r"\0\0\0\0\x02\0"),
+        headers(&format!(r"\x01{}", r"\0".repeat(16))),
+    );
+    let pipeline = pipeline(Some(&registry.url()), "{format: protobuf}");
     let report = run(folder.path(), &pipeline, &cases).await.unwrap();
     assert!(report.passed(), "{report}");
 }
@@ -194,6 +221,56 @@ async fn envelopes_of_debezium_are_read_in_every_format() {
     let decode = "{format: json_schema, subject: json, changes: debezium}";
     let report = run(folder.path(), &pipeline(Some(&registry.url()), decode), &json).await.unwrap();
     assert!(report.passed(), "{report}");
+}
+
+/// A key says which row is deleted where there is no value.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_read_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(&[
+        (
+            SchemaType::Protobuf,
+            "pv",
+            "syntax = \"proto3\"; message V { int64 id = 1; string name = 2; }",
+            &[],
+        ),
+        (
+            SchemaType::Protobuf,
+            "pk",
+            "syntax = \"proto3\"; message K { int64 id = 1; } message Other { bool x = 1; }",
+            &[],
+        ),
+        (
+            SchemaType::Json,
+            "jk",
+            r#"{"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}"#,
+            &[],
+        ),
+    ])
+    .await;
+    let value = record(&[0, 0, 0, 0, 1, 0], &[8, 7, 18, 1, b'a']);
+    let cases = |key: &str| {
+        format!(
+            "cases:\n  - name: changes\n    records:\n      - {}, key: \"{key}\"}}\n      - {{key: \"{key}\"}}\n      - {{key: x}}\n    expect:\n      rows: \
+             {{main: [{{__op: u, id: 7, name: a}}, {{__op: d, id: 7}}]}}\n      dead_letters: [{{offset: 2, code: DECODE_MALFORMED}}]\n",
+            value.trim_end_matches('}')
+        )
+    };
+    let proto = cases(r"\0\0\0\0\x02\0\x08\x07");
+    for (key, records) in [
+        ("{format: protobuf, subject: pk, message: K}", &proto),
+        ("{format: json_schema, subject: jk}", &cases(r#"\0\0\0\0\x03{\"id\": 7}"#)),
+        ("{format: json_schema, subject: jk}", &cases(r#"{\"id\": 7}"#)),
+    ] {
+        let decode = format!("{{format: protobuf, subject: pv, changes: upsert, key: {key}}}");
+        let report = run(folder.path(), &pipeline(Some(&registry.url()), &decode), records).await.unwrap();
+        assert!(report.passed(), "{key}: {report}");
+    }
+    let decode = "{format: protobuf, subject: pv, changes: upsert, key: {format: protobuf, subject: pk}}";
+    let error =
+        run(folder.path(), &pipeline(Some(&registry.url()), decode), &proto).await.unwrap_err().to_string();
+    assert!(error.contains("subject pk: "), "{error}");
+    assert!(error.contains("it has several messages"), "{error}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ struct Shared {
     transport: Transport,
     /// By id, and the context it counts in.
     by_id: Cache<(u32, String), Arc<Registered>>,
+    by_guid: Cache<String, Arc<Registered>>,
     by_version: Cache<(String, i32), Arc<Registered>>,
     latest: Cache<String, Arc<Registered>>,
 }
@@ -92,6 +93,7 @@ impl SchemaRegistry {
         let shared = Shared {
             transport: Transport::new(&config)?,
             by_id: Cache::new(for_ever, config.cache_entries),
+            by_guid: Cache::new(for_ever, config.cache_entries),
             by_version: Cache::new(for_ever, config.cache_entries),
             latest: Cache::new(for_a_while, config.cache_entries),
         };
@@ -143,6 +145,32 @@ impl SchemaRegistry {
         let registered =
             self.shared.by_id.get((id, context.clone()), fetch).await.map_err(|e| e.about(asked.clone()))?;
         self.complete(&registered, &context).await.map_err(|e| e.about(asked))
+    }
+
+    /// The schema with a GUID, such as `89791762-2336-4186-9674-299b90a802e2`, which records may carry in a header.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`schema_by_id`](Self::schema_by_id).
+    pub async fn schema_by_guid(&self, guid: &str) -> Result<Arc<Schema>, RegistryError> {
+        let asked = format!("schema GUID {guid}");
+        // It is a step of a path.
+        if !guid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') || guid.is_empty() {
+            return Err(RegistryError::new(
+                RegistryErrorKind::InvalidArgument,
+                format!("{guid:?} is not a GUID"),
+            ));
+        }
+        let shared = self.shared.clone();
+        let name = guid.to_owned();
+        let fetch = move || async move {
+            let request = Request { path: &["schemas", "guids", &name], query: &[], body: None };
+            // Registries do not say the id there.
+            shared.fetch(&request, Some(0)).await
+        };
+        let found = self.shared.by_guid.get(guid.to_owned(), fetch).await;
+        let registered = found.map_err(|e| e.about(asked.clone()))?;
+        self.complete(&registered, "").await.map_err(|e| e.about(asked))
     }
 
     /// The latest version of a subject, at most as old as the configured time. A subject may name a

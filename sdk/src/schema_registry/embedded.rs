@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::schema::SchemaReference;
 
@@ -63,6 +64,23 @@ struct Registered {
     text: String,
     references: Vec<SchemaReference>,
     rule_set: Option<Value>,
+}
+
+impl Registered {
+    /// The same for the same schema, as Confluent's registry makes it of what a schema is.
+    fn guid(&self) -> Uuid {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let half = |seed: u8| {
+            let mut hasher = DefaultHasher::new();
+            (seed, &self.schema_type, &self.text).hash(&mut hasher);
+            for of in &self.references {
+                (&of.name, &of.subject, of.version).hash(&mut hasher);
+            }
+            self.rule_set.as_ref().map(Value::to_string).hash(&mut hasher);
+            hasher.finish()
+        };
+        Uuid::from_u64_pair(half(0), half(1))
+    }
 }
 
 #[derive(Deserialize)]
@@ -115,6 +133,7 @@ fn router() -> Router {
         .route("/", get(|| async { answer(StatusCode::OK, json!({})) }))
         .route("/config", get(|| async { answer(StatusCode::OK, json!({"compatibilityLevel": "NONE"})) }))
         .route("/schemas/ids/{id}", get(by_id))
+        .route("/schemas/guids/{guid}", get(by_guid))
         .route("/subjects", get(subjects))
         .route("/subjects/{subject}", post(look_up))
         .route("/subjects/{subject}/versions", get(versions).post(register))
@@ -153,6 +172,7 @@ async fn register(
         }
     }
     let context = store.contexts.entry(context.to_owned()).or_default();
+    let guid = schema.guid();
     let id = match context.schemas.iter().position(|known| *known == schema) {
         Some(index) => index + 1,
         None => {
@@ -164,7 +184,7 @@ async fn register(
     if !versions.contains(&id) {
         versions.push(id);
     }
-    Ok(answer(StatusCode::OK, json!({"id": id})))
+    Ok(answer(StatusCode::OK, json!({"id": id, "guid": guid})))
 }
 
 async fn look_up(
@@ -195,6 +215,16 @@ async fn by_id(
     let store = store.lock().unwrap_or_else(PoisonError::into_inner);
     let index = id.parse::<usize>().ok().and_then(|id| id.checked_sub(1)).ok_or_else(none)?;
     let schema = store.contexts.get(context).and_then(|c| c.schemas.get(index)).ok_or_else(none)?;
+    Ok(answer(StatusCode::OK, schema_answer(schema)))
+}
+
+/// In all contexts: a GUID says what a schema is, not where.
+async fn by_guid(State(store): State<Shared>, Path(guid): Path<String>) -> Result<Response, Refusal> {
+    let none = || Refusal(StatusCode::NOT_FOUND, 40403, format!("Schema {guid} not found"));
+    let asked = guid.parse::<Uuid>().map_err(|_| none())?;
+    let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = store.contexts.values().flat_map(|context| &context.schemas);
+    let schema = all.find(|schema| schema.guid() == asked).ok_or_else(none)?;
     Ok(answer(StatusCode::OK, schema_answer(schema)))
 }
 
@@ -301,7 +331,7 @@ fn no_subject(subject: &str) -> Refusal {
 }
 
 fn schema_answer(schema: &Registered) -> Value {
-    let mut body = json!({"schema": schema.text});
+    let mut body = json!({"schema": schema.text, "guid": schema.guid()});
     if schema.schema_type != "AVRO" {
         body["schemaType"] = json!(schema.schema_type);
     }

@@ -71,7 +71,7 @@ pub struct ReferencedSchema {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Schema {
-    /// The id that records carry.
+    /// The id that records carry; 0 of a schema that was found by its GUID.
     pub id: u32,
     /// The language of the text.
     pub schema_type: SchemaType,

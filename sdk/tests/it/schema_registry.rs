@@ -525,3 +525,31 @@ async fn schema_registry_converter_never_recovers_from_a_passing_failure() {
     assert!(ours.schema_by_id(7).await.is_err());
     assert_eq!(ours.schema_by_id(7).await.unwrap().text, "\"int\"");
 }
+
+#[tokio::test]
+async fn schemas_are_found_by_their_guid_and_by_what_they_are() {
+    let registry = Scripted::start().await;
+    let guid = "89791762-2336-4186-9674-299b90a802e2";
+    let path = format!("/schemas/guids/{guid}");
+    registry.on(
+        &path,
+        [Act::Json(200, r#"{"schema": "syntax = \"proto3\";", "schemaType": "PROTOBUF"}"#.into())],
+    );
+    let client = SchemaRegistry::new(RegistryConfig::builder().url(&registry.url).build().unwrap()).unwrap();
+    for _ in 0..2 {
+        let found = client.schema_by_guid(guid).await.unwrap();
+        assert_eq!((found.id, &found.schema_type), (0, &SchemaType::Protobuf));
+    }
+    assert_eq!(registry.requests(&path), 1);
+    let error = client.schema_by_guid("../subjects").await.unwrap_err();
+    assert_eq!(error.kind(), RegistryErrorKind::InvalidArgument);
+
+    let embedded = EmbeddedRegistry::start().await.unwrap();
+    let client = SchemaRegistry::new(RegistryConfig::builder().url(embedded.url()).build().unwrap()).unwrap();
+    let known = client.register("s", &SchemaType::Avro, "\"string\"", &[]).await.unwrap();
+    assert_eq!(client.id_of("s", &SchemaType::Avro, "\"string\"", &[]).await.unwrap(), known);
+    let error = client.id_of("s", &SchemaType::Avro, "\"long\"", &[]).await.unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (RegistryErrorKind::NotFound, Some("s")));
+    let error = client.schema_by_guid(guid).await.unwrap_err();
+    assert_eq!(error.kind(), RegistryErrorKind::NotFound);
+}

@@ -54,7 +54,7 @@ impl Column {
             }
             _ => Vec::new(),
         };
-        let is_json = is_json(of) || item.extension_type_name() == Some(JSON_EXTENSION);
+        let is_json = is_json(of) || is_json_text(item);
         let data_type = if is_json { "JSON".to_owned() } else { name_of(taken) };
         let description = String::new();
         Column { name: as_taken.name().clone(), data_type, mode, columns, description }
@@ -179,6 +179,11 @@ impl Column {
 /// The beginning of a text, of so many bytes at most.
 pub(super) fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
+}
+
+/// Whether texts are JSON.
+pub(super) fn is_json_text(field: &Field) -> bool {
+    field.extension_type_name() == Some(JSON_EXTENSION)
 }
 
 /// Whether values go into a column of JSON, as texts: GoogleSQL has neither maps nor lists of lists.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, ListArray, RecordBatch, StructArray, UInt64Array};
+use arrow_array::{
+    Array, ArrayRef, LargeStringArray, ListArray, MapArray, RecordBatch, StructArray, UInt64Array,
+};
 use arrow_buffer::OffsetBuffer;
-use arrow_cast::{CastOptions, cast_with_options};
-use arrow_json::writer::{EncoderOptions, make_encoder};
+use arrow_cast::{CastOptions, cast, cast_with_options};
+use arrow_json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::take::take;
 
-use super::columns::{Column, Repetition, is_json};
+use super::columns::{Column, Repetition, is_json, is_json_text};
 
 /// Digits of a NUMERIC, and of them those behind the point.
 const NUMERIC: (u8, i8) = (38, 9);
@@ -142,8 +144,9 @@ fn taken(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
 }
 
 fn json_texts(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let array = &with_json_told(array, &Field::new("value", array.data_type().clone(), true))?;
     let field = Arc::new(Field::new("value", array.data_type().clone(), true));
-    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(RawJson));
     let mut encoder = make_encoder(&field, array, &options)?;
     let mut texts = StringBuilder::new();
     let mut text = Vec::new();
@@ -158,6 +161,67 @@ fn json_texts(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         texts.append_value(text);
     }
     Ok(Arc::new(texts.finish()))
+}
+
+/// Large texts, which no column here is, go into JSON as they are.
+#[derive(Debug)]
+struct RawJson;
+
+impl EncoderFactory for RawJson {
+    fn make_default_encoder<'a>(
+        &self,
+        _field: &'a FieldRef,
+        array: &'a dyn Array,
+        _options: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let texts = array.as_string_opt::<i64>();
+        Ok(texts.map(|texts| NullableEncoder::new(Box::new(RawTexts(texts)), texts.nulls().cloned())))
+    }
+}
+
+struct RawTexts<'a>(&'a LargeStringArray);
+
+impl Encoder for RawTexts<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.value(row).as_bytes());
+    }
+}
+
+/// With large texts for those that are JSON already: arrow-json does not tell which field of a map it is at.
+fn with_json_told(array: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
+    Ok(match (array.data_type(), field.data_type()) {
+        (DataType::Utf8, _) if is_json_text(field) => cast(array, &DataType::LargeUtf8)?,
+        (DataType::LargeUtf8, _) => cast(array, &DataType::Utf8)?,
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let parent = array.as_struct();
+            let (fields, members) = all_told(parent.columns(), fields)?;
+            Arc::new(StructArray::try_new(fields, members, parent.nulls().cloned())?)
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let list = array.as_list::<i32>();
+            let values = with_json_told(list.values(), item)?;
+            let item = Arc::new(item.as_ref().clone().with_data_type(values.data_type().clone()));
+            Arc::new(ListArray::try_new(item, list.offsets().clone(), values, list.nulls().cloned())?)
+        }
+        (DataType::Map(..), DataType::Map(entries_field, sorted)) => {
+            let DataType::Struct(pair) = entries_field.data_type() else { return Ok(array.clone()) };
+            let map = array.as_map();
+            let (pair, columns) = all_told(map.entries().columns(), pair)?;
+            let entries = StructArray::try_new(pair, columns, map.entries().nulls().cloned())?;
+            let field = Arc::new(entries_field.as_ref().clone().with_data_type(entries.data_type().clone()));
+            Arc::new(MapArray::try_new(field, map.offsets().clone(), entries, map.nulls().cloned(), *sorted)?)
+        }
+        _ => array.clone(),
+    })
+}
+
+fn all_told(columns: &[ArrayRef], fields: &Fields) -> Result<(Fields, Vec<ArrayRef>), ArrowError> {
+    let columns = columns.iter().zip(fields).map(|(column, field)| with_json_told(column, field));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let typed = fields.iter().zip(&columns);
+    let typed =
+        typed.map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()));
+    Ok((typed.collect::<Vec<Field>>().into(), columns))
 }
 
 /// Null lists as empty ones: a REPEATED column has no nulls.

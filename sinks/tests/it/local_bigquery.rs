@@ -179,6 +179,12 @@ async fn an_independent_emulator_has_each_row_once_through_crashes() {
     }
 }
 
+/// A column of texts that are JSON.
+fn as_json(name: &str) -> Field {
+    let extension = ("ARROW:extension:name".to_owned(), "arrow.json".to_owned());
+    Field::new(name, DataType::Utf8, true).with_metadata(arrow_schema::Metadata::from_iter([extension]))
+}
+
 /// Every type of the table in the docs, with its ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_of_each_type_come_back_from_a_query_as_they_went_in() {
@@ -211,6 +217,15 @@ async fn values_of_each_type_come_back_from_a_query_as_they_went_in() {
     lists.append(true);
     lists.append(true);
     lists.append_null();
+    // Texts that are JSON already, by themselves and in what becomes JSON.
+    let mut of_json = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new())
+        .with_values_field(as_json("values"));
+    for json in [Some("{\"x\":[1,\"y\"]}"), None] {
+        of_json.keys().append_value("k");
+        of_json.values().append_option(json);
+        of_json.append(true).unwrap();
+    }
+    of_json.append(true).unwrap();
     let decimal = |values: [Option<i128>; 3], p, s| -> ArrayRef {
         Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(p, s).unwrap())
     };
@@ -331,11 +346,23 @@ async fn values_of_each_type_come_back_from_a_query_as_they_went_in() {
             Arc::new(map.finish()),
             [json!(r#"{"a\"b":"1970-01-02","n":null}"#), json!("{}"), Value::Null],
         ),
+        (
+            "json",
+            Arc::new(StringArray::from(vec![Some("{\"a\":[1,null]}"), Some("\"text\""), None])),
+            [json!("{\"a\":[1,null]}"), json!("\"text\""), Value::Null],
+        ),
+        (
+            "of_json",
+            Arc::new(of_json.finish()),
+            [json!("{\"k\":{\"x\":[1,\"y\"]}}"), json!("{\"k\":null}"), json!("{}")],
+        ),
         ("lists", Arc::new(lists.finish()), [json!("[[1,null],null]"), json!("[]"), Value::Null]),
         ("tags", Arc::new(texts.finish()), [json!([{"v": "x"}, {"v": "y"}]), json!([]), json!([])]),
     ];
-    let fields =
-        cells.iter().map(|(name, column, _)| Field::new(*name, column.data_type().clone(), *name != "id"));
+    let fields = cells.iter().map(|(name, column, _)| match *name {
+        "json" => as_json(name),
+        name => Field::new(name, column.data_type().clone(), name != "id"),
+    });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let rows =
         RecordBatch::try_new(schema, cells.iter().map(|(_, column, _)| column.clone()).collect()).unwrap();

@@ -8,7 +8,8 @@ use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use arrow_select::interleave::interleave;
-use gristmill_codec::Decoder;
+use gristmill::SchemaType;
+use gristmill_codec::{Decoder, SchemaId, Value};
 
 use super::super::records::Leaving;
 use super::super::{DecoderPlan, decode_code};
@@ -17,7 +18,8 @@ use crate::error::Error;
 /// How keys become columns.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyPlan {
-    Avro(DecoderPlan),
+    /// By a schema.
+    Schema(DecoderPlan),
     /// Objects of those fields; also within a `payload`, as Kafka Connect's JsonConverter writes them.
     Json(SchemaRef),
     /// The key is the text of one value.
@@ -27,7 +29,8 @@ pub(crate) enum KeyPlan {
 /// Those of one partition.
 #[derive(Debug)]
 pub(super) enum Keys {
-    Avro(Box<Decoder>),
+    /// With the language of the schemas that they name.
+    Schema(Box<Decoder>, &'static SchemaType),
     /// What comes out, and what decodes both forms.
     Json(SchemaRef, Box<Decoder>),
     Text(SchemaRef),
@@ -36,7 +39,7 @@ pub(super) enum Keys {
 impl KeyPlan {
     pub(super) fn open(&self) -> Result<Keys, Error> {
         Ok(match self {
-            KeyPlan::Avro(plan) => Keys::Avro(Box::new(plan.open()?)),
+            KeyPlan::Schema(plan) => Keys::Schema(Box::new(plan.open()?), plan.language()),
             KeyPlan::Json(schema) => {
                 let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
                 let mut fields: Vec<Field> = nullable.collect();
@@ -97,21 +100,29 @@ type Undecodable = (usize, String, String);
 impl Keys {
     pub(super) fn schema(&self) -> SchemaRef {
         match self {
-            Keys::Avro(decoder) => decoder.schema(),
+            Keys::Schema(decoder, _) => decoder.schema(),
             Keys::Json(schema, _) | Keys::Text(schema) => schema.clone(),
         }
     }
 
-    pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+    /// Of the schemas that keys name.
+    pub(super) fn language(&self) -> &'static SchemaType {
         match self {
-            Keys::Avro(decoder) => decoder.missing_schemas(keys),
+            Keys::Schema(_, language) => language,
+            Keys::Json(..) | Keys::Text(_) => &SchemaType::Json,
+        }
+    }
+
+    pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<Value<'a>>>) -> Vec<SchemaId> {
+        match self {
+            Keys::Schema(decoder, _) => decoder.missing_schemas(keys),
             Keys::Json(..) | Keys::Text(_) => Vec::new(),
         }
     }
 
-    pub(super) fn add_writer_schema(&mut self, id: u32, schema: &str) -> gristmill_codec::Result<()> {
+    pub(super) fn add_writer_schema(&mut self, id: SchemaId, schema: &str) -> gristmill_codec::Result<()> {
         match self {
-            Keys::Avro(decoder) => decoder.add_writer_schema(id, schema),
+            Keys::Schema(decoder, _) => decoder.add_writer_schema(id, schema),
             Keys::Json(..) | Keys::Text(_) => Ok(()),
         }
     }
@@ -122,8 +133,8 @@ impl Keys {
         leaving: &[Leaving<'_>],
     ) -> Result<(RecordBatch, Vec<u64>, Vec<Undecodable>), Error> {
         match self {
-            Keys::Avro(decoder) | Keys::Json(_, decoder) => {
-                let keys = leaving.iter().enumerate().map(|(i, record)| (i as u64, record.key));
+            Keys::Schema(decoder, _) | Keys::Json(_, decoder) => {
+                let keys = leaving.iter().enumerate().map(|(i, record)| (i as u64, record.key_to_decode()));
                 let decoded = decoder.decode(keys).map_err(Error::decode)?;
                 let bad = decoded.undecodable.into_iter();
                 let bad = bad.map(|bad| {

@@ -14,7 +14,8 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_arr
 use arrow_ord::ord::make_comparator;
 use arrow_schema::{Field, Fields, Schema, SchemaRef, SortOptions};
 use arrow_select::interleave::interleave;
-use gristmill_codec::{Decoded, Decoder};
+use gristmill::SchemaType;
+use gristmill_codec::{Decoded, Decoder, SchemaId, Value};
 
 use super::columns::Rows;
 use super::decode_code;
@@ -160,13 +161,18 @@ impl Changes {
     }
 
     /// Ids of schemas that keys name and that are not there yet.
-    pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u32> {
+    /// Of the schemas that keys name.
+    pub(super) fn key_language(&self) -> &'static SchemaType {
+        self.keys.as_ref().map_or(&SchemaType::Json, Keys::language)
+    }
+
+    pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<Value<'a>>>) -> Vec<SchemaId> {
         self.keys.as_ref().map(|of| of.missing_schemas(keys)).unwrap_or_default()
     }
 
-    pub(super) fn add_key_schema(&mut self, id: u32, schema: &str) {
+    pub(super) fn add_key_schema(&mut self, id: SchemaId, schema: &str) {
         if let Some(Err(error)) = self.keys.as_mut().map(|keys| keys.add_writer_schema(id, schema)) {
-            tracing::warn!(id, %error, "records with keys of this schema are rejected");
+            tracing::warn!(%id, %error, "records with keys of this schema are rejected");
         }
     }
 
@@ -179,7 +185,7 @@ impl Changes {
     ) -> Result<Read<'a>, Error> {
         let mut refused: Vec<(usize, String, String)> = Vec::new();
         let values = leaving.iter().enumerate().filter(|(_, record)| record.value.is_some());
-        let values = decoder.decode(values.map(|(i, record)| (i as u64, record.value)));
+        let values = decoder.decode(values.map(|(i, record)| (i as u64, record.value_to_decode())));
         let values = values.map_err(Error::decode)?;
         for bad in &values.undecodable {
             refused.push((bad.row as usize, decode_code(bad.cause), bad.reason.clone()));
