@@ -11,7 +11,7 @@ use prost::Message as _;
 use prost::encoding::encode_varint;
 use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 
-use super::columns::Meaning;
+use super::numbers::Meaning;
 use super::schema::{MAX_DEPTH, Schema, is_json, joined, wrapped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::framing;

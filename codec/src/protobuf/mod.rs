@@ -1,7 +1,12 @@
 //! Protobuf in the Schema Registry's wire format, or bare, to Arrow columns of one message.
 
 mod columns;
+mod conflict;
 mod encode;
+mod json;
+mod numbers;
+mod row;
+mod scalar;
 mod schema;
 mod wire;
 
@@ -17,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::framing::{self, SchemaId, Value};
 use crate::raw::too_large;
 use columns::Message;
+use conflict::conflict;
 pub use encode::ProtobufEncoder;
 use schema::Schema;
 pub use schema::{inline_protobuf_imports, protobuf_imports};
@@ -121,7 +127,7 @@ impl ProtobufDecoder {
             let incompatible = |text| Error::new(ErrorKind::IncompatibleSchema, text);
             let message =
                 schema.named(name).ok_or_else(|| incompatible(format!("it has no message `{name}`")))?;
-            if let Some(conflict) = schema::conflict(&self.reader, &message) {
+            if let Some(conflict) = conflict(&self.reader, &message) {
                 return Err(incompatible(conflict));
             }
             let indexes = schema.indexes(&message).ok_or_else(|| {
