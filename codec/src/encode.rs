@@ -225,8 +225,8 @@ impl JsonEncoder {
         JsonEncoder { id: None, writing: None }
     }
 
-    /// For rows with these columns, with the id of a JSON Schema in front, as the Schema Registry's serialisers write them. Each
-    /// column has to be a property of its type, and what is required has to be there; what else the schema asks of values is not
+    /// For rows with these columns by a JSON Schema, with its id in front, as the Schema Registry's serialisers write them, or without.
+    /// Each column has to be a property of its type, and what is required has to be there; what else the schema asks of values is not
     /// looked at. A null is written where a property is required and may be null; if another may be left out and not be null, none
     /// is, and one that is required is refused.
     ///
@@ -237,10 +237,10 @@ impl JsonEncoder {
         columns: &Schema,
         schema: &str,
         references: impl IntoIterator<Item = (&'a str, &'a str)>,
-        id: u32,
+        id: Option<u32>,
     ) -> Result<JsonEncoder> {
         let writing = json_schema::writing(columns, schema, references)?;
-        Ok(JsonEncoder { id: Some(id), writing: Some(writing) })
+        Ok(JsonEncoder { id, writing: Some(writing) })
     }
 
     /// A value for each row.
@@ -248,21 +248,10 @@ impl JsonEncoder {
     /// # Errors
     /// [`ErrorKind::UnsupportedType`]: a type or a value that JSON, or the schema, does not have.
     pub fn encode(&self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        let never_null = self.writing.iter().flat_map(|writing| &writing.never_null);
-        for (name, why) in never_null {
-            if rows.column_by_name(name).is_some_and(|column| column.logical_null_count() > 0) {
-                return Err(Error::new(ErrorKind::UnsupportedType, format!("the column `{name}`: {why}")));
-            }
+        if let Some(why) = self.writing.as_ref().and_then(|writing| writing.unfit(rows)) {
+            return Err(Error::new(ErrorKind::UnsupportedType, why));
         }
-        let loses_nulls = self.writing.as_ref().is_some_and(|writing| !writing.nulls);
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-            if loses_nulls && has_null_entries(column) {
-                let text = format!(
-                    "the column `{}`: a map has a null in it, which the schema does not have, or has beside properties that may be left out and not be null",
-                    field.name()
-                );
-                return Err(Error::new(ErrorKind::UnsupportedType, text));
-            }
             if !is_finite(column) {
                 let text = format!(
                     "the column `{}`: JSON has no number that is not one, and none without end",
@@ -280,20 +269,6 @@ impl JsonEncoder {
         // Each line ends with a line feed; inside of texts they are escaped.
         values.pop();
         Ok(values)
-    }
-}
-
-/// Whether a map in a column has a key without a value, which goes where nulls are left out.
-fn has_null_entries(column: &ArrayRef) -> bool {
-    match column.data_type() {
-        DataType::Struct(_) => column.as_struct().columns().iter().any(has_null_entries),
-        DataType::List(_) => has_null_entries(column.as_list::<i32>().values()),
-        DataType::LargeList(_) => has_null_entries(column.as_list::<i64>().values()),
-        DataType::Map(..) => {
-            let values = column.as_map().values();
-            values.logical_null_count() > 0 || has_null_entries(values)
-        }
-        _ => false,
     }
 }
 

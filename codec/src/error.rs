@@ -70,3 +70,8 @@ impl StdError for Error {
 pub(crate) fn at_field(path: &str, message: impl fmt::Display) -> String {
     if path.is_empty() { message.to_string() } else { format!("field {path}: {message}") }
 }
+
+/// The path of a member.
+pub(crate) fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

@@ -125,6 +125,11 @@ pub(crate) fn is_json(field: &Field) -> bool {
     field.extension_type_name() == Some(JSON_EXTENSION)
 }
 
+/// Whether a column is of texts.
+pub(crate) fn is_text(column: &DataType) -> bool {
+    column.is_string() || matches!(column, DataType::Dictionary(_, of) if of.is_string())
+}
+
 const SHAPES: &[&str] = &["decimal(18,2)", "list<string>", "map<string>"];
 
 /// What people write who come from elsewhere, and what they mean.

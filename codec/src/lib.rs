@@ -1,4 +1,5 @@
-//! JSON, Avro, Protobuf and raw values of Kafka records, decoded straight to Arrow columns; and JSON and Avro of columns.
+//! JSON, Avro, Protobuf and raw values of Kafka records, decoded straight to Arrow columns; and the same formats of
+//! columns.
 //!
 //! # What is promised
 //!

@@ -430,6 +430,7 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             (key.subject.is_some(), "subject", WITH_SCHEMA),
             (key.schema_file.is_some(), "schema_file", WITH_SCHEMA),
             (key.message.is_some(), "message", &[Format::Protobuf]),
+            (key.recursive.is_some(), "recursive", &[Format::Protobuf, Format::JsonSchema]),
         ] {
             if set && !with_schema.is_some_and(|format| formats.contains(&format)) {
                 report(&format!("/decode/key/{name}"), belongs(name, formats));

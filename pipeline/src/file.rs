@@ -322,6 +322,9 @@ pub struct DecodeKey {
     /// For `protobuf`: the message that keys are; needed where the schema has several.
     #[serde(default)]
     pub message: Option<String>,
+    /// For `protobuf` and `json_schema`: as `decode.recursive`.
+    #[serde(default)]
+    pub recursive: Option<Recursive>,
 }
 
 /// The format of record keys.
@@ -360,7 +363,7 @@ pub enum Format {
     Json,
     /// Avro in Confluent's wire format.
     Avro,
-    /// Protobuf in Confluent's wire format; without `schema_registry` the messages alone.
+    /// Protobuf in Confluent's wire format; without `schema_registry` the messages alone, keys and values alike.
     Protobuf,
     /// JSON objects in Confluent's wire format, or by themselves, whose columns a JSON Schema says.
     JsonSchema,

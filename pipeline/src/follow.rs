@@ -66,10 +66,18 @@ impl Follower {
         let plans = self.plans.change().await;
         let before = plans.borrow().clone();
         let end = Instant::now() + LAG;
+        let written = match id {
+            SchemaId::Id(_) => None,
+            // It was asked for already, to read by.
+            SchemaId::Guid(_) => self.registry.schema_by_guid(&id.to_string()).await.ok(),
+        };
         let plan = loop {
             let (plan, latest) = prepare::plan_now(&self.checked, &self.registry, &before).await?;
-            // Ids rise: one that is newer than the latest schema's is of a replica that knows more. GUIDs say nothing of that.
-            let is_known = matches!(id, SchemaId::Id(id) if latest >= id);
+            // Ids rise: one that is newer than the latest schema's is of a replica that knows more.
+            let is_known = match id {
+                SchemaId::Id(id) => latest.id >= id,
+                SchemaId::Guid(_) => written.as_ref().is_some_and(|written| written.text == latest.text),
+            };
             if plan.is_some() || is_known || Instant::now() >= end {
                 break plan;
             }

@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     /// The range that is replayed; none for a live pipeline.
     pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) unknown_schemas: Mutex<HashSet<SchemaId>>,
+    pub(crate) unknown_schemas: Mutex<HashSet<(SchemaId, &'static SchemaType)>>,
     pub(crate) codes: Mutex<HashSet<String>>,
 }
 
@@ -198,23 +198,20 @@ impl Shared {
     pub(crate) async fn writer_schema(&self, missing: Missing) -> Result<Option<String>, Error> {
         let Missing { id, language, .. } = missing;
         let registry = self.registry.as_ref().ok_or_else(|| Error::config(NO_REGISTRY))?;
-        if lock(&self.unknown_schemas).contains(&id) {
+        if lock(&self.unknown_schemas).contains(&(id, language)) {
             return Ok(None);
         }
         let deadline = Instant::now() + REGISTRY_LAG;
         loop {
             match prepare::writer_schema(registry, id, language).await? {
                 WriterSchema::Known(schema) => return Ok(Some(schema)),
-                // JSON is read without it.
-                WriterSchema::Unknown if Instant::now() < deadline && *language != SchemaType::Json => {
-                    tokio::time::sleep(PAUSE).await;
-                }
+                WriterSchema::Unknown if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
                 WriterSchema::Unknown | WriterSchema::Unusable => {
                     let mut unknown = lock(&self.unknown_schemas);
                     if unknown.len() >= MAX_UNKNOWN {
                         unknown.clear();
                     }
-                    unknown.insert(id);
+                    unknown.insert((id, language));
                     return Ok(None);
                 }
             }

@@ -16,6 +16,8 @@ use crate::prepare;
 pub enum WriteFormat {
     /// JSON objects.
     Json,
+    /// JSON objects by a JSON Schema that stands by itself.
+    JsonBySchema(String),
     /// Protobuf messages with nothing in front, by a schema that stands by itself.
     BareProtobuf {
         /// As [`ProtobufEncoder::new`] takes it.
@@ -72,6 +74,9 @@ impl ValueEncoder {
     pub async fn open(format: WriteFormat, columns: &Columns) -> Result<ValueEncoder, Error> {
         let encoder = match format {
             WriteFormat::Json => Encoder::Json(JsonEncoder::plain()),
+            WriteFormat::JsonBySchema(schema) => {
+                Encoder::Json(JsonEncoder::of_schema(columns, &schema, [], None).map_err(Error::encode)?)
+            }
             WriteFormat::BareProtobuf { schema, message } => {
                 let encoder = ProtobufEncoder::new(columns, &schema, message.as_deref(), None);
                 Encoder::Protobuf(encoder.map_err(Error::encode)?)
@@ -118,7 +123,7 @@ fn encoder_of(
         }
         _ => {
             let references = schema.latest.as_deref().map(prepare::references).unwrap_or_default();
-            Encoder::Json(JsonEncoder::of_schema(columns, &schema.whole, references, id)?)
+            Encoder::Json(JsonEncoder::of_schema(columns, &schema.whole, references, Some(id))?)
         }
     })
 }

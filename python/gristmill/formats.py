@@ -29,7 +29,8 @@ class Json:
     >>> Json({"id": "int64 not null", "name": "string", "price": "decimal(10, 2)"})
     Json({'id': 'int64 not null', 'name': 'string', 'price': 'decimal(10, 2)'})
 
-    A number that does not fit its type exactly does not decode: nothing is rounded. ``json`` takes any value, as its text.
+    A number that does not fit its type exactly does not decode: nothing is rounded. ``json`` takes any value; in columns and
+    objects it is a text of JSON, and ``send_arrow`` writes it as a text.
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
@@ -96,6 +97,7 @@ class Protobuf:
         message: str | None = None,
         recursive: Recursive = "refuse",
     ) -> None:
+        self.generated = isinstance(schema, type)
         if isinstance(schema, type):
             schema, message = _generated(schema, message)
         _needs_schema("Protobuf", registry, schema)
@@ -156,7 +158,7 @@ class JsonSchema:
 
 
 Recursive: TypeAlias = Literal["refuse", "json"]
-"""What becomes of what has no column of one type, such as a message that contains itself."""
+"""What becomes of what has no column of one type, such as a message that contains itself: refused, or in columns and objects a text."""
 
 Format: TypeAlias = Bytes | Json | Avro | Protobuf | JsonSchema
 """How values become columns."""

@@ -194,7 +194,7 @@ class Producer:
         As JSON objects, without nulls; decimals of more than 15 digits are texts. As :class:`Avro`, :class:`Protobuf` or
         :class:`JsonSchema` by the latest schema of the subject (``<topic>-value`` unless ``format`` names one), or by
         ``format.schema``, which must be registered; ``register=True`` registers it, or, of Avro, the schema of the columns if none is
-        given. Without a registry Protobuf is bare. ``key`` is a column of texts, bytes or integers. Columns that :func:`read` has added
+        given. A schema given so stands by itself. Without a registry Protobuf is bare and JSON has nothing in front. ``key`` is a column of texts, bytes or integers. Columns that :func:`read` has added
         (``_kafka_offset`` and so on) are left out.
         """
         values, keys = self._encoded(topic, columns, format, key, register)
@@ -227,7 +227,14 @@ class Producer:
             if format != "json":
                 raise InvalidArgumentError(f'format: {format!r} is none of "json", Avro(..), Protobuf(..), JsonSchema(..)')
             return _lib.encode(columns, None, topic, None, False, key)
+        if not isinstance(format, (Avro, Protobuf, JsonSchema)):
+            raise InvalidArgumentError(f'format: {format!r} is none of "json", Avro(..), Protobuf(..), JsonSchema(..)')
         schema = format.schema
+        if register and format.registry is None:
+            raise InvalidArgumentError("register: the format has no registry")
+        if isinstance(format, Protobuf) and format.generated and format.registry is not None:
+            text = "a generated class is no schema that a registry takes: leave it out to write by the latest, or give the .proto's text"
+            raise InvalidArgumentError(f"schema: {text}")
         if register and schema is None:
             if not isinstance(format, Avro):
                 raise InvalidArgumentError("register: only Avro makes a schema of columns; give the format a `schema`")

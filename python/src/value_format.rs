@@ -93,7 +93,8 @@ impl Described {
             (None, Some(schema)) if *language == SchemaType::Protobuf => {
                 WriteFormat::BareProtobuf { schema, message }
             }
-            (None, _) => WriteFormat::Json,
+            (None, Some(schema)) => WriteFormat::JsonBySchema(schema),
+            (None, None) => WriteFormat::Json,
         })
     }
 }

@@ -275,6 +275,11 @@ def test_a_generated_class_says_schema_and_message(kafka: Cluster) -> None:
         producer.send("orders", message(id=7, at=at).SerializeToString())
         frame = gristmill.read("orders", bootstrap_servers=kafka.bootstrap_servers, format=format)
         assert frame.objects() == [{"id": 7, "at": at}]
+        # With a registry it is for reading alone: what registries take is another form.
+        with pytest.raises(gristmill.InvalidArgumentError, match="leave it out to write by the latest"):
+            producer.send_arrow("orders", frame, format=gristmill.Protobuf("http://127.0.0.1:1", schema=message))
+        with pytest.raises(gristmill.InvalidArgumentError, match="the format has no registry"):
+            producer.send_arrow("orders", frame, format=format, register=True)
         # Bare, as it was read.
         producer.send_arrow("orders", frame, format=format)
     assert [message.FromString(value) for value in _values("orders", kafka)] == [message(id=7, at=at)] * 2
@@ -288,6 +293,8 @@ def test_schemas_that_do_not_fit_say_what_does(kafka: Cluster, schema_registry: 
     url = schema_registry.url
     text = 'syntax = "proto3"; message Order { int64 id = 1; optional string note = 2; }'
     with gristmill.Producer(kafka.bootstrap_servers) as producer:
+        with pytest.raises(gristmill.InvalidArgumentError, match='none of "json"'):
+            producer.send_arrow("orders", pa.table({"id": [1]}), format=gristmill.Json({"id": "int64"}))  # type: ignore[arg-type]  # a mistake
         with pytest.raises(gristmill.NotFoundError, match="subject orders-value"):
             producer.send_arrow("orders", pa.table({"id": [1]}), format=gristmill.Protobuf(url))
         # Not registered, unless told.
@@ -334,6 +341,8 @@ def test_a_pydantic_model_is_a_json_schema(kafka: Cluster) -> None:
     with pytest.raises(gristmill.DecodeError, match='field extra: it may be anything'):
         gristmill.read("orders", bootstrap_servers=servers, format=gristmill.JsonSchema(schema=Order))
     format = gristmill.JsonSchema(schema=Order, recursive="json")
+    with gristmill.Producer(servers) as producer, pytest.raises(gristmill.InvalidArgumentError, match="`other` has no property"):
+        producer.send_arrow("orders", pa.table({"other": [1]}), format=format)
     rows = gristmill.read("orders", bootstrap_servers=servers, format=format).objects()
     assert rows == [{"id": 1, "at": order.at, "note": None, "lines": [{"sku": "a", "quantity": 2}], "extra": '{"a":1}'}]
 

@@ -30,7 +30,7 @@ pub struct JsonOptions {
     /// people may read than the topic.
     pub show_values: bool,
     /// Skip the Schema Registry's prefix (a zero byte and four bytes of schema id) where a value has it.
-    /// By default such a value is undecodable, and the reason names this option.
+    /// By default such a value is undecodable.
     pub registry_prefix: bool,
     /// Say which schema ids in front of values are new, by [`JsonDecoder::missing_schemas`]. Off by default: JSON is read without
     /// them.

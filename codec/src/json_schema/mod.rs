@@ -90,7 +90,3 @@ fn unsupported(path: &str, why: &str) -> Error {
         format!("{why}, so it has no Arrow column of one type; `recursive: json` makes it a text of JSON");
     Error::new(ErrorKind::UnsupportedType, at_field(path, told))
 }
-
-fn joined(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}

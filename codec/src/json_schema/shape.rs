@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use arrow_schema::{DataType, Field, Fields};
 
-use super::{joined, unsupported};
-use crate::error::Result;
+use super::unsupported;
+use crate::error::{Result, joined};
 use crate::field_spec::{json_field, map_of};
 
 /// What a schema makes of values.

@@ -6,9 +6,9 @@ use arrow_schema::{DataType, TimeUnit};
 use serde_json::{Map, Value};
 
 use super::documents::{At, Documents, anchor_of, decoded, id_of, plain};
+use super::invalid;
 use super::shape::{Kind, Shape, Written};
-use super::{invalid, joined};
-use crate::error::{Error, ErrorKind, Result, at_field};
+use crate::error::{Error, ErrorKind, Result, at_field, joined};
 
 /// How deep a schema may nest and refer: far beyond any table.
 const MAX_DEPTH: usize = 32;

@@ -2,21 +2,85 @@
 
 use std::collections::HashSet;
 
-use arrow_schema::{DataType, Fields, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, FieldRef, Fields, Schema};
 
 use super::documents::Documents;
 use super::shape::{Kind, Shape, Written};
 use super::walk::Walk;
-use super::{invalid, joined, no_object};
-use crate::error::{Error, ErrorKind, Result};
+use super::{invalid, no_object};
+use crate::error::{Error, ErrorKind, Result, joined};
+use crate::field_spec::is_text;
 
 /// How objects of a JSON Schema are written from columns, as far as the schema says it.
 #[derive(Debug, Clone)]
 pub(crate) struct Writing {
+    root: Shape,
     /// Nulls are written, else left out.
     pub(crate) nulls: bool,
-    /// Columns that have to have a value in each row, by name: with what is wrong otherwise.
-    pub(crate) never_null: Vec<(String, &'static str)>,
+}
+
+impl Writing {
+    /// Why rows cannot be written so that the schema has them, if they cannot: a null that it does not have.
+    pub(crate) fn unfit(&self, rows: &RecordBatch) -> Option<String> {
+        let Kind::Object { fields, required } = &self.root.kind else { return None };
+        let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+        self.members("", columns, fields, required, None)
+    }
+
+    fn members<'a>(
+        &self,
+        path: &str,
+        mut columns: impl Iterator<Item = (&'a FieldRef, &'a ArrayRef)>,
+        fields: &[(String, Shape)],
+        required: &HashSet<String>,
+        parent: Option<&NullBuffer>,
+    ) -> Option<String> {
+        columns.find_map(|(column, values)| {
+            let (name, shape) = fields.iter().find(|(name, _)| name == column.name())?;
+            let may_be_null = if self.nulls { shape.nullable } else { !required.contains(name) };
+            self.look(&joined(path, name), values, shape, may_be_null, parent)
+        })
+    }
+
+    fn look(
+        &self,
+        path: &str,
+        values: &ArrayRef,
+        shape: &Shape,
+        may_be_null: bool,
+        parent: Option<&NullBuffer>,
+    ) -> Option<String> {
+        let nulls = values.logical_nulls();
+        let is_there = |row: usize| parent.is_none_or(|parent| parent.is_valid(row));
+        let null = nulls.as_ref().filter(|_| !may_be_null);
+        if null.is_some_and(|nulls| (0..values.len()).any(|row| nulls.is_null(row) && is_there(row))) {
+            let why = match shape.nullable {
+                true => "the property is required beside others that may be left out and not be null",
+                false => "the property cannot be null",
+            };
+            return Some(format!("the column `{path}`: it has a null, and {why}"));
+        }
+        let valid = NullBuffer::union(nulls.as_ref(), parent);
+        match (&shape.kind, values.data_type()) {
+            (Kind::Object { fields, required }, DataType::Struct(columns)) => {
+                let columns = columns.iter().zip(values.as_struct().columns());
+                self.members(path, columns, fields, required, valid.as_ref())
+            }
+            (Kind::List(item), DataType::List(_)) => {
+                let list = values.as_list::<i32>();
+                // Nulls of lists are always written.
+                self.look(&format!("{path}[]"), list.values(), item, item.nullable, None)
+            }
+            (Kind::Map(value), DataType::Map(..)) => {
+                let may_be_null = self.nulls && value.nullable;
+                self.look(&format!("{path}[]"), values.as_map().values(), value, may_be_null, None)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// That columns may become objects that a JSON Schema describes: each is a property of its type, and what is required is there.
@@ -37,17 +101,7 @@ pub(crate) fn writing<'a>(
     found.look(&root);
     // Both at once cannot be written: then no null is, and what needs one is refused.
     let nulls = found.has_to_be && !found.may_not_be;
-    let never_null = fields.iter().filter(|(name, _)| required.contains(name)).filter_map(|(name, shape)| {
-        match shape.nullable {
-            false => Some((name.clone(), "it has a null, and the property is required and cannot be null")),
-            true if !nulls => Some((
-                name.clone(),
-                "it has a null, and the property is required beside others that may be left out and not be null",
-            )),
-            true => None,
-        }
-    });
-    Ok(Writing { nulls, never_null: never_null.collect() })
+    Ok(Writing { root, nulls })
 }
 
 /// What properties of a schema, at any depth, ask of nulls.
@@ -150,8 +204,4 @@ fn fits(path: &str, column: &DataType, shape: &Shape) -> Result<()> {
             format!("the column `{path}`: it is {column}, and the property is {}", shape.kind.name()),
         )),
     }
-}
-
-fn is_text(column: &DataType) -> bool {
-    column.is_string() || matches!(column, DataType::Dictionary(_, of) if of.is_string())
 }

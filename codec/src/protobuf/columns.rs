@@ -12,9 +12,9 @@ use super::json::Json;
 use super::numbers::{Meaning, Numbers};
 use super::row::{Bad, Fed, MAX_BYTES, inside};
 use super::scalar::{Form, Names, Scalar, Valid, Values, Variable, taken_offsets};
-use super::schema::{MAX_DEPTH, is_json, joined, wrapped};
+use super::schema::{MAX_DEPTH, is_json, wrapped};
 use super::wire::{self, Wire};
-use crate::error::{Error, ErrorKind, Result, at_field};
+use crate::error::{Error, ErrorKind, Result, at_field, joined};
 use crate::field_spec::json_field;
 
 /// What columns a schema may make: a message in many messages is there many times.

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use super::schema::{is_json, joined, wrapped};
+use super::schema::{is_json, wrapped};
+use crate::error::joined;
 
 /// Why what a writer wrote cannot be read by the columns' schema, if it cannot: what has changed beyond what the wire format bears.
 pub(super) fn conflict(reader: &MessageDescriptor, writer: &MessageDescriptor) -> Option<String> {

@@ -12,8 +12,9 @@ use prost::encoding::encode_varint;
 use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::numbers::Meaning;
-use super::schema::{MAX_DEPTH, Schema, is_json, joined, wrapped};
-use crate::error::{Error, ErrorKind, Result};
+use super::schema::{MAX_DEPTH, Schema, is_json, wrapped};
+use crate::error::{Error, ErrorKind, Result, joined};
+use crate::field_spec::is_text;
 use crate::framing;
 
 /// Encodes rows as Protobuf messages: with a schema id and message indexes in front, as the Schema Registry's serialisers write
@@ -223,10 +224,6 @@ fn member(
         required: field.cardinality() == Cardinality::Required,
         group: field.is_group(),
     })
-}
-
-fn is_text(column: &DataType) -> bool {
-    column.is_string() || matches!(column, DataType::Dictionary(_, of) if of.is_string())
 }
 
 /// As keys of a map are written.

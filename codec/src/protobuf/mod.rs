@@ -210,8 +210,7 @@ impl ProtobufDecoder {
             let value = framing::there(value)?.bytes;
             // No field has the number 0, so that no message begins so.
             if value.first() == Some(&0) {
-                let text =
-                    "the value begins with the Schema Registry's prefix, and bare messages were asked for";
+                let text = "the value begins with the Schema Registry's prefix, and without a registry values are bare messages";
                 return Err(Fault::new(Cause::Malformed, text));
             }
             return Ok(value);

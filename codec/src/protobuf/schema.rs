@@ -9,7 +9,7 @@ use prost_reflect::{DescriptorPool, FileDescriptor, Kind, MessageDescriptor};
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, joined};
 
 /// What a schema is called, to itself, which no import is; imports have the names by which it imports them.
 const OWN_NAME: &str = "<schema>";
@@ -420,10 +420,6 @@ impl Comments {
     fn at(&self, file: &str, path: &[i32]) -> Option<&String> {
         self.by_place.get(&(file.to_owned(), path.to_vec()))
     }
-}
-
-pub(super) fn joined(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 fn listed(messages: &[MessageDescriptor]) -> String {

@@ -374,7 +374,7 @@ fn what_is_written_is_valid_by_the_schema_in_front_of_it() {
             columns.into_iter().map(|(name, column)| (name, column, true)),
         );
         let rows = rows.unwrap();
-        let encoder = JsonEncoder::of_schema(&rows.schema(), &schema.to_string(), [], 7);
+        let encoder = JsonEncoder::of_schema(&rows.schema(), &schema.to_string(), [], Some(7));
         let values = encoder.and_then(|encoder| encoder.encode(&rows)).map_err(|e| e.to_string())?;
         Ok::<_, String>(String::from_utf8(values[0][5..].to_vec()).unwrap())
     };
@@ -396,7 +396,31 @@ fn what_is_written_is_valid_by_the_schema_in_front_of_it() {
     );
     let error =
         encoded(vec![("a", text(None))], of(json!({"a": {"type": "string"}}), json!(["a"]))).unwrap_err();
-    assert_eq!(error, "the column `a`: it has a null, and the property is required and cannot be null");
+    assert_eq!(error, "the column `a`: it has a null, and the property cannot be null");
+    // Wherever it is.
+    let lines = |skus: Vec<Option<&str>>| {
+        let count = skus.len();
+        let items =
+            StructArray::try_from(vec![("sku", Arc::new(StringArray::from(skus)) as ArrayRef)]).unwrap();
+        let item = Arc::new(arrow_schema::Field::new_list_field(items.data_type().clone(), true));
+        let offsets = arrow_buffer::OffsetBuffer::from_lengths([count]);
+        Arc::new(ListArray::new(item, offsets, Arc::new(items), None)) as ArrayRef
+    };
+    let line = json!({"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]});
+    let schema = of(json!({"lines": {"type": "array", "items": line}}), json!([]));
+    assert_eq!(
+        encoded(vec![("lines", lines(vec![Some("a")]))], schema.clone()).unwrap(),
+        r#"{"lines":[{"sku":"a"}]}"#
+    );
+    let error = encoded(vec![("lines", lines(vec![Some("a"), None]))], schema).unwrap_err();
+    assert_eq!(error, "the column `lines[].sku`: it has a null, and the property cannot be null");
+    let list = ListArray::from_iter_primitive::<types::Int64Type, _, _>([Some(vec![Some(1), None])]);
+    let error = encoded(
+        vec![("n", Arc::new(list))],
+        of(json!({"n": {"type": "array", "items": {"type": "integer"}}}), json!([])),
+    )
+    .unwrap_err();
+    assert_eq!(error, "the column `n[]`: it has a null, and the property cannot be null");
     // Types, by how JSON has them.
     let day = || Arc::new(Date32Array::from(vec![1])) as ArrayRef;
     assert_eq!(

@@ -267,7 +267,7 @@ fn one_bad_message_costs_no_other() {
         (
             vec![0],
             Cause::Malformed,
-            "the value begins with the Schema Registry's prefix, and bare messages were asked for",
+            "the value begins with the Schema Registry's prefix, and without a registry values are bare messages",
         ),
         (vec![7], Cause::Malformed, "a field has a number that Protobuf does not have"),
         (vec![15, 0], Cause::Malformed, "a field has a wire type that Protobuf does not have"),

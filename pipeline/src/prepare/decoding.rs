@@ -96,14 +96,14 @@ pub(super) async fn decoder(
     decoder_of(checked, &subject, &schema)
 }
 
-/// As [`decoder`] is now, and the schema's id; of a file whose columns are the registry's to say.
+/// As [`decoder`] is now, and the schema; of a file whose columns are the registry's to say.
 pub(super) async fn decoder_now(
     checked: &Checked,
     registry: &SchemaRegistry,
-) -> Result<(DecoderPlan, u32), Error> {
+) -> Result<(DecoderPlan, Arc<Schema>), Error> {
     let subject = values_subject(checked);
     let schema = registry.latest_now(&subject).await.map_err(|e| no_columns(&subject, e))?;
-    Ok((decoder_of(checked, &subject, &schema)?, schema.id))
+    Ok((decoder_of(checked, &subject, &schema)?, schema))
 }
 
 /// Whether the latest schema of a subject says which columns there are.
@@ -148,7 +148,8 @@ fn reading(checked: &Checked) -> Option<Reading> {
 
 /// The same of keys, whose columns do not change while it runs.
 fn key_reading(checked: &Checked, key: &DecodeKey) -> Option<Reading> {
-    Reading::new(checked, key.format.with_schema()?, &key.message, false, false)
+    let recursive_as_json = key.recursive == Some(Recursive::Json);
+    Reading::new(checked, key.format.with_schema()?, &key.message, recursive_as_json, false)
 }
 
 impl Reading {
@@ -305,6 +306,10 @@ fn envelope(checked: &Checked, plan: DecoderPlan, what: &str) -> Result<DecoderP
         (DecoderPlan::Avro(schema), Some(Changes::Debezium)) => {
             let text = changes::avro_envelope(&schema);
             Ok(DecoderPlan::Avro(text.map_err(|e| Error::config(format!("{what}: {e}")))?.into()))
+        }
+        (DecoderPlan::JsonSchema { columns, descriptions, has_registry }, Some(Changes::Debezium)) => {
+            let columns = changes::of_envelope(&columns);
+            Ok(DecoderPlan::JsonSchema { columns, descriptions, has_registry })
         }
         (plan, _) => Ok(plan),
     }

@@ -182,26 +182,27 @@ fn assemble(
 }
 
 /// The plan with the columns that the registry says now, none if they are the same or cannot be those of records that are read now;
-/// and the id of the schema that says them.
+/// and the schema that says them.
 pub(crate) async fn plan_now(
     checked: &Checked,
     registry: &SchemaRegistry,
     plan: &StagePlan,
-) -> Result<(Option<StagePlan>, u32), Error> {
-    let (decoder, id) = decoding::decoder_now(checked, registry).await?;
+) -> Result<(Option<StagePlan>, Arc<gristmill::Schema>), Error> {
+    let (decoder, latest) = decoding::decoder_now(checked, registry).await?;
+    let (decoder, id) = (decoder.after(&plan.decoder), latest.id);
     if decoder == plan.decoder {
-        return Ok((None, id));
+        return Ok((None, latest));
     }
     if let Some(why) = decoder.cannot_read(&plan.decoder, id)? {
         tracing::warn!(
             schema = id, %why,
             "the latest schema does not read what the one at hand does, which goes on; a restart takes it"
         );
-        return Ok((None, id));
+        return Ok((None, latest));
     }
     let (transforms, changes) = (plan.transforms.clone(), plan.changes.clone());
     let plan = tokio::task::block_in_place(|| assemble(checked, transforms, decoder, changes))?;
-    Ok((Some(plan), id))
+    Ok((Some(plan), latest))
 }
 
 /// What rows are where they go.

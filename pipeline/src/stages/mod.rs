@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
-use arrow_schema::{DataType, Field, Fields, SchemaRef};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use gristmill::SchemaType;
@@ -80,6 +80,20 @@ impl DecoderPlan {
         }
     }
 
+    /// The same, for a pipeline whose records before it have another schema of JSON: what is required now may be missing there.
+    pub(crate) fn after(self, before: &DecoderPlan) -> DecoderPlan {
+        match (self, before) {
+            (
+                DecoderPlan::JsonSchema { columns, descriptions, has_registry },
+                DecoderPlan::JsonSchema { columns: before, .. },
+            ) => {
+                let fields = relaxed(columns.fields(), before.fields());
+                DecoderPlan::JsonSchema { columns: Arc::new(Schema::new(fields)), descriptions, has_registry }
+            }
+            (plan, _) => plan,
+        }
+    }
+
     /// Why records that `before` is the schema of would be read by this one as less, or not at all; if so.
     pub(crate) fn cannot_read(&self, before: &DecoderPlan, id: u32) -> Result<Option<String>, Error> {
         let written = match (self, before) {
@@ -111,6 +125,26 @@ impl DecoderPlan {
         };
         decoder.map_err(Error::decode)
     }
+}
+
+/// Columns that records without them, or with nulls, are read by as well.
+fn relaxed(columns: &Fields, before: &Fields) -> Fields {
+    let relaxed = columns.iter().map(|column| {
+        let was = before.iter().find(|was| was.name() == column.name());
+        let nullable = column.is_nullable() || was.is_none_or(|was| was.is_nullable());
+        let data_type = match (column.data_type(), was.map(|was| was.data_type())) {
+            (DataType::Struct(fields), Some(DataType::Struct(before))) => {
+                DataType::Struct(relaxed(fields, before))
+            }
+            (DataType::List(item), Some(DataType::List(was))) => {
+                let item = relaxed(&vec![item.clone()].into(), &vec![was.clone()].into());
+                DataType::List(item[0].clone())
+            }
+            (other, _) => other.clone(),
+        };
+        column.as_ref().clone().with_nullable(nullable).with_data_type(data_type)
+    });
+    relaxed.collect::<Vec<Field>>().into()
 }
 
 /// The first of some columns that does not hold what those before did: JSON is read by the columns alone.
@@ -663,6 +697,44 @@ mod tests {
     use gristmill_records::{Headers, RawBatchBuilder};
 
     use super::*;
+
+    /// Of JSON, which is read by the columns alone: what is new may be missing in records before, and what they have stays.
+    #[test]
+    fn columns_of_a_later_json_schema_read_what_was_before_it() {
+        let plan = |properties: &str, required: &str| {
+            let schema =
+                format!(r#"{{"type": "object", "properties": {properties}, "required": {required}}}"#);
+            let columns = gristmill_codec::json_schema_columns(&schema, [], true).unwrap();
+            DecoderPlan::JsonSchema { columns, descriptions: Arc::default(), has_registry: true }
+        };
+        let line = |more: &str| {
+            format!(
+                r#"{{"type": "array", "items": {{"type": "object", "properties": {{"a": {{"type": "string"}}{more}}}, "required": ["a"]}}}}"#
+            )
+        };
+        let before = plan(&format!(r#"{{"id": {{"type": "integer"}}, "lines": {}}}"#, line("")), r#"["id"]"#);
+        let more = line(r#", "b": {"type": "integer"}"#);
+        let properties =
+            format!(r#"{{"id": {{"type": "integer"}}, "lines": {more}, "x": {{"type": "string"}}}}"#);
+        let later = plan(&properties, r#"["id", "x"]"#).after(&before);
+        assert_eq!(later.cannot_read(&before, 2).unwrap(), None);
+        let columns = later.open().unwrap().schema();
+        let nullable: Vec<bool> = columns.fields().iter().map(|field| field.is_nullable()).collect();
+        assert_eq!(nullable, [false, true, true]);
+        // Once taken, it is the same again.
+        assert_eq!(plan(&properties, r#"["id", "x"]"#).after(&later), later);
+        for (properties, why) in [
+            (r#"{"id": {"type": "string"}}"#, "field id: it was Int64 and is Utf8"),
+            (r#"{"id": {}}"#, "field id: it was Int64 and is JSON"),
+            (r#"{"lines": {"type": "array", "items": {"type": "string"}}}"#, "field lines[]: it was Struct("),
+        ] {
+            let other = plan(properties, "[]").after(&before).cannot_read(&before, 2).unwrap().unwrap();
+            assert!(other.starts_with(why), "{other}");
+        }
+        let text = plan(r#"{"t": {"type": "string"}}"#, "[]");
+        let json = plan(r#"{"t": {"type": ["string", "integer"]}}"#, "[]");
+        assert_eq!(json.cannot_read(&text, 2).unwrap().unwrap(), "field t: it was Utf8 and is JSON");
+    }
 
     /// Whatever a transform makes of rows that change others, each is there or a dead letter.
     #[test]

@@ -101,6 +101,25 @@ fn envelopes_of_debezium_become_changes() {
         - {offset: 11, code: VALUE_UNAVAILABLE}
 ",
     );
+    // In a column of JSON what stands for a value is a text of JSON.
+    run(
+        folder.path(),
+        &format!("{}{CDC}", DEBEZIUM.replace("tags: list<string>", "tags: json, more: map<json>")),
+        "\
+  - name: documents
+    records:
+      - {value_json: {op: u, after: {id: 1, name: Ada, tags: __debezium_unavailable_value}}}
+      - {value_json: {op: u, after: {id: 1, name: Ada, more: {a: __debezium_unavailable_value}}}}
+      - {value_json: {op: u, after: {id: 1, name: Ada, tags: {a: [1]}}}}
+    expect:
+      rows:
+        main:
+          - {id: 1, name: Ada, tags: '{\"a\":[1]}', _CHANGE_TYPE: UPSERT}
+      dead_letters:
+        - {offset: 0, code: VALUE_UNAVAILABLE, message: column `tags`}
+        - {offset: 1, code: VALUE_UNAVAILABLE, message: column `more`}
+",
+    );
     // A column of the key is found whatever its case; numbers stand for others as the bytes of the text.
     let bytes: Vec<String> = b"__debezium_unavailable_value".iter().map(u8::to_string).collect();
     run(

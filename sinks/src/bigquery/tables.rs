@@ -153,7 +153,10 @@ impl TableOptions {
         for name in &self.cluster {
             match named(name).map(|column| column.sql_type()) {
                 None => mistakes.push(format!("there is no column `{name}` to cluster by")),
-                Some(kind) if kind.contains('<') || ["FLOAT64", "BYTES", "TIME"].contains(&kind.as_str()) => {
+                Some(kind)
+                    if kind.contains('<')
+                        || ["FLOAT64", "BYTES", "TIME", "JSON"].contains(&kind.as_str()) =>
+                {
                     mistakes.push(format!("column `{name}` is {kind}, by which no table is clustered"));
                 }
                 Some(_) => {}

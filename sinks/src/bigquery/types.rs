@@ -192,7 +192,7 @@ fn with_json_told(array: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowErro
     Ok(match (array.data_type(), field.data_type()) {
         (DataType::Utf8, _) if is_json_text(field) => cast(array, &DataType::LargeUtf8)?,
         (DataType::LargeUtf8, _) => cast(array, &DataType::Utf8)?,
-        (DataType::Struct(_), DataType::Struct(fields)) => {
+        (DataType::Struct(_), DataType::Struct(fields)) if !fields.is_empty() => {
             let parent = array.as_struct();
             let (fields, members) = all_told(parent.columns(), fields)?;
             Arc::new(StructArray::try_new(fields, members, parent.nulls().cloned())?)

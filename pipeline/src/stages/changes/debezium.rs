@@ -63,6 +63,12 @@ pub(crate) fn avro_envelope(schema: &str) -> Result<String, String> {
     Ok(schema.to_string())
 }
 
+/// The columns of envelopes that matter here.
+pub(crate) fn of_envelope(columns: &Schema) -> SchemaRef {
+    let fields = columns.fields().iter().filter(|field| [BEFORE, AFTER, OP].contains(&field.name().as_str()));
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+}
+
 /// What is said of a column of rows, of what is said of one of envelopes.
 pub(super) fn described((path, text): (String, String)) -> Option<(String, String)> {
     Some((path.strip_prefix(AFTER)?.strip_prefix('.')?.to_owned(), text))
@@ -229,10 +235,16 @@ pub(super) fn why_unavailable(column: &str) -> String {
     )
 }
 
+fn is_unavailable(text: &str) -> bool {
+    // In a column of JSON it is a text of JSON.
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    UNAVAILABLE_TEXTS.contains(&inner.unwrap_or(text))
+}
+
 /// Which values stand for others, in the forms in which Debezium's connectors write that.
 fn unavailable_in(array: &ArrayRef) -> Vec<bool> {
     let texts = |texts: &StringArray| -> Vec<bool> {
-        texts.iter().map(|text| text.is_some_and(|text| UNAVAILABLE_TEXTS.contains(&text))).collect()
+        texts.iter().map(|text| text.is_some_and(is_unavailable)).collect()
     };
     match array.data_type() {
         DataType::Utf8 => texts(array.as_string()),
@@ -274,9 +286,11 @@ fn unavailable_in(array: &ArrayRef) -> Vec<bool> {
         DataType::Map(..) => {
             let map = array.as_map();
             let names = map.keys().as_string_opt::<i32>().map(texts);
+            let values = unavailable_in(map.values());
             let of_row = |row: usize| {
                 let (from, to) = (map.offsets()[row] as usize, map.offsets()[row + 1] as usize);
-                map.is_valid(row) && names.as_ref().is_some_and(|names| names[from..to].contains(&true))
+                let is_named = names.as_ref().is_some_and(|names| names[from..to].contains(&true));
+                map.is_valid(row) && (is_named || values[from..to].contains(&true))
             };
             (0..map.len()).map(of_row).collect()
         }

@@ -21,7 +21,7 @@ use super::columns::Rows;
 use super::decode_code;
 use super::records::{Leaving, Op, Place, Refused, Step, Trail};
 use crate::error::Error;
-pub(crate) use debezium::{avro_envelope, json_envelope};
+pub(crate) use debezium::{avro_envelope, json_envelope, of_envelope};
 pub(crate) use key::KeyPlan;
 use key::Keys;
 pub(crate) use leave::{Destination, OP_COLUMN, PartitionEpoch, Sequence};
@@ -160,12 +160,12 @@ impl Changes {
         self.tells_keys
     }
 
-    /// Ids of schemas that keys name and that are not there yet.
     /// Of the schemas that keys name.
     pub(super) fn key_language(&self) -> &'static SchemaType {
         self.keys.as_ref().map_or(&SchemaType::Json, Keys::language)
     }
 
+    /// Ids of schemas that keys name and that are not there yet.
     pub(super) fn missing_schemas<'a>(&self, keys: impl Iterator<Item = Option<Value<'a>>>) -> Vec<SchemaId> {
         self.keys.as_ref().map(|of| of.missing_schemas(keys)).unwrap_or_default()
     }
