@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, SchemaType, Token};
+use gristmill::{AssignedPartition, BeginAt, Delivery, PartitionStream, Token};
 use gristmill_records::RawBatch;
 use gristmill_sinks::{
     Checkpoint, LedgerCounters, NEW_COLUMN, PartitionId, PartitionSink, ROW_REFUSED, Stage,
@@ -517,11 +517,6 @@ impl Worker {
             let transformed = tokio::task::block_in_place(|| stages.transform(batch.clone()))?;
             let mut found = Vec::new();
             for missing in self.stages.missing_schemas(&transformed) {
-                if *missing.language == SchemaType::Json {
-                    // JSON is read without it: that there is a new one is all that matters.
-                    found.push((missing, String::new()));
-                    continue;
-                }
                 // Without it the records that name it are rejected, each with the reason.
                 if let Some(schema) = self.shared.writer_schema(missing).await? {
                     found.push((missing, schema));

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use gristmill::SchemaType;
 use gristmill_codec::rows_as_json;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_sinks::{CHANGE_SEQUENCE_NUMBER, MAIN_OUTPUT};
@@ -154,10 +153,6 @@ async fn process(
     let mut stages = plan.open(batch.topic(), batch.partition())?;
     let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
     for missing in stages.missing_schemas(&transformed) {
-        if *missing.language == SchemaType::Json {
-            // It is read without.
-            continue;
-        }
         let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
         if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await?.text() {
             stages.add_schema(missing, &schema);

@@ -178,10 +178,6 @@ impl ValueDecoder {
     /// [`ErrorKind::SchemaRegistry`] if it does not answer, [`ErrorKind::Decode`] if columns would grow beyond 2 GiB.
     pub async fn decode(&mut self, batch: &RawBatch) -> Result<DecodedRecords, Error> {
         for id in self.decoder.missing_schemas(values(batch).map(|(_, value)| value)) {
-            if *self.language == SchemaType::Json {
-                // It is read without.
-                continue;
-            }
             let registry = self.registry.as_ref();
             let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
             // Without it the records that name it do not decode, each with the reason.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow_array::BooleanArray;
 use arrow_select::filter::filter_record_batch;
-use gristmill::{SchemaRegistry, SchemaType};
+use gristmill::SchemaRegistry;
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_sinks::{
     Checkpoint, DeadLetter, LedgerRef, PartitionId, PartitionSink, RejectedRecord, SinkConfig, Stage,
@@ -280,10 +280,6 @@ impl OfLedger<'_> {
         let stages = &mut open.stages;
         let transformed = tokio::task::block_in_place(|| stages.transform(batch))?;
         for missing in open.stages.missing_schemas(&transformed) {
-            if *missing.language == SchemaType::Json {
-                // It is read without.
-                continue;
-            }
             let registry = self.tries.registry.as_ref();
             let registry = registry.ok_or_else(|| Error::config(NO_REGISTRY))?;
             if let Some(schema) = prepare::writer_schema(registry, missing.id, missing.language).await?.text()

@@ -410,6 +410,10 @@ pub(crate) async fn writer_schema(
     id: SchemaId,
     language: &SchemaType,
 ) -> Result<WriterSchema, Error> {
+    if *language == SchemaType::Json {
+        // JSON is read without it: that there is one is all that matters.
+        return Ok(WriterSchema::Known(String::new()));
+    }
     let found = match id {
         SchemaId::Id(id) => registry.schema_by_id(id).await,
         SchemaId::Guid(_) => registry.schema_by_guid(&id.to_string()).await,
