@@ -11,7 +11,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Writes `count` records round-robin over `partitions`; the value is the record's number.
+/// Writes `count` records round-robin over `partitions`; the value is the record's number. As long as they are
+/// few, the records of a partition are fetched at once.
 pub(crate) fn fill(cluster: &MockCluster, topic: &str, partitions: i32, count: usize) {
     fill_with(cluster, topic, partitions, count, &[], |i| format!("record {i}"));
 }
@@ -25,7 +26,9 @@ pub(crate) fn fill_with(
     value: impl Fn(usize) -> String,
 ) {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", cluster.bootstrap_servers()).set("linger.ms", "5");
+    // Long enough for a busy machine: a partition's records lie in one record batch, which comes as a whole.
+    // `flush` does not wait for it.
+    config.set("bootstrap.servers", cluster.bootstrap_servers()).set("linger.ms", "5000");
     for (key, value) in properties {
         config.set(*key, *value);
     }
