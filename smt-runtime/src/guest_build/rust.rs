@@ -79,6 +79,9 @@ pub(super) fn build_native(dir: &Path, cache: &Path) -> Result<PathBuf, Error> {
 /// Compiles with one profile, since another would mean another standard library of guests; what cargo says of it.
 fn compile(cargo: &mut Command, options: &GuestOptions) -> Result<String, Error> {
     cargo
+        // ahash, which arrow-rs uses, takes its keys from the building machine where there is no randomness at run time: the same
+        // source would be another component each time.
+        .env("CONST_RANDOM_SEED", "gristmill")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")

@@ -16,7 +16,11 @@ use serde_json::{Value, json};
 
 use crate::support::{built, repository, runtime, stream, toolchain};
 
-fn guest(name: &str, cell: &'static OnceLock<Option<Vec<u8>>>, limits: Limits) -> Option<Transform> {
+pub(crate) fn guest(
+    name: &str,
+    cell: &'static OnceLock<Option<Vec<u8>>>,
+    limits: Limits,
+) -> Option<Transform> {
     let folder = repository().join("smt-runtime/tests/guests").join(name);
     let wasm = cell.get_or_init(|| toolchain().then(|| built(&folder))).as_deref()?;
     Some(runtime().load(wasm, limits).unwrap_or_else(|e| panic!("{e}")))
@@ -60,7 +64,7 @@ fn a_function_on_whole_columns_does_what_one_on_rows_does() {
     }
 }
 
-fn kinds() -> Option<Transform> {
+pub(crate) fn kinds() -> Option<Transform> {
     runtime().load(kinds_wasm()?, Limits::default()).map(Some).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -113,7 +117,7 @@ fn instance(limits: Limits, config: Value) -> Option<ColumnInstance> {
     Some(orders(limits)?.instantiate_columns(&stream(), &config, &schema()).unwrap_or_else(|e| panic!("{e}")))
 }
 
-fn apply(instance: &mut ColumnInstance, batch: &RecordBatch) -> AppliedColumns {
+pub(crate) fn apply(instance: &mut ColumnInstance, batch: &RecordBatch) -> AppliedColumns {
     let applied = instance.apply(batch, &offsets(batch)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(applied.kept() + applied.dropped() + applied.rejects().len(), batch.num_rows());
     assert_eq!(applied.rows().len(), applied.batch().num_rows());

@@ -1,5 +1,6 @@
 //! The runtime against guests that attack it, and against guests that are as they should be.
 
+mod arrow;
 mod column_attacks;
 mod columns;
 mod component_attacks;

@@ -271,6 +271,10 @@ pub(crate) fn derive_row(item: TokenStream) -> Result<TokenStream> {
                 }
 
                 fn open(batch: &::gristmill_transform::Batch<#lifetime>) -> Self::Columns {
+                    // Who only reads whole columns reads these fields too, to the compiler's eyes.
+                    let _ = |row: &Self| {
+                        #(let _ = &row.#names;)*
+                    };
                     #columns {
                         #(#names: batch.column::<#types>(#numbers),)*
                         __nothing: ::core::marker::PhantomData,
@@ -372,6 +376,7 @@ pub(crate) fn derive_columns(item: TokenStream) -> Result<TokenStream> {
     let names: Vec<_> = fields.iter().map(|f| f.ident.as_ref().expect("named")).collect();
     let types: Vec<_> = fields.iter().map(|f| relifed(&f.ty, "'static")).collect();
     let own: Vec<_> = fields.iter().map(|f| &f.ty).collect();
+    let numbers = 0..fields.len();
     let builders = format_ident!("{ident}Builders");
     let (impl_generics, type_generics, _) = generics.split_for_impl();
     Ok(quote! {
@@ -393,6 +398,14 @@ pub(crate) fn derive_columns(item: TokenStream) -> Result<TokenStream> {
                 #[inline]
                 fn append_to(self, builders: &mut Self::Builders) {
                     #(<#own as ::gristmill_transform::Compute>::append_to(self.#names, &mut builders.#names);)*
+                }
+
+                fn append_arrays(
+                    builders: &mut Self::Builders,
+                    from: &[private::Array<'_>],
+                    rows: ::core::ops::Range<usize>,
+                ) {
+                    #(builders.#names.append(&from[#numbers], rows.clone());)*
                 }
 
                 fn finish(builders: &mut Self::Builders, answer: &mut private::Answer) {

@@ -98,6 +98,7 @@ pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
     let types: Vec<_> = fields.iter().map(|f| relifed(&f.ty, "'static")).collect();
     let own: Vec<_> = fields.iter().map(|f| &f.ty).collect();
     let count = fields.len() as u32;
+    let numbers = 0..fields.len();
     let builder = format_ident!("{ident}Builder");
     let (impl_generics, type_generics, _) = input.generics.split_for_impl();
     Ok(quote! {
@@ -111,6 +112,11 @@ pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
             }
 
             impl private::ColumnBuilder for #builder {
+                fn append(&mut self, from: &private::Array<'_>, values: ::core::ops::Range<usize>) {
+                    self.__valid.append(from, &values);
+                    #(self.#idents.append(from.child(#numbers), values.clone());)*
+                }
+
                 fn finish(&mut self, answer: &mut private::Answer) {
                     self.__valid.finish(answer);
                     #(self.#idents.finish(answer);)*

@@ -169,6 +169,47 @@
 //! assert_eq!(answers[1].kept().unwrap().computed["fahrenheit"], json!(null));
 //! ```
 //!
+//! With the feature `arrow` these columns are also [arrow-rs](https://docs.rs/arrow-array) arrays, for its kernels, and the answer
+//! may be a record batch that has the computed columns. Arrays add 0.4 MB to a component, and the comparisons of `arrow-ord` another
+//! 1.7 MB.
+//!
+//! ```
+//! # #[cfg(feature = "arrow")] {
+//! use std::sync::Arc;
+//!
+//! use arrow_array::{Int64Array, RecordBatch, Scalar};
+//! use gristmill_transform::{Columns, Context, Row, Rows, RowsEdit};
+//!
+//! #[derive(Row)]
+//! struct Order {
+//!     cents: Option<i64>,
+//! }
+//!
+//! #[derive(Columns)]
+//! struct Amount {
+//!     #[column(add)]
+//!     amount: Option<i64>,
+//! }
+//!
+//! /// Leaves out small orders, and those without a price.
+//! #[gristmill_transform::columns]
+//! fn large<'a>(orders: &Rows<'a, Order>, _: &Context, out: &mut RowsEdit<'_, Amount>) {
+//!     let orders = orders.to_arrow();
+//!     let large = arrow_ord::cmp::gt_eq(&orders["cents"], &Scalar::new(Int64Array::from(vec![1_000])));
+//!     let computed = RecordBatch::try_from_iter([("amount", Arc::clone(&orders["cents"]))]);
+//!     out.keep_where(&large.expect("two columns of numbers"), &computed.expect("a batch"));
+//! }
+//!
+//! use gristmill_transform::testing::RowHarness;
+//! use serde_json::json;
+//!
+//! let mut harness = RowHarness::<large::Transform>::new(json!({})).unwrap();
+//! let answers = harness.apply(&[json!({"cents": 1200}), json!({"cents": 999}), json!({})]);
+//! assert_eq!(answers[0].kept().unwrap().computed["amount"], 1200);
+//! assert!(answers[1].is_dropped() && answers[2].is_dropped());
+//! # }
+//! ```
+//!
 //! # What a transform may count on
 //!
 //! - It sees records in offset order, each once. It should not remember anything from one record to the

@@ -1,12 +1,13 @@
-//! Columns that a transform computes, written row by row.
+//! Columns that a transform computes, written row by row or array by array.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use bytemuck::{Pod, cast_slice};
+use bytemuck::{Pod, cast_slice, pod_read_unaligned};
 
 use super::read::{
     Date32, Date64, Decimal128, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros,
-    TimestampMillis, TimestampNanos, TimestampSeconds, Value,
+    TimestampMillis, TimestampNanos, TimestampSeconds, Value, bit,
 };
 use super::schema::{DataType, Field};
 
@@ -32,6 +33,32 @@ impl Answer {
     }
 }
 
+/// Values that are there already, in Arrow's layout. It is made of what arrow-rs has, and known to be of the builder's type.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Array<'a> {
+    /// Bytes, and the bit that belongs to the first value; nothing if all are valid.
+    pub(crate) validity: Option<(&'a [u8], usize)>,
+    /// Of truth values: the bit that belongs to the first.
+    pub(crate) first_bit: usize,
+    /// Offsets, one more than there are values, or nothing.
+    pub(crate) offsets: &'a [i32],
+    /// What the values, or the offsets, are of.
+    pub(crate) values: &'a [u8],
+    pub(crate) children: Vec<Array<'a>>,
+}
+
+impl<'a> Array<'a> {
+    /// Of a struct.
+    pub fn child(&self, number: usize) -> &Array<'a> {
+        &self.children[number]
+    }
+
+    fn between(&self, values: &Range<usize>) -> Range<usize> {
+        self.offsets[values.start] as usize..self.offsets[values.end] as usize
+    }
+}
+
 /// Bits; for validity, none as long as all are set.
 #[derive(Debug, Default)]
 struct Bits {
@@ -49,6 +76,10 @@ impl Bits {
             self.bytes[self.len / 8] |= 1 << (self.len % 8);
         }
         self.len += 1;
+    }
+
+    fn append(&mut self, bytes: &[u8], bits: Range<usize>) {
+        bits.for_each(|at| self.push(bit(bytes, at)));
     }
 
     fn clear(&mut self) {
@@ -80,6 +111,14 @@ impl Valid {
         self.len += 1;
     }
 
+    /// Of the next values.
+    pub fn append(&mut self, from: &Array<'_>, values: &Range<usize>) {
+        match from.validity {
+            Some((bytes, first)) => values.clone().for_each(|value| self.push(bit(bytes, first + value))),
+            None => values.clone().for_each(|_| self.push(true)),
+        }
+    }
+
     /// Begins a node of the answer, and is empty again.
     pub fn finish(&mut self, answer: &mut Answer) {
         answer.layout.push(self.len as u32);
@@ -93,6 +132,9 @@ impl Valid {
 /// What a column is written to.
 #[doc(hidden)]
 pub trait ColumnBuilder: Default {
+    /// Appends a part of what is there already.
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>);
+
     /// Appends the column to the answer, and is empty again.
     fn finish(&mut self, answer: &mut Answer);
 }
@@ -150,6 +192,13 @@ impl<T> Default for Values<T> {
 }
 
 impl<T: Pod> ColumnBuilder for Values<T> {
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
+        self.valid.append(from, &values);
+        let width = size_of::<T>();
+        let bytes = &from.values[values.start * width..values.end * width];
+        self.values.extend(bytes.chunks_exact(width).map(pod_read_unaligned::<T>));
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         answer.buffer(cast_slice(&self.values));
@@ -232,6 +281,11 @@ pub struct Flags {
 }
 
 impl ColumnBuilder for Flags {
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
+        self.valid.append(from, &values);
+        self.bits.append(from.values, from.first_bit + values.start..from.first_bit + values.end);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         answer.buffer(&self.bits.bytes);
@@ -282,6 +336,14 @@ impl Offsets {
         self.0.push(i32::try_from(end).expect("a guest has less than 2 GiB"));
     }
 
+    /// Those of a part of an array, moved to where that part is put.
+    fn append(&mut self, from: &Array<'_>, values: &Range<usize>) {
+        let (start, to) = (from.offsets[values.start], self.0[self.0.len() - 1]);
+        let ends = &from.offsets[values.start + 1..=values.end];
+        self.0
+            .extend(ends.iter().map(|end| to.checked_add(end - start).expect("a guest has less than 2 GiB")));
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         answer.buffer(cast_slice(&self.0));
         self.0.truncate(1);
@@ -298,6 +360,12 @@ impl Variable {
 }
 
 impl ColumnBuilder for Variable {
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
+        self.valid.append(from, &values);
+        self.offsets.append(from, &values);
+        self.bytes.extend_from_slice(&from.values[from.between(&values)]);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         self.offsets.finish(answer);
@@ -356,12 +424,17 @@ impl Compute for Cow<'_, str> {
 /// Values of `N` bytes.
 #[doc(hidden)]
 #[derive(Debug, Default)]
-pub struct Fixed {
+pub struct Fixed<const N: usize> {
     valid: Valid,
     bytes: Vec<u8>,
 }
 
-impl ColumnBuilder for Fixed {
+impl<const N: usize> ColumnBuilder for Fixed<N> {
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
+        self.valid.append(from, &values);
+        self.bytes.extend_from_slice(&from.values[values.start * N..values.end * N]);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         answer.buffer(&self.bytes);
@@ -370,7 +443,7 @@ impl ColumnBuilder for Fixed {
 }
 
 impl<const N: usize> Compute for [u8; N] {
-    type Builder = Fixed;
+    type Builder = Fixed<N>;
 
     fn fields() -> Vec<Field> {
         <&[u8; N] as Value<'_>>::example()
@@ -403,6 +476,14 @@ pub struct Lists<B> {
 }
 
 impl<B: ColumnBuilder> ColumnBuilder for Lists<B> {
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
+        let elements = from.between(&values);
+        self.valid.append(from, &values);
+        self.offsets.append(from, &values);
+        self.count += elements.len();
+        self.elements.append(from.child(0), elements);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         self.offsets.finish(answer);
@@ -450,6 +531,15 @@ pub struct Maps<K, V> {
 }
 
 impl<K: ColumnBuilder, V: ColumnBuilder> ColumnBuilder for Maps<K, V> {
+    fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
+        let entries = from.between(&values);
+        self.valid.append(from, &values);
+        self.offsets.append(from, &values);
+        self.count += entries.len();
+        self.keys.append(from.child(0), entries.clone());
+        self.values.append(from.child(1), entries);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         self.offsets.finish(answer);

@@ -1,5 +1,7 @@
 //! Transforms of typed columns.
 
+#[cfg(feature = "arrow")]
+mod arrow;
 mod compute;
 mod read;
 mod row;
@@ -18,7 +20,7 @@ pub(crate) use schema::{members, subtree_end};
 
 /// What the macros need.
 pub(crate) mod private {
-    pub use super::compute::{Answer, ColumnBuilder, Valid};
+    pub use super::compute::{Answer, Array, ColumnBuilder, Valid};
     pub use super::read::{Nodes, Validity, accepts_member, open_member, skip_members};
     pub use super::row::{all_rows, each_row};
     pub use super::schema::{Binding, BoundChange, Change, Need};

@@ -115,7 +115,7 @@ pub struct Nodes<'a> {
 /// The validity bitmap of a node: of no bytes if nothing is null.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Validity<'a>(&'a [u8]);
+pub struct Validity<'a>(pub(crate) &'a [u8]);
 
 impl Validity<'_> {
     #[inline]
@@ -125,18 +125,30 @@ impl Validity<'_> {
 }
 
 #[inline]
-fn bit(bits: &[u8], row: usize) -> bool {
+pub(crate) fn bit(bits: &[u8], row: usize) -> bool {
     bits[row / 8] >> (row % 8) & 1 == 1
 }
 
 impl<'a> Nodes<'a> {
+    /// From a node on.
+    #[cfg(feature = "arrow")]
+    pub(crate) fn at(batch: &Batch<'a>, word: usize) -> Self {
+        Nodes { layout: &batch.layout[word..], buffers: batch.buffers }
+    }
+
+    /// How many values the node has that comes next.
+    #[cfg(feature = "arrow")]
+    pub(crate) fn values(&self) -> usize {
+        self.layout[0] as usize
+    }
+
     /// Length and null count, which the cursors do not need, and the validity.
-    fn begin(&mut self) -> Validity<'a> {
+    pub(crate) fn begin(&mut self) -> Validity<'a> {
         self.layout = &self.layout[2..];
         Validity(self.buffer())
     }
 
-    fn buffer<T: AnyBitPattern>(&mut self) -> &'a [T] {
+    pub(crate) fn buffer<T: AnyBitPattern>(&mut self) -> &'a [T] {
         let (at, bytes) = (self.layout[0] as usize, self.layout[1] as usize);
         self.layout = &self.layout[2..];
         let words = &self.buffers[at..at + bytes.div_ceil(8)];

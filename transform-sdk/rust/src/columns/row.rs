@@ -1,8 +1,10 @@
 //! A function on a typed row, made a transform of columns.
 
+use std::ops::Range;
+
 use gristmill_records::EditWriter;
 
-use super::compute::Answer;
+use super::compute::{Answer, Array};
 use super::read::Batch;
 use super::schema::{Binding, Change, Field, Need, Slot, bind};
 use crate::{Config, Context, Manifest, Output, Reject};
@@ -34,6 +36,9 @@ pub trait Columns {
     fn append_to(self, builders: &mut Self::Builders);
 
     #[doc(hidden)]
+    fn append_arrays(builders: &mut Self::Builders, from: &[Array<'_>], rows: Range<usize>);
+
+    #[doc(hidden)]
     fn finish(builders: &mut Self::Builders, answer: &mut Answer);
 }
 
@@ -46,6 +51,8 @@ impl Columns for () {
 
     #[inline]
     fn append_to(self, (): &mut ()) {}
+
+    fn append_arrays((): &mut (), _: &[Array<'_>], _: Range<usize>) {}
 
     fn finish((): &mut (), _: &mut Answer) {}
 }
@@ -84,6 +91,8 @@ impl<T> RowEdit<T> {
 pub struct Rows<'a, R: Row<'a>> {
     columns: R::Columns,
     len: usize,
+    #[cfg(feature = "arrow")]
+    batch: Batch<'a>,
 }
 
 impl<'a, R: Row<'a>> Rows<'a, R> {
@@ -115,6 +124,13 @@ impl<'a, R: Row<'a>> Rows<'a, R> {
     /// Their columns.
     pub fn columns(&self) -> &R::Columns {
         &self.columns
+    }
+
+    /// A copy of their columns as arrow-rs arrays, by the path that each is read from: `batch["customer.email"]`. An optional
+    /// column that there is not is all null. Needs the feature `arrow`.
+    #[cfg(feature = "arrow")]
+    pub fn to_arrow(&self) -> arrow_array::RecordBatch {
+        super::arrow::record_batch(&self.batch, &R::needs())
     }
 }
 
@@ -160,6 +176,56 @@ impl<T: Columns> RowsEdit<'_, T> {
     /// but for those that are computed.
     pub fn emit(&mut self, output: Output, columns: T) {
         self.emitted.push((output, columns));
+    }
+
+    /// The next rows go on, one for each of `columns`, which has the columns that are computed, by their names, or by the paths of
+    /// those that they replace. Needs the feature `arrow`.
+    ///
+    /// # Panics
+    /// If these are not the computed columns, each of its declared type, or if there are not as many rows left.
+    #[cfg(feature = "arrow")]
+    pub fn keep_rows(&mut self, columns: &arrow_array::RecordBatch) {
+        let computed = super::arrow::computed(columns, T::changes());
+        let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::view).collect();
+        self.keep_range(&arrays, 0..columns.num_rows());
+    }
+
+    /// As [`keep_rows`](Self::keep_rows) where `keep` is true; where it is false or null, a row is left out. Both have a value for each of
+    /// these rows, as a comparison of columns has. Needs the feature `arrow`.
+    ///
+    /// # Panics
+    /// As [`keep_rows`](Self::keep_rows), and if the two are not of one length.
+    #[cfg(feature = "arrow")]
+    pub fn keep_where(&mut self, keep: &arrow_array::BooleanArray, columns: &arrow_array::RecordBatch) {
+        use arrow_array::Array as _;
+        let (rows, len) = (columns.num_rows(), keep.len());
+        assert!(rows == len, "{rows} rows are computed, and {len} are to be kept or not");
+        let computed = super::arrow::computed(columns, T::changes());
+        let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::view).collect();
+        for row in 0..len {
+            match keep.is_valid(row) && keep.value(row) {
+                true => self.keep_range(&arrays, row..row + 1),
+                false => self.drop_row(),
+            }
+        }
+    }
+
+    #[cfg(feature = "arrow")]
+    fn keep_range(&mut self, from: &[Array<'_>], rows: Range<usize>) {
+        let (asked, left) = (rows.len(), self.rows - self.next);
+        assert!(asked <= left, "{asked} rows are kept, and {left} have no verdict yet");
+        // What was emitted belongs behind the first of them.
+        let (first, rest) =
+            (rows.start..rows.end.min(rows.start + 1), rows.end.min(rows.start + 1)..rows.end);
+        for rows in [first, rest].into_iter().filter(|rows| !rows.is_empty()) {
+            self.emitted
+                .iter()
+                .for_each(|(output, _)| self.edits.emit(output.number(), None, None, [], None));
+            T::append_arrays(self.builders, from, rows.clone());
+            rows.clone().for_each(|_| self.edits.keep());
+            self.emitted.drain(..).for_each(|(_, columns)| columns.append_to(self.builders));
+            self.next += rows.len();
+        }
     }
 
     fn decide(&mut self, outcome: Result<RowOutcome<T>, Reject>, output: Output) {
@@ -226,7 +292,12 @@ pub fn all_rows<'a, R: Row<'a>, T: Columns, C>(
     edits: &mut EditWriter,
     function: impl Fn(&Rows<'a, R>, &'a Context<C>, &mut RowsEdit<'_, T>),
 ) {
-    let rows = Rows { columns: R::open(batch), len: batch.rows() };
+    let rows = Rows {
+        columns: R::open(batch),
+        len: batch.rows(),
+        #[cfg(feature = "arrow")]
+        batch: *batch,
+    };
     let mut edit = RowsEdit { builders, edits, emitted: Vec::new(), rows: rows.len, next: 0 };
     function(&rows, context, &mut edit);
     assert!(edit.next == edit.rows, "only {} of {} rows have a verdict", edit.next, edit.rows);

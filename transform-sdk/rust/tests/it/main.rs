@@ -1,5 +1,6 @@
 //! What the macros write, and what a test sees of a transform.
 
+mod arrow;
 mod structs;
 
 use gristmill_transform::testing::{Harness, RowHarness, TestRecord, Verdict};

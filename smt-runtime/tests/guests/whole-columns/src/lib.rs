@@ -13,7 +13,6 @@ pub struct Settings {
 }
 
 #[derive(Row)]
-#[expect(dead_code, reason = "some are only read as columns")]
 pub struct Order<'a> {
     id: i64,
     r#do: Option<&'a str>,
