@@ -57,7 +57,7 @@ mod raw;
 mod shown;
 mod times;
 
-pub use avro::{AvroDecoder, avro_descriptions, inline_avro_references};
+pub use avro::{AvroDecoder, AvroOptions, avro_descriptions, inline_avro_references};
 pub use decoded::{Cause, Decoded, Undecodable};
 pub use decoder::Decoder;
 pub use encode::{AvroEncoder, JsonEncoder, avro_schema_of};

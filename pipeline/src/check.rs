@@ -168,7 +168,7 @@ fn contradictions(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
         (decode.subject.is_some(), "subject", WITH_SCHEMA),
         (decode.schema_file.is_some(), "schema_file", WITH_SCHEMA),
         (decode.message.is_some(), "message", &[Format::Protobuf]),
-        (decode.recursive.is_some(), "recursive", &[Format::Protobuf, Format::JsonSchema]),
+        (decode.recursive.is_some(), "recursive", WITH_SCHEMA),
     ] {
         if set && !formats.contains(&decode.format) {
             report(&format!("/decode/{name}"), belongs(name, formats));
@@ -430,7 +430,7 @@ fn changes(checked: &Checked, report: &mut dyn FnMut(&str, String)) {
             (key.subject.is_some(), "subject", WITH_SCHEMA),
             (key.schema_file.is_some(), "schema_file", WITH_SCHEMA),
             (key.message.is_some(), "message", &[Format::Protobuf]),
-            (key.recursive.is_some(), "recursive", &[Format::Protobuf, Format::JsonSchema]),
+            (key.recursive.is_some(), "recursive", WITH_SCHEMA),
         ] {
             if set && !with_schema.is_some_and(|format| formats.contains(&format)) {
                 report(&format!("/decode/key/{name}"), belongs(name, formats));

@@ -274,7 +274,8 @@ pub struct Decode {
     /// For `protobuf`: the message that records are, such as `shop.Order`. Needed where the schema has several.
     #[serde(default)]
     pub message: Option<String>,
-    /// For `protobuf` and `json_schema`: what becomes of what has no column of one type, such as a message that contains itself.
+    /// For `avro`, `protobuf` and `json_schema`: what becomes of what has no column of one type, such as a record that contains itself,
+    /// or a union of several types.
     #[serde(default)]
     pub recursive: Option<Recursive>,
     /// Records say how rows change. Into files and tables of `mode: exactly_once` or `at_least_once` go all changes, with a column
@@ -322,7 +323,7 @@ pub struct DecodeKey {
     /// For `protobuf`: the message that keys are; needed where the schema has several.
     #[serde(default)]
     pub message: Option<String>,
-    /// For `protobuf` and `json_schema`: as `decode.recursive`.
+    /// The same formats: as `decode.recursive`.
     #[serde(default)]
     pub recursive: Option<Recursive>,
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use gristmill::{SchemaRegistry, SchemaType};
-use gristmill_codec::{Decoder, ProtobufOptions, SchemaSpec, Value};
+use gristmill_codec::{AvroOptions, Decoder, ProtobufOptions, SchemaSpec, Value};
 use gristmill_records::RawBatch;
 
 use crate::error::{Error, NO_REGISTRY};
@@ -25,6 +25,8 @@ pub enum ValueFormat {
         registry: SchemaRegistry,
         /// The schema whose fields are the columns.
         columns: ColumnsSchema,
+        /// What becomes of what has no column.
+        options: AvroOptions,
     },
     /// Protobuf messages with a schema id and indexes in front, or, without a registry, bare.
     Protobuf {
@@ -135,8 +137,8 @@ impl ValueDecoder {
                 };
                 (DecoderPlan::Json(fields.arrow_schema().map_err(mistakes)?), None)
             }
-            ValueFormat::Avro { registry, columns } => {
-                (plan(Some(&registry), columns, Reading::Avro).await?, Some(registry))
+            ValueFormat::Avro { registry, columns, options } => {
+                (plan(Some(&registry), columns, Reading::Avro(options)).await?, Some(registry))
             }
             ValueFormat::Protobuf { registry, columns, mut options } => {
                 options.bare = registry.is_none();

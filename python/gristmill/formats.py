@@ -52,6 +52,9 @@ class Avro:
     The columns are the fields of ``schema`` (Avro as JSON), or of the latest schema of ``subject``, which without one is
     ``<topic>-value``, for each topic its own. Records are resolved from the schema that they were written with to that one.
 
+    A union of several types and a record that contains itself are refused, or with ``recursive="json"`` texts of JSON; there a value
+    of such a union is an object with the name of its type: ``{"long": 5}``.
+
     ``registry`` is a :class:`Registry`, or its URL.
     """
 
@@ -61,13 +64,16 @@ class Avro:
         *,
         subject: str | None = None,
         schema: str | Mapping[str, Any] | None = None,
+        recursive: Recursive = "refuse",
     ) -> None:
         self.registry = _registry(registry)
         self.subject = subject
         self.schema = schema if schema is None or isinstance(schema, str) else json.dumps(schema)
+        self.recursive = _recursive(recursive)
 
     def _described(self) -> _lib.Format:
-        return _lib.Format.of("AVRO", self.registry._lib, self.subject, self.schema, None, False)
+        as_json = self.recursive == "json"
+        return _lib.Format.of("AVRO", self.registry._lib, self.subject, self.schema, None, as_json)
 
     def __repr__(self) -> str:
         return f"Avro({self.registry.url!r}, subject={self.subject!r})"
@@ -158,7 +164,7 @@ class JsonSchema:
 
 
 Recursive: TypeAlias = Literal["refuse", "json"]
-"""What becomes of what has no column of one type, such as a message that contains itself: refused, or in columns and objects a text."""
+"""What becomes of what has no column of one type, such as a record that contains itself: refused, or in columns and objects a text."""
 
 Format: TypeAlias = Bytes | Json | Avro | Protobuf | JsonSchema
 """How values become columns."""

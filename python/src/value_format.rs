@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gristmill::{SchemaRegistry, SchemaType};
-use gristmill_codec::{ProtobufOptions, SchemaSpec};
+use gristmill_codec::{AvroOptions, ProtobufOptions, SchemaSpec};
 use gristmill_pipeline::{ColumnsSchema, ValueFormat, WriteFormat, WriteSchema};
 use pyo3::prelude::*;
 
@@ -52,7 +52,11 @@ impl Described {
                     None => ColumnsSchema::Latest(subject_of(subject, topic)),
                 };
                 match (language, registry) {
-                    (SchemaType::Avro, Some(registry)) => ValueFormat::Avro { registry, columns },
+                    (SchemaType::Avro, Some(registry)) => {
+                        let mut options = AvroOptions::default();
+                        options.recursive_as_json = *recursive_as_json;
+                        ValueFormat::Avro { registry, columns, options }
+                    }
                     (SchemaType::Protobuf, registry) => {
                         let mut options = ProtobufOptions::default();
                         options.message = message.clone();

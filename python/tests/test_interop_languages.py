@@ -347,6 +347,34 @@ def test_a_pydantic_model_is_a_json_schema(kafka: Cluster) -> None:
     assert rows == [{"id": 1, "at": order.at, "note": None, "lines": [{"sku": "a", "quantity": 2}], "extra": '{"a":1}'}]
 
 
+def test_unions_of_avro_are_texts_of_json(kafka: Cluster, schema_registry: SchemaRegistry) -> None:
+    card = {"type": "record", "name": "shop.Card", "fields": [{"name": "number", "type": "string"}]}
+    schema = {
+        "type": "record",
+        "name": "Order",
+        "fields": [{"name": "paid", "type": ["null", "long", card]}, {"name": "before", "type": ["null", "Order"], "default": None}],
+    }
+    orders: list[dict[str, Any]] = [
+        {"paid": 5, "before": None},
+        {"paid": ("shop.Card", {"number": "é"}), "before": {"paid": None, "before": None}},
+        {"paid": None, "before": None},
+    ]
+    kafka.create_topic("orders")
+    servers = kafka.bootstrap_servers
+    with SchemaRegistryClient({"url": schema_registry.url}) as client, gristmill.Producer(servers) as producer:
+        serialise = AvroSerializer(client, json.dumps(schema))
+        for order in orders:
+            producer.send("orders", serialise(order, SerializationContext("orders", MessageField.VALUE)))
+    with pytest.raises(gristmill.GristmillError, match="field paid: a union of several types"):
+        gristmill.read("orders", bootstrap_servers=servers, format=gristmill.Avro(schema_registry.url))
+    format = gristmill.Avro(schema_registry.url, recursive="json")
+    assert gristmill.read("orders", bootstrap_servers=servers, format=format).objects() == [
+        {"paid": '{"long":5}', "before": None},
+        {"paid": '{"shop.Card":{"number":"é"}}', "before": '{"paid":null,"before":null}'},
+        {"paid": None, "before": None},
+    ]
+
+
 def test_schema_ids_in_headers_are_read(kafka: Cluster, schema_registry: SchemaRegistry) -> None:
     """As serialisers of Confluent Platform 8 write them: GUIDs, and values as they are."""
     file = _file()

@@ -13,7 +13,7 @@ use super::schema::{AvroSchemaGraph, Node, NodeId};
 /// Why bytes are not one datum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DatumFault {
-    what: &'static str,
+    pub(super) what: &'static str,
     at: usize,
     /// Innermost first.
     path: Vec<String>,
@@ -36,7 +36,7 @@ impl std::fmt::Display for DatumFault {
 }
 
 /// The fault is boxed: a good datum shall not pay for its size at every step.
-type Walked<T> = Result<T, Box<DatumFault>>;
+pub(super) type Walked<T> = Result<T, Box<DatumFault>>;
 
 /// How deep the values of a recursive schema may nest.
 const MAX_DEPTH: usize = 64;
@@ -46,8 +46,7 @@ const FREE_ITEMS: u64 = 65_536;
 
 /// Checks that `bytes` is one datum and nothing more. Gives the number of array and map items in it.
 pub(super) fn check(graph: &AvroSchemaGraph, bytes: &[u8]) -> Walked<u64> {
-    let mut walk =
-        Walk { nodes: &graph.nodes, bytes, at: 0, items: 0, max_items: FREE_ITEMS.max(bytes.len() as u64) };
+    let mut walk = Walk::new(graph, bytes);
     walk.value(graph.root, 0)?;
     if walk.at < bytes.len() {
         return walk.fault("bytes after the end of the record");
@@ -55,17 +54,23 @@ pub(super) fn check(graph: &AvroSchemaGraph, bytes: &[u8]) -> Walked<u64> {
     Ok(walk.items)
 }
 
-struct Walk<'a> {
+/// On its way through a datum.
+pub(super) struct Walk<'a> {
     nodes: &'a [Node],
-    bytes: &'a [u8],
-    at: usize,
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
     items: u64,
     max_items: u64,
 }
 
 impl<'a> Walk<'a> {
+    pub(super) fn new(graph: &'a AvroSchemaGraph, bytes: &'a [u8]) -> Self {
+        let max_items = FREE_ITEMS.max(bytes.len() as u64);
+        Walk { nodes: &graph.nodes, bytes, at: 0, items: 0, max_items }
+    }
+
     #[cold]
-    fn fault<T>(&self, what: &'static str) -> Walked<T> {
+    pub(super) fn fault<T>(&self, what: &'static str) -> Walked<T> {
         Err(Box::new(DatumFault { what, at: self.at, path: Vec::new() }))
     }
 
@@ -173,7 +178,7 @@ impl<'a> Walk<'a> {
     }
 
     #[inline]
-    fn take(&mut self, n: usize) -> Walked<&'a [u8]> {
+    pub(super) fn take(&mut self, n: usize) -> Walked<&'a [u8]> {
         match self.bytes[self.at..].get(..n) {
             Some(taken) => {
                 self.at += n;
@@ -184,7 +189,7 @@ impl<'a> Walk<'a> {
     }
 
     #[inline]
-    fn sized(&mut self) -> Walked<&'a [u8]> {
+    pub(super) fn sized(&mut self) -> Walked<&'a [u8]> {
         let n = self.long()?;
         match usize::try_from(n) {
             Ok(n) => self.take(n),
@@ -194,7 +199,7 @@ impl<'a> Walk<'a> {
 
     /// A zig-zag variable-length integer of at most ten bytes.
     #[inline]
-    fn long(&mut self) -> Walked<i64> {
+    pub(super) fn long(&mut self) -> Walked<i64> {
         match self.bytes.get(self.at) {
             Some(&byte) if byte < 0x80 => {
                 self.at += 1;
@@ -225,27 +230,29 @@ impl<'a> Walk<'a> {
 
 /// Whether big-endian two's complement digits are within a precision.
 fn decimal_fits(digits: &[u8], precision: u8) -> bool {
-    let sign = if digits.first().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
-    let extended = |width: usize| -> Option<Vec<u8>> {
-        let cut = digits.len().saturating_sub(width);
-        let kept = &digits[cut..];
-        // What is cut must be sign, and the sign bit must survive the cut.
-        if digits[..cut].iter().any(|&b| b != sign) || (cut > 0 && (kept[0] ^ sign) & 0x80 != 0) {
-            return None;
-        }
-        let mut out = vec![sign; width - kept.len()];
-        out.extend_from_slice(kept);
-        Some(out)
-    };
     if precision <= 38 {
-        extended(16).and_then(|bytes| bytes.try_into().ok()).is_some_and(|bytes| {
+        extended(digits).is_some_and(|bytes| {
             Decimal128Type::is_valid_decimal_precision(i128::from_be_bytes(bytes), precision)
         })
     } else {
-        extended(32).and_then(|bytes| bytes.try_into().ok()).is_some_and(|bytes| {
+        extended(digits).is_some_and(|bytes| {
             Decimal256Type::is_valid_decimal_precision(i256::from_be_bytes(bytes), precision)
         })
     }
+}
+
+/// A big-endian number in two's complement in so many bytes, if they hold it.
+pub(super) fn extended<const WIDTH: usize>(digits: &[u8]) -> Option<[u8; WIDTH]> {
+    let sign = if digits.first().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+    let cut = digits.len().saturating_sub(WIDTH);
+    let kept = &digits[cut..];
+    // What is cut must be sign, and the sign bit must survive the cut.
+    if digits[..cut].iter().any(|&b| b != sign) || (cut > 0 && (kept[0] ^ sign) & 0x80 != 0) {
+        return None;
+    }
+    let mut out = [sign; WIDTH];
+    out[WIDTH - kept.len()..].copy_from_slice(kept);
+    Some(out)
 }
 
 #[cfg(test)]

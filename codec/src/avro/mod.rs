@@ -1,9 +1,12 @@
 //! Avro in the Schema Registry's wire format to Arrow columns of one reader schema.
 
 mod datum;
+mod json;
+mod json_places;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -16,9 +19,21 @@ use serde_json::Value as Json;
 
 use crate::decoded::{Cause, Decoded, Fault, Sorting, isolate, remove_rows};
 use crate::error::{Error, ErrorKind, Result};
+use crate::field_spec::json_field;
 use crate::framing::{self, SchemaId, Value};
 use crate::raw::check_total;
-use schema::{AvroSchemaGraph, Node};
+use json::Instead;
+use json_places::{Place, Replaced};
+use schema::{AvroSchemaGraph, Node, NodeId};
+
+/// How an [`AvroDecoder`] reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AvroOptions {
+    /// A record that contains itself becomes a text of JSON where it does, and so does a union of several types. By default they are
+    /// refused.
+    pub recursive_as_json: bool,
+}
 
 /// Decodes Avro records that carry their writer schema's id (0x00, then four bytes, big-endian: the
 /// [wire format] of the Schema Registry; or a GUID, or either in a header, see [`SchemaId`] and [`Value`]) to Arrow columns of
@@ -42,13 +57,21 @@ use schema::{AvroSchemaGraph, Node};
 /// | `[null, T]` | nullable T |
 /// | record, array, map | `Struct`, `List`, `Map` |
 ///
-/// A union of several types besides null, and a record that contains itself, have no column: as reader
-/// schema they are refused, as part of a writer schema that the reader schema leaves out they are read
-/// over.
+/// A union of several types besides null, and a record that contains itself, have no column. As part of a writer schema that the
+/// reader schema leaves out they are read over. In a reader schema they are refused, or, as [`AvroOptions`] say, they become
+/// texts of JSON, `Utf8` with the extension type `arrow.json`: what the writer wrote, without the reader's defaults inside. A value of
+/// such a union is an object with one member, which has the name of its type, as in Avro's JSON encoding: `{"long": 5}`,
+/// `{"shop.Card": {"number": "1"}}`. Bytes are base64, decimals texts, dates and times as ISO 8601 writes them, and numbers that JSON
+/// does not have `"NaN"`, `"Infinity"`, `"-Infinity"`.
 ///
 /// [wire format]: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 #[derive(Debug)]
 pub struct AvroDecoder {
+    /// As it was given.
+    given: AvroSchemaGraph,
+    /// What has no column in it.
+    json: BTreeSet<Place>,
+    /// With strings there.
     reader: AvroSchemaGraph,
     schema: SchemaRef,
     writers: BTreeMap<SchemaId, Result<Writer, String>>,
@@ -57,6 +80,10 @@ pub struct AvroDecoder {
 #[derive(Debug)]
 struct Writer {
     graph: AvroSchemaGraph,
+    /// Where arrow-avro is given something else than was written.
+    instead: BTreeMap<Place, Instead>,
+    /// The schema of what it is given.
+    text: String,
     /// Kept between batches; gone after an error, which leaves half a row in it.
     decoder: Option<ArrowAvro>,
 }
@@ -64,7 +91,7 @@ struct Writer {
 /// One datum without its prefix, and where it stands among the accepted rows.
 struct Datum<'a> {
     index: usize,
-    body: &'a [u8],
+    body: Cow<'a, [u8]>,
 }
 
 impl AvroDecoder {
@@ -76,28 +103,42 @@ impl AvroDecoder {
     /// [`ErrorKind::InvalidSchema`] if the text is not an Avro record schema,
     /// [`ErrorKind::UnsupportedType`] if a field has no Arrow column. Both name the field.
     pub fn new(reader_schema: &str) -> Result<Self> {
-        let reader = AvroSchemaGraph::parse(reader_schema, [])?;
-        if !matches!(reader.nodes[reader.root as usize], Node::Record(_)) {
+        Self::with_options(reader_schema, &AvroOptions::default())
+    }
+
+    /// As [`new`](Self::new), with options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn with_options(reader_schema: &str, options: &AvroOptions) -> Result<Self> {
+        let given = AvroSchemaGraph::parse(reader_schema, [])?;
+        if !matches!(given.nodes[given.root as usize], Node::Record(_)) {
             return Err(Error::new(
                 ErrorKind::InvalidSchema,
                 "the reader schema is not a record, so it has no fields to make columns of",
             ));
         }
-        if let Some(name) = &reader.recursive {
-            return Err(Error::new(
-                ErrorKind::UnsupportedType,
-                format!(
-                    "the type `{name}` contains itself, so it has no Arrow column; leave the field out of the reader schema"
-                ),
-            ));
+        let misfits = json_places::misfits(&given);
+        if let Some(misfit) = misfits.first().filter(|_| !options.recursive_as_json) {
+            return Err(misfit.error());
         }
-        check_unions(&reader, reader.root, "")?;
+        let json: BTreeSet<Place> = misfits.into_iter().map(|misfit| misfit.place).collect();
+        let reader = match json.is_empty() {
+            true => given.clone(),
+            false => {
+                let text =
+                    json_places::replaced(&given, |place| json.contains(place).then_some(Replaced::Text))?;
+                AvroSchemaGraph::parse(&text, [])?
+            }
+        };
         let decoder = arrow_avro(&reader.text, &reader.text).map_err(|e| {
             Error::new(ErrorKind::UnsupportedType, "the reader schema has a type without an Arrow column")
                 .with_source(e)
         })?;
-        let schema = Arc::new(Schema::new(plain_fields(decoder.schema().fields())));
-        Ok(Self { reader, schema, writers: BTreeMap::new() })
+        let fields = plain_fields(decoder.schema().fields());
+        let schema = Arc::new(Schema::new(with_json(&fields, &given, &json, given.root)));
+        Ok(Self { given, json, reader, schema, writers: BTreeMap::new() })
     }
 
     /// The Arrow schema of every batch this decoder makes, whatever the writer schemas are.
@@ -119,8 +160,18 @@ impl AvroDecoder {
             return Ok(());
         }
         let made = AvroSchemaGraph::parse(schema, []).and_then(|graph| {
-            let decoder = arrow_avro(&graph.text, &self.reader.text).map_err(|e| {
-                let field = culprit(&graph.text, &self.reader.text);
+            let instead = json_places::of_writer(&graph, &self.given, &self.json)?;
+            let text = match instead.is_empty() {
+                true => graph.text.clone(),
+                false => json_places::replaced(&graph, |place| {
+                    Some(match instead.get(place)? {
+                        Instead::Json(_) => Replaced::Text,
+                        Instead::Nothing => Replaced::Null,
+                    })
+                })?,
+            };
+            let decoder = arrow_avro(&text, &self.reader.text).map_err(|e| {
+                let field = culprit(&text, &self.reader.text);
                 let field = field.map(|name| format!("field `{name}`: ")).unwrap_or_default();
                 Error::new(
                     ErrorKind::IncompatibleSchema,
@@ -134,7 +185,7 @@ impl AvroDecoder {
                     "its columns have other types than those of the reader schema",
                 )
             })?;
-            Ok(Writer { graph, decoder: Some(decoder) })
+            Ok(Writer { graph, instead, text, decoder: Some(decoder) })
         });
         match made {
             Ok(writer) => {
@@ -242,19 +293,24 @@ impl AvroDecoder {
     }
 
     /// Schema id, body, and number of array and map items of a value that is one whole datum.
-    fn datum<'a>(&self, value: Option<Value<'a>>) -> Result<(SchemaId, &'a [u8], u64), Fault> {
+    fn datum<'a>(&self, value: Option<Value<'a>>) -> Result<(SchemaId, Cow<'a, [u8]>, u64), Fault> {
         let framing::Framed { id, body, .. } = framing::split(value)?;
         let writer = match self.writers.get(&id) {
             Some(Ok(writer)) => writer,
             Some(Err(message)) => return Err(Fault::new(Cause::IncompatibleSchema, message.clone())),
             None => return Err(framing::unknown_schema(id)),
         };
-        match datum::check(&writer.graph, body) {
-            Ok(items) => Ok((id, body, items)),
-            Err(fault) => {
-                Err(Fault::new(Cause::Malformed, format!("not one datum of writer schema {id}: {fault}")))
-            }
+        let items = datum::check(&writer.graph, body).map_err(|fault| {
+            Fault::new(Cause::Malformed, format!("not one datum of writer schema {id}: {fault}"))
+        })?;
+        if writer.instead.is_empty() {
+            return Ok((id, body.into(), items));
         }
+        let body = json::with_texts(&writer.graph, &writer.instead, body).map_err(|fault| {
+            let what = fault.what;
+            Fault::new(Cause::Mismatch, format!("a datum of writer schema {id} does not fit JSON: {what}"))
+        })?;
+        Ok((id, body.into(), items))
     }
 
     /// All data of one writer as columns of the reader schema, or why not.
@@ -267,10 +323,10 @@ impl AvroDecoder {
         };
         let mut decoder = match writer.decoder.take() {
             Some(decoder) => decoder,
-            None => arrow_avro(&writer.graph.text, &self.reader.text)?,
+            None => arrow_avro(&writer.text, &self.reader.text)?,
         };
         for datum in data {
-            let consumed = decoder.decode(datum.body).map_err(|e| e.to_string())?;
+            let consumed = decoder.decode(&datum.body).map_err(|e| e.to_string())?;
             if consumed != datum.body.len() {
                 return Err("it was not read to its end".into());
             }
@@ -290,12 +346,11 @@ impl AvroDecoder {
         let mut kept = None;
         for (i, datum) in data.iter().enumerate() {
             // After a refusal half a row is left in the decoder, so it is of no more use.
-            let Some(mut decoder) =
-                kept.take().or_else(|| arrow_avro(&writer.graph.text, &self.reader.text).ok())
+            let Some(mut decoder) = kept.take().or_else(|| arrow_avro(&writer.text, &self.reader.text).ok())
             else {
                 return refused;
             };
-            match decoder.decode(datum.body) {
+            match decoder.decode(&datum.body) {
                 Ok(consumed) if consumed == datum.body.len() => kept = Some(decoder),
                 Ok(_) => refused.push((i, "it was not read to its end".into())),
                 Err(e) => refused.push((i, e.to_string())),
@@ -410,30 +465,6 @@ fn culprit(writer: &str, reader: &str) -> Option<String> {
     })
 }
 
-/// Refuses unions that no column can hold.
-fn check_unions(graph: &AvroSchemaGraph, id: u32, path: &str) -> Result<()> {
-    match &graph.nodes[id as usize] {
-        Node::Union(branches) => {
-            let several = branches.iter().filter(|&&b| graph.nodes[b as usize] != Node::Null).count() > 1;
-            if several {
-                return Err(Error::new(
-                    ErrorKind::UnsupportedType,
-                    format!(
-                        "field {path}: a union of several types besides null has no Arrow column here; leave the field out of the reader schema, or declare one of its types"
-                    ),
-                ));
-            }
-            branches.iter().try_for_each(|&branch| check_unions(graph, branch, path))
-        }
-        Node::Array(item) | Node::Map(item) => check_unions(graph, *item, &format!("{path}[]")),
-        Node::Record(fields) => fields.iter().try_for_each(|(name, id)| {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            check_unions(graph, *id, &path)
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// The fields that are promised for those that arrow-avro makes: without metadata and dictionaries, and
 /// UTC by name.
 fn plain_fields(fields: &Fields) -> Fields {
@@ -452,7 +483,42 @@ fn plain_field(field: &FieldRef) -> FieldRef {
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
 }
 
-/// Whether two types differ in nothing but what [`plain_field`] changes and nullability, so that a cast
+/// The columns of a record, those of them marked that are texts of JSON.
+fn with_json(fields: &Fields, given: &AvroSchemaGraph, json: &BTreeSet<Place>, record: NodeId) -> Fields {
+    let Node::Record(members) = &given.nodes[record as usize] else { return fields.clone() };
+    let places = members.iter().enumerate().map(|(i, (_, of))| ((record, i), *of));
+    fields.iter().zip(places).map(|(field, place)| marked(field, given, json, place)).collect()
+}
+
+fn marked(
+    field: &FieldRef,
+    given: &AvroSchemaGraph,
+    json: &BTreeSet<Place>,
+    (place, of): (Place, NodeId),
+) -> FieldRef {
+    if json.contains(&place) {
+        return Arc::new(json_field(field.name(), field.is_nullable()));
+    }
+    let [of] = json_places::types(given, of)[..] else { return field.clone() };
+    let data_type = match (field.data_type(), &given.nodes[of as usize]) {
+        (DataType::List(element), Node::Array(item)) => {
+            DataType::List(marked(element, given, json, ((of, 0), *item)))
+        }
+        (DataType::Map(entries, sorted), Node::Map(item)) => match entries.data_type() {
+            DataType::Struct(entry) if entry.len() == 2 => {
+                let value = marked(&entry[1], given, json, ((of, 0), *item));
+                let entry = DataType::Struct([entry[0].clone(), value].into_iter().collect());
+                DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(entry)), *sorted)
+            }
+            _ => return field.clone(),
+        },
+        (DataType::Struct(members), Node::Record(_)) => DataType::Struct(with_json(members, given, json, of)),
+        _ => return field.clone(),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
+}
+
+/// Whether two types differ in nothing but what [`plain_field`] and [`with_json`] changes and nullability, so that a cast
 /// between them can lose nothing.
 fn same_shape(from: &DataType, to: &DataType) -> bool {
     match (from, to) {

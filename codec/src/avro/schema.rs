@@ -46,19 +46,27 @@ pub(super) struct AvroSchemaGraph {
     /// The schema without foreign attributes, every referenced type defined at its first use,
     /// and without the logical types that have no column of their own here (`uuid`, `duration`).
     pub(super) text: String,
-    /// The name of a type that contains itself, if there is one.
-    pub(super) recursive: Option<String>,
     /// Upper bound of what one record instance can add to columns that is not in its bytes: defaults and
     /// the names of enum symbols.
     pub(super) weight: u64,
-    /// What records say of themselves, and of their fields by name.
-    docs: HashMap<NodeId, Docs>,
+    /// What the bytes of a datum do not depend on.
+    about: HashMap<NodeId, About>,
 }
 
+/// What a schema says of a type, but for what a datum's bytes depend on.
 #[derive(Debug, Clone, Default)]
-struct Docs {
-    own: Option<String>,
-    fields: HashMap<String, String>,
+pub(super) struct About {
+    /// Full name of a named type.
+    pub(super) name: String,
+    pub(super) symbols: Vec<String>,
+    pub(super) logical: Option<String>,
+    /// Of a decimal.
+    pub(super) scale: u8,
+    /// Other names of fields, with their numbers.
+    pub(super) aliases: Vec<(String, usize)>,
+    doc: Option<String>,
+    /// Of fields, by name.
+    docs: HashMap<String, String>,
 }
 
 const PRIMITIVES: &[(&str, Node)] = &[
@@ -86,45 +94,89 @@ impl AvroSchemaGraph {
             parser.collect_definitions(&value, "");
         }
         let (root, normal) = parser.node(&value, "", "")?;
-        Ok(Self {
+        let graph = Self {
             nodes: parser.nodes,
             root,
             text: normal.to_string(),
-            recursive: parser.recursive,
             weight: parser.weight,
-            docs: parser.docs,
-        })
+            about: parser.about,
+        };
+        if graph.unfolded(root, &mut HashMap::new()) > MAX_NODES {
+            return Err(Error::new(
+                ErrorKind::InvalidSchema,
+                format!("the schema has more than {MAX_NODES} types, each counted as often as it is used"),
+            ));
+        }
+        Ok(graph)
+    }
+
+    /// Types in the tree that the schema is if each use of a named one is taken for its own; what contains itself ends there.
+    fn unfolded(&self, node: NodeId, known: &mut HashMap<NodeId, usize>) -> usize {
+        if let Some(size) = known.get(&node) {
+            return *size;
+        }
+        known.insert(node, 1);
+        let size =
+            self.children(node).fold(1_usize, |sum, child| sum.saturating_add(self.unfolded(child, known)));
+        known.insert(node, size);
+        size
+    }
+
+    /// The types that a type is made of, in order.
+    pub(super) fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        let (several, fields): (&[NodeId], &[(String, NodeId)]) = match &self.nodes[node as usize] {
+            Node::Array(item) | Node::Map(item) => (std::slice::from_ref(item), &[]),
+            Node::Union(branches) => (branches, &[]),
+            Node::Record(fields) => (&[], fields),
+            _ => (&[], &[]),
+        };
+        several.iter().copied().chain(fields.iter().map(|(_, id)| *id))
+    }
+
+    pub(super) fn about(&self, node: NodeId) -> Option<&About> {
+        self.about.get(&node)
     }
 
     /// What the schema says of itself (the empty path), and of the fields that columns are made of, by dotted path. What is inside of a
     /// list has the list's path.
     pub(super) fn descriptions(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        if self.recursive.is_none() {
-            found.extend(self.docs.get(&self.root).and_then(|docs| Some((String::new(), docs.own.clone()?))));
-            self.describe(self.root, "", &mut found);
-        }
+        found.extend(self.about(self.root).and_then(|about| Some((String::new(), about.doc.clone()?))));
+        self.describe(self.root, "", &mut Vec::new(), &mut found);
         found
     }
 
-    fn describe(&self, node: NodeId, path: &str, found: &mut BTreeMap<String, String>) {
+    fn describe(
+        &self,
+        node: NodeId,
+        path: &str,
+        open: &mut Vec<NodeId>,
+        found: &mut BTreeMap<String, String>,
+    ) {
+        if open.contains(&node) {
+            return;
+        }
+        open.push(node);
         match &self.nodes[node as usize] {
-            Node::Array(item) => self.describe(*item, path, found),
-            Node::Union(branches) => branches.iter().for_each(|branch| self.describe(*branch, path, found)),
+            Node::Array(item) => self.describe(*item, path, open, found),
+            Node::Union(branches) => {
+                branches.iter().for_each(|branch| self.describe(*branch, path, open, found));
+            }
             Node::Record(fields) => {
                 for (name, id) in fields {
                     let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     if found.len() >= MAX_DESCRIPTIONS {
-                        return;
+                        break;
                     }
-                    if let Some(doc) = self.docs.get(&node).and_then(|docs| docs.fields.get(name)) {
+                    if let Some(doc) = self.about(node).and_then(|about| about.docs.get(name)) {
                         found.insert(path.clone(), doc.clone());
                     }
-                    self.describe(*id, &path, found);
+                    self.describe(*id, &path, open, found);
                 }
             }
             _ => {}
         }
+        open.pop();
     }
 }
 
@@ -149,9 +201,8 @@ struct Parser {
     named: HashMap<String, NodeId>,
     /// Named types of referenced schemas, with the namespace around them, until they are needed.
     referenced: HashMap<String, (Value, String)>,
-    recursive: Option<String>,
     weight: u64,
-    docs: HashMap<NodeId, Docs>,
+    about: HashMap<NodeId, About>,
 }
 
 impl Parser {
@@ -217,9 +268,6 @@ impl Parser {
         // Avro's own implementations also find a bare name outside the namespace it is used in.
         for candidate in [full.as_str(), name] {
             if let Some(&id) = self.named.get(candidate) {
-                if self.nodes[id as usize] == Node::Open && self.recursive.is_none() {
-                    self.recursive = Some(candidate.to_owned());
-                }
                 return Ok((id, Value::String(candidate.into())));
             }
             if let Some((definition, around)) = self.referenced.remove(candidate) {
@@ -275,16 +323,20 @@ impl Parser {
                 };
                 let mut members = Vec::with_capacity(fields.len());
                 let mut texts = Vec::with_capacity(fields.len());
-                let mut docs = Docs { own: text_of(object, "doc").map(str::to_owned), ..Docs::default() };
+                let mut about = About { doc: text_of(object, "doc").map(str::to_owned), ..About::default() };
                 for field in fields {
                     let (member, text) = self.field(field, &named.namespace, path)?;
                     if let Some(doc) = field.get("doc").and_then(Value::as_str) {
-                        docs.fields.insert(member.0.clone(), doc.to_owned());
+                        about.docs.insert(member.0.clone(), doc.to_owned());
                     }
+                    let aliases = field.get("aliases").and_then(Value::as_array).into_iter().flatten();
+                    let aliases = aliases.filter_map(Value::as_str);
+                    about.aliases.extend(aliases.map(|alias| (alias.to_owned(), members.len())));
                     members.push(member);
                     texts.push(text);
                 }
-                self.docs.insert(named.id, docs);
+                about.name = named.full();
+                self.about.insert(named.id, about);
                 self.nodes[named.id as usize] = Node::Record(members);
                 Ok((named.id, named.text("record", object, [("fields", Value::Array(texts))])))
             }
@@ -299,6 +351,9 @@ impl Parser {
                 self.weight += longest as u64;
                 let named = self.open(object, namespace, path)?;
                 self.nodes[named.id as usize] = Node::Enum(symbols.len() as u32);
+                let names = symbols.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                let about = About { name: named.full(), symbols: names, ..About::default() };
+                self.about.insert(named.id, about);
                 let mut extra = vec![("symbols", Value::Array(symbols.clone()))];
                 if let Some(default) = object.get("default") {
                     extra.push(("default", default.clone()));
@@ -312,8 +367,11 @@ impl Parser {
                 };
                 let named = self.open(object, namespace, path)?;
                 let mut extra = vec![("size", json!(size))];
+                let about = self.about.entry(named.id).or_default();
+                about.name = named.full();
                 self.nodes[named.id as usize] = match decimal(object, Some(size as usize)) {
                     Some((precision, scale)) => {
+                        about.scale = scale;
                         extra.extend(decimal_text(precision, scale));
                         Node::Decimal { fixed: Some(size as usize), precision }
                     }
@@ -324,6 +382,7 @@ impl Parser {
             "bytes" => match decimal(object, None) {
                 Some((precision, scale)) => {
                     let id = self.push(Node::Decimal { fixed: None, precision })?;
+                    self.about.insert(id, About { scale, ..About::default() });
                     let text =
                         std::iter::once(("type", json!("bytes"))).chain(decimal_text(precision, scale));
                     Ok((id, text.map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>().into()))
@@ -346,7 +405,9 @@ impl Parser {
                             | "local-timestamp-nanos"
                     ),
                 });
-                Ok((id, logical.map_or(text, |logical| json!({"type": kind, "logicalType": logical}))))
+                let Some(logical) = logical else { return Ok((id, text)) };
+                self.about.insert(id, About { logical: Some(logical.to_owned()), ..About::default() });
+                Ok((id, json!({"type": kind, "logicalType": logical})))
             }
             // `{"type": "string"}` with attributes of others, or a name in a needless object.
             other => {
@@ -404,6 +465,13 @@ struct Named {
 }
 
 impl Named {
+    fn full(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.short.clone(),
+            namespace => format!("{namespace}.{}", self.short),
+        }
+    }
+
     fn text<'a>(
         &self,
         kind: &str,
@@ -600,9 +668,24 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_contains_itself_is_noticed() {
-        let graph = parse(r#"{"type":"record","name":"n.T","fields":[{"name":"next","type":["null","T"]}]}"#)
-            .unwrap();
-        assert_eq!(graph.recursive.as_deref(), Some("n.T"));
+    fn what_unfolds_without_end_is_refused() {
+        let level = |n: usize| match n {
+            0 => r#"{"name":"f0","type":{"type":"record","name":"R0","fields":[]}}"#.to_owned(),
+            _ => format!(
+                r#"{{"name":"f{n}","type":{{"type":"record","name":"R{n}","fields":[{{"name":"a","type":"R{0}"}},{{"name":"b","type":"R{0}"}}]}}}}"#,
+                n - 1
+            ),
+        };
+        let levels: Vec<String> = (0..60).map(level).collect();
+        let error =
+            parse(&format!(r#"{{"type":"record","name":"R","fields":[{}]}}"#, levels.join(","))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the schema has more than 100000 types, each counted as often as it is used"
+        );
+        // What contains itself twice does not unfold.
+        let tree = r#"{"type":"record","name":"T","doc":"d","fields":[{"name":"l","type":["null","T"],"doc":"x"},{"name":"r","type":["null","T"]}]}"#;
+        let found = parse(tree).unwrap().descriptions();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["", "l"]);
     }
 }

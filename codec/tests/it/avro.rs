@@ -24,7 +24,7 @@ fn encode(id: u32, schema: &str, value: Value) -> Vec<u8> {
     bytes
 }
 
-fn record(fields: &[(&str, Value)]) -> Value {
+pub(crate) fn record(fields: &[(&str, Value)]) -> Value {
     Value::Record(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
 }
 
@@ -347,22 +347,32 @@ fn what_the_reader_leaves_out_may_be_anything() {
     assert_eq!(column(&decoded.batch, "id").as_primitive::<Int64Type>().values(), &[7, 7, 7]);
 }
 
-/// A writer schema that contains itself cannot be given to arrow-avro at all, even where the reader leaves
-/// the field out. Its rows are undecodable, and nothing overflows the stack.
 #[test]
-fn a_writer_schema_that_contains_itself_is_refused_in_order() {
-    let reader = r#"{"type":"record","name":"T","fields":[{"name":"id","type":"long"}]}"#;
-    let writer = r#"{"type":"record","name":"T","fields":[{"name":"id","type":"long"},{"name":"next","type":["null","T"]}]}"#;
+fn a_writer_schema_that_contains_itself_is_read_over_where_the_reader_leaves_it_out() {
+    let reader = r#"{"type":"record","name":"T","fields":[{"name":"after","type":"string"},{"name":"id","type":"long"}]}"#;
+    let writer = r#"{"type":"record","name":"T","fields":[{"name":"id","type":"long"},{"name":"next","type":["null","T"],"default":null},
+        {"name":"all","type":{"type":"array","items":"T"},"default":[]},{"name":"after","type":"string"}]}"#;
     let mut decoder = AvroDecoder::new(reader).unwrap();
-    let added = decoder.add_writer_schema(1, writer);
-    let row = encode(
-        1,
-        writer,
-        record(&[("id", Value::Long(7)), ("next", Value::Union(0, Box::new(Value::Null)))]),
-    );
-    let decoded = decode(&mut decoder, &[row]);
-    assert_eq!(added.unwrap_err().kind(), ErrorKind::IncompatibleSchema);
-    assert_eq!(decoded.undecodable[0].cause, Cause::IncompatibleSchema);
+    decoder.add_writer_schema(1, writer).unwrap();
+    let node = |id, next: Value, all: Vec<Value>| {
+        record(&[
+            ("id", Value::Long(id)),
+            ("next", next),
+            ("all", Value::Array(all)),
+            ("after", Value::String(format!("after {id}"))),
+        ])
+    };
+    let null = || Value::Union(0, Box::new(Value::Null));
+    let leaf = node(3, null(), vec![]);
+    let inner = node(2, Value::Union(1, Box::new(leaf.clone())), vec![leaf.clone(), leaf]);
+    let row = node(1, Value::Union(1, Box::new(inner.clone())), vec![inner]);
+    let schema = Schema::parse_str(writer).unwrap();
+    let rows = [false, true]
+        .map(|blocks| [&[0, 0, 0, 0, 1], datum(&schema, row.clone(), blocks).as_slice()].concat());
+    let decoded = decode(&mut decoder, &rows);
+    assert_eq!(decoded.undecodable, []);
+    assert_eq!(column(&decoded.batch, "id").as_primitive::<Int64Type>().values(), &[1, 1]);
+    assert_eq!(column(&decoded.batch, "after").as_string::<i32>().value(1), "after 1");
 }
 
 #[test]

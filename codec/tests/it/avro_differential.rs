@@ -9,7 +9,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_schema::DataType;
-use gristmill_codec::AvroDecoder;
+use gristmill_codec::{AvroDecoder, AvroOptions};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
@@ -35,6 +35,8 @@ enum Ty {
     Map(Box<Ty>),
     /// A union with null, which comes first or second.
     Opt(Box<Ty>, bool),
+    /// A union of several types, and of null, which comes first.
+    Union(Vec<Ty>, bool),
     Record(Vec<Ty>),
 }
 
@@ -125,6 +127,10 @@ fn schema(ty: &Ty, path: &str) -> Json {
         Ty::Map(t) => json!({"type": "map", "values": schema(t, &format!("{path}v"))}),
         Ty::Opt(t, true) => json!(["null", schema(t, path)]),
         Ty::Opt(t, false) => json!([schema(t, path), "null"]),
+        Ty::Union(types, null) => {
+            let types = types.iter().enumerate().map(|(i, t)| schema(t, &format!("{path}u{i}")));
+            null.then(|| json!("null")).into_iter().chain(types).collect()
+        }
         Ty::Record(fields) => {
             let fields: Vec<Json> = fields
                 .iter()
@@ -171,9 +177,149 @@ fn value(ty: &Ty, dice: &mut Dice) -> Value {
             let branch = u32::from(null != *null_first);
             Value::Union(branch, Box::new(if null { Value::Null } else { value(t, dice) }))
         }
+        Ty::Union(types, null) => match dice.below(types.len() as u64 + u64::from(*null)) {
+            0 if *null => Value::Union(0, Box::new(Value::Null)),
+            branch => {
+                let of = &types[branch as usize - usize::from(*null)];
+                Value::Union(branch as u32, Box::new(value(of, dice)))
+            }
+        },
         Ty::Record(fields) => {
             Value::Record(fields.iter().enumerate().map(|(i, t)| (format!("f{i}"), value(t, dice))).collect())
         }
+    }
+}
+
+/// Types with unions anywhere, of which each type has a name of its own. Times are tried one by one: not all have a text.
+fn with_unions() -> impl Strategy<Value = Ty> {
+    let leaf = prop_oneof![
+        Just(Ty::Bool),
+        Just(Ty::Int),
+        Just(Ty::Long),
+        Just(Ty::Float),
+        Just(Ty::Double),
+        Just(Ty::Bytes),
+        Just(Ty::Text),
+        (1u8..=38).prop_flat_map(|p| (Just(p), 0..=p)).prop_map(|(p, s)| Ty::Decimal(p, s)),
+        (1usize..9).prop_map(Ty::Fixed),
+        (1usize..5).prop_map(Ty::Enum),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            1 => inner.clone().prop_map(|t| Ty::Array(Box::new(t))),
+            2 => (inner.clone(), any::<bool>()).prop_map(|(t, first)| match t {
+                Ty::Opt(..) | Ty::Union(..) => t,
+                t => Ty::Opt(Box::new(t), first),
+            }),
+            3 => (prop::collection::vec(inner.clone(), 2..5), any::<bool>()).prop_map(|(types, null)| {
+                let mut names = std::collections::HashSet::new();
+                let fits = |t: &Ty| !matches!(t, Ty::Opt(..) | Ty::Union(..)) && names.insert(kind(t));
+                let mut types: Vec<Ty> = types.into_iter().filter(fits).collect();
+                for more in [Ty::Bool, Ty::Text] {
+                    if types.len() < 2 && types.iter().all(|t| kind(t) != kind(&more)) {
+                        types.push(more);
+                    }
+                }
+                Ty::Union(types, null)
+            }),
+            2 => prop::collection::vec(inner, 1..4).prop_map(Ty::Record),
+        ]
+    })
+}
+
+/// What two types of a union must not share. Named types have names by their place.
+fn kind(ty: &Ty) -> &'static str {
+    match ty {
+        Ty::Bool => "boolean",
+        Ty::Int => "int",
+        Ty::Long => "long",
+        Ty::Float => "float",
+        Ty::Double => "double",
+        Ty::Bytes | Ty::Decimal(..) => "bytes",
+        Ty::Text => "string",
+        Ty::Array(_) => "array",
+        Ty::Fixed(_) => "X",
+        Ty::Enum(_) => "E",
+        Ty::Record(_) => "R",
+        other => panic!("not in a union: {other:?}"),
+    }
+}
+
+/// A value inside of JSON.
+fn as_json(ty: &Ty, value: &Value, path: &str) -> String {
+    let float = |f: f64, text: String| match f {
+        f if f.is_nan() => "\"NaN\"".into(),
+        f if f.is_infinite() => format!("\"{}Infinity\"", if f < 0.0 { "-" } else { "" }),
+        _ => text,
+    };
+    match (ty, value) {
+        (_, Value::Null) => "null".into(),
+        (_, Value::Boolean(b)) => b.to_string(),
+        (_, Value::Int(n)) => n.to_string(),
+        (_, Value::Long(n)) => n.to_string(),
+        (_, Value::Float(f)) => float((*f).into(), serde_json::to_string(f).unwrap()),
+        (_, Value::Double(f)) => float(*f, serde_json::to_string(f).unwrap()),
+        (_, Value::Bytes(b) | Value::Fixed(_, b)) => format!("\"{}\"", base64(b)),
+        (_, Value::String(s) | Value::Enum(_, s)) => json!(s).to_string(),
+        (Ty::Decimal(_, scale), Value::Decimal(d)) => {
+            let mut out = String::new();
+            of_value(&Value::Decimal(d.clone()), &mut out);
+            let (sign, digits) = out.strip_prefix('-').map_or(("", out.as_str()), |digits| ("-", digits));
+            let scale = usize::from(*scale);
+            let digits = format!("{digits:0>width$}", width = scale + 1);
+            let (whole, part) = digits.split_at(digits.len() - scale);
+            format!("\"{sign}{whole}{}{part}\"", if scale > 0 { "." } else { "" })
+        }
+        (Ty::Opt(t, _), Value::Union(_, inner)) => as_json(t, inner, path),
+        (Ty::Union(types, null), Value::Union(branch, inner)) => match **inner {
+            Value::Null => "null".into(),
+            _ => {
+                let i = *branch as usize - usize::from(*null);
+                let path = format!("{path}u{i}");
+                let mut name = kind(&types[i]).to_owned();
+                if name.len() == 1 {
+                    name += &path;
+                }
+                format!("{{\"{name}\":{}}}", as_json(&types[i], inner, &path))
+            }
+        },
+        (Ty::Array(t), Value::Array(items)) => {
+            let items: Vec<_> = items.iter().map(|item| as_json(t, item, &format!("{path}i"))).collect();
+            format!("[{}]", items.join(","))
+        }
+        (Ty::Record(types), Value::Record(fields)) => {
+            let fields = types.iter().zip(fields).enumerate();
+            let fields = fields
+                .map(|(i, (t, (name, v)))| format!("\"{name}\":{}", as_json(t, v, &format!("{path}_{i}"))));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.encode(bytes)
+}
+
+/// The value with a text of JSON where its type is a union.
+fn with_texts(ty: &Ty, value: &Value, path: &str) -> Value {
+    match (ty, value) {
+        (Ty::Union(..), Value::Union(_, inner)) if **inner == Value::Null => Value::Null,
+        (Ty::Union(..), _) => Value::String(as_json(ty, value, path)),
+        (Ty::Opt(t, _), Value::Union(branch, inner)) => {
+            Value::Union(*branch, Box::new(with_texts(t, inner, path)))
+        }
+        (Ty::Array(t), Value::Array(items)) => {
+            Value::Array(items.iter().map(|item| with_texts(t, item, &format!("{path}i"))).collect())
+        }
+        (Ty::Record(types), Value::Record(fields)) => {
+            let fields = types.iter().zip(fields).enumerate();
+            let fields =
+                fields.map(|(i, (t, (name, v)))| (name.clone(), with_texts(t, v, &format!("{path}_{i}"))));
+            Value::Record(fields.collect())
+        }
+        _ => value.clone(),
     }
 }
 
@@ -424,6 +570,43 @@ proptest! {
                 good += 1;
             }
         }
+    }
+
+    /// Unions anywhere: texts of JSON, and the columns around them.
+    #[test]
+    fn unions_are_what_their_values_are(fields in prop::collection::vec(with_unions(), 1..6), seed in any::<u64>(), rows in 1usize..12) {
+        let mut dice = Dice(seed);
+        let ty = Ty::Record(fields);
+        let text = schema(&ty, "").to_string();
+        let writer = Schema::parse_str(&text).unwrap();
+        let mut options = AvroOptions::default();
+        options.recursive_as_json = true;
+        let mut decoder = AvroDecoder::with_options(&text, &options).unwrap();
+        decoder.add_writer_schema(1, &text).unwrap();
+        let values: Vec<Value> = (0..rows).map(|_| value(&ty, &mut dice)).collect();
+        let input: Vec<Vec<u8>> = values.iter().map(|v| framed(1, &datum(&writer, v.clone(), dice.below(2) == 0))).collect();
+        let decoded = decoder.decode(input.iter().map(|r| (0, Some(r.as_slice())))).unwrap();
+        prop_assert_eq!(&decoded.undecodable, &[], "{}", text);
+        let whole = arrow_array::StructArray::from(decoded.batch);
+        for (i, row) in values.iter().enumerate() {
+            let (mut ours, mut expected) = (String::new(), String::new());
+            of_array(&whole, i, &mut ours);
+            of_value(&with_texts(&ty, row, ""), &mut expected);
+            prop_assert_eq!(ours, expected, "{}", text);
+        }
+        // Damage costs a row, and nothing else.
+        let damaged = input.iter().map(|row| {
+            let mut row = row.clone();
+            let at = 5 + dice.below(row.len() as u64 - 4) as usize;
+            match row.get_mut(at) {
+                Some(byte) => *byte = byte.wrapping_add(1 + dice.below(255) as u8),
+                None => row.push(0),
+            }
+            row
+        });
+        let damaged: Vec<Vec<u8>> = damaged.collect();
+        let decoded = decoder.decode(damaged.iter().map(|r| (0, Some(r.as_slice())))).unwrap();
+        prop_assert_eq!(decoded.rows.len() + decoded.undecodable.len(), rows);
     }
 
     #[test]

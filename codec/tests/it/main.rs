@@ -2,6 +2,7 @@
 
 mod avro;
 mod avro_differential;
+mod avro_json;
 mod encode;
 mod json;
 mod json_schema;

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use gristmill::{RegistryConfig, RegistryError, RegistryErrorKind, Schema, SchemaRegistry, SchemaType};
-use gristmill_codec::{ProtobufOptions, SchemaId};
+use gristmill_codec::{AvroOptions, ProtobufOptions, SchemaId};
 
 use super::{is_cdc, read_bounded};
 use crate::check::Checked;
@@ -133,7 +133,7 @@ fn decoder_of(checked: &Checked, subject: &str, schema: &Schema) -> Result<Decod
 /// How values with a schema become columns.
 #[derive(Clone, Debug)]
 pub(crate) enum Reading {
-    Avro,
+    Avro(AvroOptions),
     JsonSchema { recursive_as_json: bool, has_registry: bool },
     Protobuf(ProtobufOptions),
 }
@@ -161,7 +161,11 @@ impl Reading {
         has_registry: bool,
     ) -> Option<Reading> {
         match format {
-            Format::Avro => Some(Reading::Avro),
+            Format::Avro => {
+                let mut options = AvroOptions::default();
+                options.recursive_as_json = recursive_as_json;
+                Some(Reading::Avro(options))
+            }
             Format::JsonSchema => Some(Reading::JsonSchema { recursive_as_json, has_registry }),
             Format::Protobuf => {
                 let mut options = ProtobufOptions::default();
@@ -176,7 +180,7 @@ impl Reading {
 
     fn language(&self) -> &'static SchemaType {
         match self {
-            Reading::Avro => &SchemaType::Avro,
+            Reading::Avro(_) => &SchemaType::Avro,
             Reading::JsonSchema { .. } => &SchemaType::Json,
             Reading::Protobuf(_) => &SchemaType::Protobuf,
         }
@@ -192,9 +196,10 @@ impl Reading {
     pub(crate) fn plan(&self, text: &str, references: &[(&str, &str)]) -> Result<DecoderPlan, Error> {
         let references = references.iter().copied();
         Ok(match self {
-            Reading::Avro => {
+            Reading::Avro(options) => {
                 let whole = gristmill_codec::inline_avro_references(text, references.map(|(_, text)| text));
-                DecoderPlan::Avro(whole.map_err(Error::decode)?.into())
+                let schema = whole.map_err(Error::decode)?.into();
+                DecoderPlan::Avro { schema, options: options.clone() }
             }
             Reading::JsonSchema { recursive_as_json, has_registry } => {
                 let columns =
@@ -303,9 +308,10 @@ fn imports(checked: &Checked, file: &Path, text: &str) -> Result<Vec<(String, St
 /// How values become columns of which envelopes are made, if they are envelopes.
 fn envelope(checked: &Checked, plan: DecoderPlan, what: &str) -> Result<DecoderPlan, Error> {
     match (plan, checked.pipeline.decode.changes) {
-        (DecoderPlan::Avro(schema), Some(Changes::Debezium)) => {
+        (DecoderPlan::Avro { schema, options }, Some(Changes::Debezium)) => {
             let text = changes::avro_envelope(&schema);
-            Ok(DecoderPlan::Avro(text.map_err(|e| Error::config(format!("{what}: {e}")))?.into()))
+            let schema = text.map_err(|e| Error::config(format!("{what}: {e}")))?.into();
+            Ok(DecoderPlan::Avro { schema, options })
         }
         (DecoderPlan::JsonSchema { columns, descriptions, has_registry }, Some(Changes::Debezium)) => {
             let columns = changes::of_envelope(&columns);

@@ -15,8 +15,8 @@ use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use gristmill::SchemaType;
 use gristmill_codec::{
-    AvroDecoder, Cause, Decoder, JsonDecoder, JsonOptions, ProtobufDecoder, ProtobufOptions, RawDecoder,
-    SchemaId,
+    AvroDecoder, AvroOptions, Cause, Decoder, JsonDecoder, JsonOptions, ProtobufDecoder, ProtobufOptions,
+    RawDecoder, SchemaId,
 };
 use gristmill_records::RawBatch;
 use gristmill_sinks::{MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
@@ -48,7 +48,10 @@ pub(crate) enum DecoderPlan {
         has_registry: bool,
     },
     /// The reader schema.
-    Avro(Arc<str>),
+    Avro {
+        schema: Arc<str>,
+        options: AvroOptions,
+    },
     /// The reader schema.
     Protobuf {
         schema: Arc<str>,
@@ -61,7 +64,9 @@ impl DecoderPlan {
     /// What the schema says of its columns, by dotted path, and of itself by the empty one.
     pub(crate) fn descriptions(&self) -> Result<BTreeMap<String, String>, Error> {
         match self {
-            DecoderPlan::Avro(schema) => gristmill_codec::avro_descriptions(schema).map_err(Error::decode),
+            DecoderPlan::Avro { schema, .. } => {
+                gristmill_codec::avro_descriptions(schema).map_err(Error::decode)
+            }
             DecoderPlan::JsonSchema { descriptions, .. } => Ok(BTreeMap::clone(descriptions)),
             DecoderPlan::Protobuf { schema, options } => {
                 gristmill_codec::protobuf_descriptions(schema, options.message.as_deref())
@@ -74,7 +79,7 @@ impl DecoderPlan {
     /// The language of the schemas that records name.
     pub(crate) fn language(&self) -> &'static SchemaType {
         match self {
-            DecoderPlan::Avro(_) => &SchemaType::Avro,
+            DecoderPlan::Avro { .. } => &SchemaType::Avro,
             DecoderPlan::Protobuf { .. } => &SchemaType::Protobuf,
             DecoderPlan::Json(_) | DecoderPlan::JsonSchema { .. } | DecoderPlan::Bytes => &SchemaType::Json,
         }
@@ -97,7 +102,7 @@ impl DecoderPlan {
     /// Why records that `before` is the schema of would be read by this one as less, or not at all; if so.
     pub(crate) fn cannot_read(&self, before: &DecoderPlan, id: u32) -> Result<Option<String>, Error> {
         let written = match (self, before) {
-            (DecoderPlan::Avro(_), DecoderPlan::Avro(schema)) => schema,
+            (DecoderPlan::Avro { .. }, DecoderPlan::Avro { schema, .. }) => schema,
             (DecoderPlan::Protobuf { .. }, DecoderPlan::Protobuf { schema, .. }) => schema,
             (DecoderPlan::JsonSchema { columns, .. }, DecoderPlan::JsonSchema { columns: before, .. }) => {
                 return Ok(other_columns(columns.fields(), before.fields(), ""));
@@ -117,7 +122,9 @@ impl DecoderPlan {
                 (options.registry_prefix, options.schema_ids) = (true, *has_registry);
                 JsonDecoder::new(columns.clone(), options).map(Decoder::from)
             }
-            DecoderPlan::Avro(schema) => AvroDecoder::new(schema).map(Decoder::from),
+            DecoderPlan::Avro { schema, options } => {
+                AvroDecoder::with_options(schema, options).map(Decoder::from)
+            }
             DecoderPlan::Protobuf { schema, options } => {
                 ProtobufDecoder::new(schema, options).map(Decoder::from)
             }

@@ -113,6 +113,39 @@ async fn schemas_that_headers_name_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unions_and_records_that_contain_themselves_are_json_if_the_file_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let order = r#"{"type": "record", "name": "Order", "fields": [{"name": "paid", "type": ["null", "long", "Card"]},
+        {"name": "before", "type": ["null", "Order"]}]}"#;
+    let card = r#"{"type": "record", "name": "Card", "fields": [{"name": "number", "type": "string"}]}"#;
+    let registry = registry(&[
+        (SchemaType::Avro, "card", card, &[]),
+        (SchemaType::Avro, "orders-value", order, &[("Card", "card")]),
+    ])
+    .await;
+    let cases = format!(
+        "cases:\n  - name: orders\n    records:\n      - {}\n      - {}\n      - {}\n    expect:\n      rows: {{main: [{{paid: '{{\"long\":5}}'}}, \
+         {{before: '{{\"paid\":{{\"Card\":{{\"number\":\"a\"}}}},\"before\":null}}'}}]}}\n      dead_letters: [{{offset: 2, code: DECODE_MALFORMED}}]\n",
+        record(&[0, 0, 0, 0, 2], &[2, 10, 0]),
+        record(&[0, 0, 0, 0, 2], &[0, 2, 4, 2, b'a', 0]),
+        record(&[0, 0, 0, 0, 2], &[6, 10, 0]),
+    );
+    let url = registry.url();
+    let report = run(folder.path(), &pipeline(Some(&url), "{format: avro, recursive: json}"), &cases).await;
+    let report = report.unwrap();
+    assert!(report.passed(), "{report}");
+    let refused =
+        run(folder.path(), &pipeline(Some(&url), "{format: avro}"), &cases).await.unwrap_err().to_string();
+    assert!(refused.contains("subject orders-value: "), "{refused}");
+    assert!(
+        refused.contains(
+            "field paid: a union of several types besides null has no Arrow column; `recursive: json`"
+        ),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bare_protobuf_is_decoded_by_a_file_and_those_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("proto/common")).unwrap();
@@ -299,7 +332,7 @@ fn what_belongs_to_another_format_is_told_at_its_line() {
         ),
         (
             "{format: bytes, recursive: json}",
-            "`recursive` belongs to `format: protobuf`, `json_schema`; remove it",
+            "`recursive` belongs to `format: avro`, `protobuf`, `json_schema`; remove it",
         ),
         ("{format: protobuf, schema_file: gone.proto}", "gone.proto"),
         ("{format: protobuff}", "did you mean `protobuf`?"),

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use gristmill_codec::{AvroDecoder, ProtobufDecoder, ProtobufOptions, SchemaSpec, json_schema_columns};
+use gristmill_codec::{
+    AvroDecoder, AvroOptions, ProtobufDecoder, ProtobufOptions, SchemaSpec, json_schema_columns,
+};
 use gristmill_sinks::table_columns;
 use serde_json::{Value, json};
 
@@ -21,9 +23,17 @@ fn of_file(data_type: &Value) -> String {
 /// The same of a type of Avro.
 fn of_avro(data_type: &Value) -> String {
     let schema = json!({"type": "record", "name": "R", "fields": [{"name": "c", "type": data_type}]});
-    match AvroDecoder::new(&schema.to_string()) {
+    let schema = schema.to_string();
+    let mut options = AvroOptions::default();
+    match AvroDecoder::with_options(&schema, &options) {
         Ok(decoder) => of_schema(&decoder.schema()),
-        Err(_) => "refused".to_owned(),
+        Err(_) => {
+            options.recursive_as_json = true;
+            format!(
+                "{}, or refused",
+                of_schema(&AvroDecoder::with_options(&schema, &options).unwrap().schema())
+            )
+        }
     }
 }
 
@@ -201,7 +211,13 @@ fn rows() -> Vec<Row> {
         ),
         ("", vec![], "its `NanoTime`", vec![debezium("long", "time.NanoTime")], "as Avro has it"),
         ("a map of fields", vec![json!({"sku": "string"})], "a record", vec![record.clone()], ""),
-        ("", vec![], "a record that contains itself", vec![recursive], "at the start"),
+        (
+            "",
+            vec![],
+            "a record that contains itself",
+            vec![recursive],
+            "with JSON where it contains itself; as `recursive` says",
+        ),
         (
             "`list<string>`, and so on",
             texts(&["list<string>"]),
@@ -220,7 +236,7 @@ fn rows() -> Vec<Row> {
             ],
             "an object, an array; times as texts, bytes in hex",
         ),
-        ("", vec![], "a union of several", vec![json!(["string", "long"])], "at the start"),
+        ("", vec![], "a union of several", vec![json!(["string", "long"])], "as `recursive` says"),
     ]
 }
 
