@@ -80,6 +80,7 @@ CRASHING = """
 """
 
 
+@pytest.mark.timeout(300)
 def test_kill_9_at_any_time_loses_no_record(broker: Kafka, tmp_path: Path) -> None:
     topic = broker.topic("orders", 3)
     for partition in range(3):
@@ -88,7 +89,7 @@ def test_kill_9_at_any_time_loses_no_record(broker: Kafka, tmp_path: Path) -> No
     path.touch()
     chance = random.Random(11)
     kills = 0
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
 
     def done() -> list[tuple[int, int]]:
         lines = path.read_bytes().split(b"\n")[:-1]

@@ -5,6 +5,7 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -40,6 +41,31 @@ impl RealKafka {
         for result in results {
             result.expect("the topic is created");
         }
+        self.is_told(name, partitions as usize).await;
+    }
+
+    /// Waits until every node says that a topic has so many partitions, with a leader each: they hear of it after the controller
+    /// has answered.
+    async fn is_told(&self, name: &str, partitions: usize) {
+        let (name, servers) = (name.to_owned(), self.bootstrap_servers());
+        let asked = tokio::task::spawn_blocking(move || {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            for server in servers.split(',') {
+                let is_told = || {
+                    // A new client asks the node that it was given.
+                    let client: BaseConsumer =
+                        ClientConfig::new().set("bootstrap.servers", server).create().ok()?;
+                    let metadata = client.fetch_metadata(Some(&name), PATIENCE).ok()?;
+                    let found = metadata.topics().first()?.partitions();
+                    (found.len() == partitions && found.iter().all(|p| p.leader() >= 0)).then_some(())
+                };
+                while is_told().is_none() {
+                    assert!(std::time::Instant::now() < deadline, "{server} does not hear of {name}");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        });
+        asked.await.expect("told in time");
     }
 
     /// Gives a topic these settings, and takes away all others that it had.
@@ -83,6 +109,7 @@ impl RealKafka {
         {
             result.expect("partitions are added");
         }
+        self.is_told(name, partitions).await;
     }
 
     /// Deletes the records of a partition below an offset, as retention would.

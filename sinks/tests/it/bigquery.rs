@@ -535,7 +535,7 @@ async fn at_least_once_rows_are_seen_at_once_and_none_is_lost() {
     let failing = config(Failpoints::in_process(Failpoint::AfterStage, 2));
     let (mut sink, _) = PartitionSink::open(failing, id(), 0).await.unwrap();
     append_with_records(&mut sink, 0..100, 10).await.unwrap();
-    for _ in 0..200 {
+    for _ in 0..1_500 {
         if place.ids().len() == 100 {
             break;
         }
@@ -701,7 +701,8 @@ async fn a_rolling_restart_of_2000_partitions_outlasts_the_quota_of_new_streams(
     const PARTITIONS: i32 = 2_000;
     let bigquery = FakeBigQuery::start();
     bigquery.create_table(TABLE, columns());
-    bigquery.limit_streams(200, 400);
+    // Few are saved up, so that the quota is met at any speed.
+    bigquery.limit_streams(20, 400);
     let folder = tempfile::tempdir().unwrap();
     let state: Arc<dyn Store> = Arc::new(FolderStore::open(folder.path()).unwrap());
     let store = || Arc::new(BigQueryStore::new(config(bigquery.url())).unwrap());

@@ -303,18 +303,18 @@ async fn a_token_that_is_refused_again_and_again_is_not_renewed_again_and_again(
 async fn a_token_service_that_never_answers_is_not_waited_for_for_ever() {
     let keyed = Keyed::new();
     keyed.write(&keyed.user());
-    keyed.gcs.faults().next(Op::Token, Effect::Delay(Duration::from_secs(3)));
+    keyed.gcs.faults().next(Op::Token, Effect::Delay(Duration::from_secs(6)));
     let config = GcsConfig::builder("lake")
         .endpoint(keyed.gcs.url())
         .credentials(GcsCredentials::File(keyed.file.clone()))
-        .request_timeout(Duration::from_millis(200))
-        .retry_time(Duration::from_millis(500));
+        .request_timeout(Duration::from_secs(1))
+        .retry_time(Duration::from_secs(2));
     let store = GcsStore::open(config.build().unwrap()).unwrap();
     let error = store.create_if_absent("a", "x".into()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(error.to_string().contains("did not answer in time"), "{error}");
     // What was asked for comes late, and is used.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     writes(&store, "a").await;
     assert_eq!(keyed.gcs.requested(Op::Token), 1);
 }

@@ -223,7 +223,7 @@ async fn an_upload_that_arrives_again_after_the_move_stops_nobody() {
         let store = store(&gcs);
         store.move_if_absent("staged/none", Generation(1), "rows/none").await.unwrap();
         // The first try takes so long that the second has made the object, and the object is at its final name.
-        gcs.faults().next(Op::Insert, Effect::Late(Duration::from_millis(300)));
+        gcs.faults().next(Op::Insert, Effect::Late(Duration::from_secs(2)));
         let staged = conformance::stage(&store, "staged/a", b"content").await;
         let moved = store.move_if_absent(&staged.name, staged.generation, "rows/a").await.unwrap();
         assert_eq!(moved, Move::Moved);

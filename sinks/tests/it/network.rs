@@ -231,7 +231,7 @@ async fn answers_that_are_no_http_are_a_store_that_is_away() {
     for nonsense in [&b"no HTTP\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", b""] {
         let server = Wire::answering(vec![nonsense.to_vec()]).await;
         let store =
-            open(settings(format!("http://{}", server.address)).retry_time(Duration::from_millis(50)));
+            open(settings(format!("http://{}", server.address)).retry_time(Duration::from_millis(500)));
         assert_eq!(store.get("a").await.unwrap_err().kind(), ErrorKind::Unavailable, "{nonsense:?}");
         let error = store.create_if_absent("a", "x".into()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{nonsense:?}: {error:?}");

@@ -91,7 +91,7 @@ impl Module {
             .with_memory(4 << 20)
             .with_output_bytes(1 << 20)
             .with_call_timeout(Duration::from_millis(100))
-            .with_configure_timeout(Duration::from_millis(300))
+            .with_configure_timeout(Duration::from_secs(1))
             .with_record_fuel(20_000_000);
         runtime().load(&self.component(), limits)
     }
@@ -333,7 +333,7 @@ fn a_realloc_that_lies_and_a_post_return_that_attacks_reject_what_they_are_given
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Configure, "{attack}: {e}");
                 let cause = match code {
-                    "TRANSFORM_FUEL" => "limit configure_timeout of 300ms",
+                    "TRANSFORM_FUEL" => "limit configure_timeout of 1s",
                     _ => message,
                 };
                 if !e.to_string().contains(cause) {
@@ -377,7 +377,7 @@ fn a_start_that_attacks_is_refused() {
         (
             "a start function that loops",
             Module { more: "(func $s (loop $l (br $l))) (start $s)", ..HONEST },
-            "limit configure_timeout of 300ms",
+            "limit configure_timeout of 1s",
         ),
         (
             "a start function that hoards",
@@ -401,7 +401,7 @@ fn a_start_that_attacks_is_refused() {
         (
             "a manifest that never comes",
             Module { describe: "(loop $l (br $l)) i32.const 0", ..HONEST },
-            "limit configure_timeout of 300ms",
+            "limit configure_timeout of 1s",
         ),
         ("a manifest with a hoard", Module { describe: grow, ..HONEST }, "limit memory of 4194304"),
         (

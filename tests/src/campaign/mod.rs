@@ -298,10 +298,12 @@ impl<'a> Campaign<'a> {
         let mut run = self.running();
         let fed = self.feeder.finish();
         let topic = &self.scenario.name;
-        let ends = self.kafka.end_offsets(topic, PARTITIONS);
         let group = format!("gristmill-{topic}");
         let started = Instant::now();
-        while self.kafka.committed_offsets(&group, topic, PARTITIONS) != ends {
+        // The ends are asked for each time: the marker of a last transaction comes after its producer has its answer.
+        while self.kafka.committed_offsets(&group, topic, PARTITIONS)
+            != self.kafka.end_offsets(topic, PARTITIONS)
+        {
             run.assert_alive();
             assert!(
                 started.elapsed() < PATIENCE,

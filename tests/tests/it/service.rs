@@ -201,7 +201,7 @@ fn a_store_that_fails_in_passing_stops_no_pipeline() {
     let is_old = |path: &std::path::Path| {
         // What the ledger itself writes is gone in no time.
         let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-        age.is_some_and(|age| age > Duration::from_millis(500))
+        age.is_some_and(|age| age > Duration::from_secs(2))
     };
     wait_until("an unfinished file is taken away", PATIENCE, || {
         let entries = std::fs::read_dir(&unfinished).into_iter().flatten().flatten();
