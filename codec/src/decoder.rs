@@ -16,9 +16,9 @@ use crate::raw::RawDecoder;
 pub enum Decoder {
     /// JSON objects against declared fields.
     Json(JsonDecoder),
-    /// Avro with schema ids.
-    Avro(AvroDecoder),
-    /// Protobuf messages. Boxed: it has the columns in it.
+    /// Avro with schema ids. Boxed, as the next: they are large.
+    Avro(Box<AvroDecoder>),
+    /// Protobuf messages.
     Protobuf(Box<ProtobufDecoder>),
     /// Bytes or text as they are.
     Raw(RawDecoder),
@@ -95,7 +95,7 @@ impl From<JsonDecoder> for Decoder {
 
 impl From<AvroDecoder> for Decoder {
     fn from(decoder: AvroDecoder) -> Self {
-        Decoder::Avro(decoder)
+        Decoder::Avro(Box::new(decoder))
     }
 }
 

@@ -209,7 +209,8 @@ pub struct TransformLimits {
 }
 
 impl TransformLimits {
-    pub(crate) fn limits(&self) -> Limits {
+    /// As the runtime takes them.
+    pub fn limits(&self) -> Limits {
         // All of them, so that none is forgotten here.
         let TransformLimits {
             memory,

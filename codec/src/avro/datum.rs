@@ -74,7 +74,7 @@ impl<'a> Walk<'a> {
         Err(Box::new(DatumFault { what, at: self.at, path: Vec::new() }))
     }
 
-    fn value(&mut self, id: NodeId, depth: usize) -> Walked<()> {
+    pub(super) fn value(&mut self, id: NodeId, depth: usize) -> Walked<()> {
         if depth > MAX_DEPTH {
             return self.fault("deeper nesting than is allowed");
         }

@@ -2,10 +2,11 @@
 //! a record that contains itself.
 //!
 //! As in the JSON encoding of Avro's specification, a value of such a union is an object with one member, which has the name of
-//! its type. Other than there, a value that may only be null beside is written without, bytes are base64, and logical types are
-//! written as what they mean.
+//! its type. Other than there, a value that may only be null beside is written without, bytes are base64, decimals are texts, and dates
+//! and times as ISO 8601 has them. Of other logical types the value itself is written.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use arrow_array::temporal_conversions::{
     date32_to_datetime, time32ms_to_time, time64us_to_time, timestamp_ms_to_datetime,
@@ -18,20 +19,12 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::datum::{Walk, Walked, extended};
-use super::json_places::{Place, may_be_null, name, types};
+use super::places::{Instead, Place, may_be_null, name, types};
 use super::schema::{AvroSchemaGraph, Node, NodeId};
 
-/// What a place of a writer's schema has instead of its values.
-#[derive(Debug)]
-pub(super) enum Instead {
-    /// Texts, with what the types are called by, one for each branch of a union. What has none is written as it is.
-    Json(Vec<Option<String>>),
-    /// Nothing: the reader does not read it.
-    Nothing,
-}
-
-/// Bytes of JSON in one datum.
-const MAX_JSON: usize = 64 << 20;
+/// Bytes of JSON in one datum at the most: so many, and so many for each of its own bytes, so that a batch has a bound too. Names of
+/// fields are long, and what is null takes a byte.
+const MAX_JSON: (usize, usize) = (64 << 10, 256);
 
 /// The datum with texts in these places. It is one: `datum::check` has said so.
 pub(super) fn with_texts(
@@ -39,8 +32,9 @@ pub(super) fn with_texts(
     places: &BTreeMap<Place, Instead>,
     bytes: &[u8],
 ) -> Walked<Vec<u8>> {
+    let room = MAX_JSON.1.saturating_mul(bytes.len()).saturating_add(MAX_JSON.0);
     let mut rewriting =
-        Rewriting { graph, places, walk: Walk::new(graph, bytes), copied: 0, out: Vec::new(), json: 0 };
+        Rewriting { graph, places, walk: Walk::new(graph, bytes), copied: 0, out: Vec::new(), room };
     rewriting.value(graph.root)?;
     rewriting.copy();
     Ok(rewriting.out)
@@ -53,8 +47,8 @@ struct Rewriting<'a> {
     /// Up to here, the datum is in `out`.
     copied: usize,
     out: Vec<u8>,
-    /// Bytes of JSON in it.
-    json: usize,
+    /// Bytes of JSON that may come.
+    room: usize,
 }
 
 impl<'a> Rewriting<'a> {
@@ -100,11 +94,7 @@ impl<'a> Rewriting<'a> {
         let Some(instead) = self.places.get(&place) else { return self.value(of) };
         self.copy();
         match instead {
-            Instead::Nothing => {
-                let end = self.out.len();
-                self.value(of)?;
-                self.out.truncate(end);
-            }
+            Instead::Nothing => self.walk.value(of, 0)?,
             Instead::Json(tags) => self.text(tags, of)?,
         }
         self.copied = self.walk.at;
@@ -124,7 +114,7 @@ impl<'a> Rewriting<'a> {
             long(&mut self.out, 0);
             return Ok(());
         }
-        let mut writer = Writer { graph, walk: &mut self.walk, out: Vec::new(), json: &mut self.json };
+        let mut writer = Writer { graph, walk: &mut self.walk, out: Vec::new(), room: &mut self.room };
         writer.tagged(tags[branch].as_deref(), id)?;
         let text = writer.out;
         if may_be_null(graph, of) {
@@ -173,16 +163,16 @@ struct Writer<'w, 'a> {
     graph: &'a AvroSchemaGraph,
     walk: &'w mut Walk<'a>,
     out: Vec<u8>,
-    json: &'w mut usize,
+    room: &'w mut usize,
 }
 
 impl Writer<'_, '_> {
     fn put(&mut self, text: impl AsRef<[u8]>) -> Walked<()> {
         let text = text.as_ref();
-        *self.json = self.json.saturating_add(text.len());
-        if *self.json > MAX_JSON {
-            return self.walk.fault("its JSON would have more than 64 MiB");
-        }
+        let Some(room) = self.room.checked_sub(text.len()) else {
+            return self.walk.fault("it would be more than 256 times as long");
+        };
+        *self.room = room;
         self.out.extend_from_slice(text);
         Ok(())
     }
@@ -301,20 +291,31 @@ impl Writer<'_, '_> {
 
     /// A key that comes twice has its last value, as in Avro's own maps: in JSON it would be an error to some readers.
     fn map(&mut self, item: NodeId) -> Walked<()> {
-        let mut entries: Vec<(&str, Vec<u8>)> = Vec::new();
+        self.put("{")?;
+        let start = self.out.len();
+        let mut entries: Vec<Range<usize>> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
-        let around = std::mem::take(&mut self.out);
+        let mut again = false;
         loop {
             let count = count(self.walk)?;
             for _ in 0..count {
+                if !entries.is_empty() {
+                    self.put(",")?;
+                }
                 let key = std::str::from_utf8(self.walk.sized()?).unwrap_or_default();
+                let begin = self.out.len();
+                self.text(key)?;
+                self.put(":")?;
                 self.value(item)?;
-                let value = std::mem::take(&mut self.out);
+                let entry = begin..self.out.len();
                 match places.get(key) {
-                    Some(at) => entries[*at].1 = value,
+                    Some(at) => {
+                        entries[*at] = entry;
+                        again = true;
+                    }
                     None => {
                         places.insert(key, entries.len());
-                        entries.push((key, value));
+                        entries.push(entry);
                     }
                 }
             }
@@ -322,16 +323,10 @@ impl Writer<'_, '_> {
                 break;
             }
         }
-        self.out = around;
-        self.put("{")?;
-        for (i, (key, value)) in entries.iter().enumerate() {
-            if i > 0 {
-                self.put(",")?;
-            }
-            self.text(key)?;
-            self.put(":")?;
-            // It was counted as it was made.
-            self.out.extend_from_slice(value);
+        if again {
+            let entries: Vec<Vec<u8>> = entries.into_iter().map(|entry| self.out[entry].to_vec()).collect();
+            self.out.truncate(start);
+            self.out.extend(entries.join(&b','));
         }
         self.put("}")
     }
@@ -358,15 +353,30 @@ fn time(logical: &str, n: i64) -> Option<String> {
 /// A field's default as the text that its values become; nothing if it is not of the type.
 pub(super) fn of_default(graph: &AvroSchemaGraph, id: NodeId, default: &Value) -> Option<String> {
     let mut datum = Vec::new();
-    encode(graph, id, default, &mut datum)?;
+    encode(graph, id, default, 0, &mut datum)?;
     let mut walk = Walk::new(graph, &datum);
-    let mut writer = Writer { graph, walk: &mut walk, out: Vec::new(), json: &mut 0 };
+    let mut room = MAX_JSON.0;
+    let mut writer = Writer { graph, walk: &mut walk, out: Vec::new(), room: &mut room };
     writer.value(id).ok()?;
     String::from_utf8(writer.out).ok()
 }
 
-/// "Complex Types", "default" of Avro's specification: a union's is of its first type, bytes are code points up to 255.
-fn encode(graph: &AvroSchemaGraph, id: NodeId, default: &Value, out: &mut Vec<u8>) -> Option<()> {
+/// A record's default may have its own type's defaults in it.
+const MAX_DEFAULT_DEPTH: usize = 64;
+
+/// "Complex Types", "default" of Avro's specification: a union's is of its first type, bytes are code points up to 255. What a record does
+/// not have is its field's default.
+fn encode(
+    graph: &AvroSchemaGraph,
+    id: NodeId,
+    default: &Value,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    if depth > MAX_DEFAULT_DEPTH || out.len() > MAX_JSON.0 {
+        return None;
+    }
+    let depth = depth + 1;
     let bytes = |text: &str| text.chars().map(|c| u8::try_from(c as u32).ok()).collect::<Option<Vec<u8>>>();
     match &graph.nodes[id as usize] {
         Node::Open => return None,
@@ -397,7 +407,7 @@ fn encode(graph: &AvroSchemaGraph, id: NodeId, default: &Value, out: &mut Vec<u8
         Node::Array(item) => {
             for value in default.as_array()? {
                 long(out, 1);
-                encode(graph, *item, value, out)?;
+                encode(graph, *item, value, depth, out)?;
             }
             long(out, 0);
         }
@@ -406,17 +416,20 @@ fn encode(graph: &AvroSchemaGraph, id: NodeId, default: &Value, out: &mut Vec<u8
                 long(out, 1);
                 long(out, key.len() as i64);
                 out.extend_from_slice(key.as_bytes());
-                encode(graph, *item, value, out)?;
+                encode(graph, *item, value, depth, out)?;
             }
             long(out, 0);
         }
         Node::Union(branches) => {
             long(out, 0);
-            encode(graph, *branches.first()?, default, out)?;
+            encode(graph, *branches.first()?, default, depth, out)?;
         }
         Node::Record(fields) => {
             let object = default.as_object()?;
-            fields.iter().try_for_each(|(name, of)| encode(graph, *of, object.get(name)?, out))?;
+            for (i, (name, of)) in fields.iter().enumerate() {
+                let own = || graph.about(id)?.fields.get(i)?.default.as_ref();
+                encode(graph, *of, object.get(name).or_else(own)?, depth, out)?;
+            }
         }
     }
     Some(())

@@ -2,8 +2,9 @@
 
 mod datum;
 mod json;
-mod json_places;
+mod places;
 mod schema;
+mod text;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +23,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::field_spec::json_field;
 use crate::framing::{self, SchemaId, Value};
 use crate::raw::check_total;
-use json::Instead;
-use json_places::{Place, Replaced};
+use places::{Instead, Place};
 use schema::{AvroSchemaGraph, Node, NodeId};
+use text::{Replaced, Text};
 
 /// How an [`AvroDecoder`] reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,12 +68,11 @@ pub struct AvroOptions {
 /// [wire format]: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 #[derive(Debug)]
 pub struct AvroDecoder {
-    /// As it was given.
-    given: AvroSchemaGraph,
-    /// What has no column in it.
-    json: BTreeSet<Place>,
-    /// With strings there.
     reader: AvroSchemaGraph,
+    /// What has no column in it, and becomes JSON.
+    json: BTreeSet<Place>,
+    /// The reader schema with strings there.
+    text: Text,
     schema: SchemaRef,
     writers: BTreeMap<SchemaId, Result<Writer, String>>,
 }
@@ -112,33 +112,26 @@ impl AvroDecoder {
     ///
     /// Those of [`new`](Self::new).
     pub fn with_options(reader_schema: &str, options: &AvroOptions) -> Result<Self> {
-        let given = AvroSchemaGraph::parse(reader_schema, [])?;
-        if !matches!(given.nodes[given.root as usize], Node::Record(_)) {
+        let reader = AvroSchemaGraph::parse(reader_schema, [])?;
+        if !matches!(reader.nodes[reader.root as usize], Node::Record(_)) {
             return Err(Error::new(
                 ErrorKind::InvalidSchema,
                 "the reader schema is not a record, so it has no fields to make columns of",
             ));
         }
-        let misfits = json_places::misfits(&given);
+        let misfits = places::misfits(&reader);
         if let Some(misfit) = misfits.first().filter(|_| !options.recursive_as_json) {
             return Err(misfit.error());
         }
         let json: BTreeSet<Place> = misfits.into_iter().map(|misfit| misfit.place).collect();
-        let reader = match json.is_empty() {
-            true => given.clone(),
-            false => {
-                let text =
-                    json_places::replaced(&given, |place| json.contains(place).then_some(Replaced::Text))?;
-                AvroSchemaGraph::parse(&text, [])?
-            }
-        };
-        let decoder = arrow_avro(&reader.text, &reader.text).map_err(|e| {
+        let text = text::of_reader(&reader, |place| json.contains(place).then_some(Replaced::Text))?;
+        let decoder = arrow_avro(&text.text, &text.text).map_err(|e| {
             Error::new(ErrorKind::UnsupportedType, "the reader schema has a type without an Arrow column")
                 .with_source(e)
         })?;
         let fields = plain_fields(decoder.schema().fields());
-        let schema = Arc::new(Schema::new(with_json(&fields, &given, &json, given.root)));
-        Ok(Self { given, json, reader, schema, writers: BTreeMap::new() })
+        let schema = Arc::new(Schema::new(with_json(&fields, &reader, &json, reader.root)));
+        Ok(Self { reader, json, text, schema, writers: BTreeMap::new() })
     }
 
     /// The Arrow schema of every batch this decoder makes, whatever the writer schemas are.
@@ -160,18 +153,15 @@ impl AvroDecoder {
             return Ok(());
         }
         let made = AvroSchemaGraph::parse(schema, []).and_then(|graph| {
-            let instead = json_places::of_writer(&graph, &self.given, &self.json)?;
-            let text = match instead.is_empty() {
-                true => graph.text.clone(),
-                false => json_places::replaced(&graph, |place| {
-                    Some(match instead.get(place)? {
-                        Instead::Json(_) => Replaced::Text,
-                        Instead::Nothing => Replaced::Null,
-                    })
-                })?,
-            };
-            let decoder = arrow_avro(&text, &self.reader.text).map_err(|e| {
-                let field = culprit(&text, &self.reader.text);
+            let instead = places::of_writer(&graph, &self.reader, &self.json)?;
+            let text = text::of_writer(&graph, |place| {
+                Some(match instead.get(place)? {
+                    Instead::Json(_) => Replaced::Text,
+                    Instead::Nothing => Replaced::Null,
+                })
+            })?;
+            let decoder = arrow_avro(&text, &self.text.text).map_err(|e| {
+                let field = culprit(&text, &self.text.text);
                 let field = field.map(|name| format!("field `{name}`: ")).unwrap_or_default();
                 Error::new(
                     ErrorKind::IncompatibleSchema,
@@ -225,8 +215,14 @@ impl AvroDecoder {
             match self.datum(value.map(Into::into)) {
                 Err(fault) => sorting.refuse(tag, fault),
                 Ok((id, body, items)) => {
-                    let grown = (items + 1).saturating_mul(self.reader.weight);
-                    total = total.saturating_add(body.len() as u64).saturating_add(grown);
+                    let grown = (items + 1).saturating_mul(self.text.weight);
+                    let own = grown.saturating_add(body.len() as u64);
+                    if check_total(own).is_err() {
+                        let what = "its columns might have more than 2 GiB: it has many items, and the schema long defaults or symbols";
+                        sorting.refuse(tag, Fault::new(Cause::Mismatch, what));
+                        continue;
+                    }
+                    total = total.saturating_add(own);
                     check_total(total)?;
                     sorting.accept(tag);
                     groups.entry(id).or_default().push(Datum { index: accepted, body });
@@ -323,7 +319,7 @@ impl AvroDecoder {
         };
         let mut decoder = match writer.decoder.take() {
             Some(decoder) => decoder,
-            None => arrow_avro(&writer.text, &self.reader.text)?,
+            None => arrow_avro(&writer.text, &self.text.text)?,
         };
         for datum in data {
             let consumed = decoder.decode(&datum.body).map_err(|e| e.to_string())?;
@@ -346,7 +342,7 @@ impl AvroDecoder {
         let mut kept = None;
         for (i, datum) in data.iter().enumerate() {
             // After a refusal half a row is left in the decoder, so it is of no more use.
-            let Some(mut decoder) = kept.take().or_else(|| arrow_avro(&writer.text, &self.reader.text).ok())
+            let Some(mut decoder) = kept.take().or_else(|| arrow_avro(&writer.text, &self.text.text).ok())
             else {
                 return refused;
             };
@@ -499,7 +495,7 @@ fn marked(
     if json.contains(&place) {
         return Arc::new(json_field(field.name(), field.is_nullable()));
     }
-    let [of] = json_places::types(given, of)[..] else { return field.clone() };
+    let [of] = places::types(given, of)[..] else { return field.clone() };
     let data_type = match (field.data_type(), &given.nodes[of as usize]) {
         (DataType::List(element), Node::Array(item)) => {
             DataType::List(marked(element, given, json, ((of, 0), *item)))

@@ -1,36 +1,40 @@
-//! Where a schema has types without a column, which become texts of JSON; and schemas that say so.
+//! Where a schema has types without a column, which become texts of JSON, and what that is in the schema of a writer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use serde_json::{Map, Value, json};
-
-use super::json::{self, Instead};
-use super::schema::{AvroSchemaGraph, Node, NodeId};
+use super::schema::{AvroSchemaGraph, MAX_DEPTH, Node, NodeId};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a type is used: the number of a record's field, or 0 for the items of an array or the values of a map.
 pub(super) type Place = (NodeId, usize);
+
+/// What a place of a writer's schema has instead of its values.
+#[derive(Debug)]
+pub(super) enum Instead {
+    /// Texts, with what the types are called by, one for each branch of a union. What has none is written as it is.
+    Json(Tags),
+    /// Nothing: the reader does not read it.
+    Nothing,
+}
+
+pub(super) type Tags = Vec<Option<String>>;
 
 /// A place whose type has no column.
 pub(super) struct Misfit {
     pub(super) place: Place,
     /// Dotted, with `[]` for items.
     path: String,
-    /// The record that contains itself; nothing of a union of several types.
-    itself: Option<String>,
+    why: String,
 }
 
 impl Misfit {
     pub(super) fn error(&self) -> Error {
-        let why = match &self.itself {
-            Some(name) => format!("the type `{name}` contains itself, so it has no Arrow column"),
-            None => "a union of several types besides null has no Arrow column".to_owned(),
-        };
+        let Misfit { path, why, .. } = self;
         Error::new(
             ErrorKind::UnsupportedType,
             format!(
-                "field {}: {why}; `recursive: json` makes it a text of JSON, or leave the field out of the reader schema",
-                self.path
+                "field {path}: {why} has no Arrow column; `recursive: json` makes it a text of JSON, or leave the field out of the \
+                 reader schema"
             ),
         )
     }
@@ -52,7 +56,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn look(&mut self, node: NodeId, path: &str) {
-        if !self.seen.insert(node) {
+        // What is deeper is refused for that.
+        if self.open.len() > MAX_DEPTH || !self.seen.insert(node) {
             return;
         }
         self.open.push(node);
@@ -70,14 +75,17 @@ impl Search<'_> {
     }
 
     fn place(&mut self, place: Place, of: NodeId, path: &str) {
-        let branches = types(self.graph, of);
-        let itself = branches.iter().find(|branch| self.open.contains(branch));
-        let itself = itself.map(|branch| name(self.graph, *branch).to_owned());
-        match branches.as_slice() {
-            [one] if itself.is_none() => self.look(*one, path),
-            [] => {}
-            _ => self.found.push(Misfit { place, path: path.to_owned(), itself }),
-        }
+        let types = types(self.graph, of);
+        let why = if let Some(itself) = types.iter().find(|id| self.open.contains(id)) {
+            format!("the type `{}` contains itself, so it", name(self.graph, *itself))
+        } else if types.len() > 1 {
+            "a union of several types besides null".to_owned()
+        } else if matches!(&self.graph.nodes[of as usize], Node::Union(branches) if branches.len() == 1) {
+            "a union of one type".to_owned()
+        } else {
+            return types.iter().for_each(|id| self.look(*id, path));
+        };
+        self.found.push(Misfit { place, path: path.to_owned(), why });
     }
 }
 
@@ -119,87 +127,165 @@ pub(super) fn name(graph: &AvroSchemaGraph, id: NodeId) -> &str {
     }
 }
 
-/// The places of a writer's schema that the reader has JSON in; and where a type contains itself that the reader does not read.
+/// The places of a writer's schema that the reader has JSON in; and those that it does not read and in which something contains
+/// itself: arrow-avro takes no such schema, not even to pass over it.
 ///
 /// # Errors
-/// A type that the reader has in two places, as JSON in one only.
+/// [`ErrorKind::IncompatibleSchema`]: a type that the reader has in two places, in two ways.
 pub(super) fn of_writer(
     writer: &AvroSchemaGraph,
     reader: &AvroSchemaGraph,
-    places: &BTreeSet<Place>,
+    json: &BTreeSet<Place>,
 ) -> Result<BTreeMap<Place, Instead>> {
-    let mut pairs = Pairs { writer, reader, places, seen: HashSet::new(), found: BTreeMap::new() };
-    pairs.types(writer.root, reader.root)?;
-    // arrow-avro takes no schema that contains itself, not even to pass over it.
-    for misfit in misfits(writer).into_iter().filter(|misfit| misfit.itself.is_some()) {
-        pairs.found.entry(misfit.place).or_insert(Some(Instead::Nothing));
+    let mut pairs = Pairs { writer, reader, json, seen: HashSet::new(), found: BTreeMap::new() };
+    pairs.types(writer.root, reader.root, 0)?;
+    let mut endless = HashMap::new();
+    let of = |place: &Place| match &writer.nodes[place.0 as usize] {
+        Node::Record(fields) => fields[place.1].1,
+        _ => place.0,
+    };
+    let found = pairs.found.into_iter().filter_map(|(place, found)| match found {
+        Found::Json(tags) => Some((place, Instead::Json(tags))),
+        Found::Unread => is_endless(writer, of(&place), &mut endless, 0).then_some((place, Instead::Nothing)),
+        Found::Read => None,
+    });
+    Ok(found.collect())
+}
+
+/// Whether something contains itself there.
+fn is_endless(
+    graph: &AvroSchemaGraph,
+    id: NodeId,
+    known: &mut HashMap<NodeId, Option<bool>>,
+    depth: usize,
+) -> bool {
+    if let Some(known) = known.get(&id) {
+        // Nothing of one that is looked at.
+        return known.unwrap_or(true);
     }
-    Ok(pairs.found.into_iter().filter_map(|(place, instead)| Some((place, instead?))).collect())
+    if depth > MAX_DEPTH {
+        return true;
+    }
+    known.insert(id, None);
+    let mut is_endless = |id: &NodeId| is_endless(graph, *id, known, depth + 1);
+    let found = match &graph.nodes[id as usize] {
+        Node::Array(item) | Node::Map(item) => is_endless(item),
+        Node::Union(branches) => branches.iter().any(&mut is_endless),
+        Node::Record(fields) => fields.iter().any(|(_, of)| is_endless(of)),
+        _ => false,
+    };
+    known.insert(id, Some(found));
+    found
+}
+
+enum Found {
+    Unread,
+    Read,
+    Json(Tags),
 }
 
 struct Pairs<'a> {
     writer: &'a AvroSchemaGraph,
     reader: &'a AvroSchemaGraph,
-    places: &'a BTreeSet<Place>,
+    json: &'a BTreeSet<Place>,
     seen: HashSet<(NodeId, NodeId)>,
-    /// Nothing for what is read as it is.
-    found: BTreeMap<Place, Option<Instead>>,
+    found: BTreeMap<Place, Found>,
 }
 
 impl Pairs<'_> {
-    fn types(&mut self, written: NodeId, read: NodeId) -> Result<()> {
+    fn types(&mut self, written: NodeId, read: NodeId, depth: usize) -> Result<()> {
         let [read] = types(self.reader, read)[..] else { return Ok(()) };
-        types(self.writer, written).into_iter().try_for_each(|written| self.pair(written, read))
+        let written = types(self.writer, written);
+        // Of several, only one can be what is read.
+        let several = written.len() > 1;
+        for written in written {
+            if !several || self.is_named_alike(written, read) {
+                self.pair(written, read, depth + 1)?;
+            }
+        }
+        Ok(())
     }
 
-    fn pair(&mut self, written: NodeId, read: NodeId) -> Result<()> {
-        if !self.seen.insert((written, read)) {
+    fn is_named_alike(&self, written: NodeId, read: NodeId) -> bool {
+        let (of_writer, of_reader) = (name(self.writer, written), name(self.reader, read));
+        let is_alias = |graph: &AvroSchemaGraph, id: NodeId, name: &str| {
+            graph.about(id).is_some_and(|about| about.aliases.iter().any(|alias| alias == name))
+        };
+        of_writer == of_reader
+            || is_alias(self.reader, read, of_writer)
+            || is_alias(self.writer, written, of_reader)
+    }
+
+    fn pair(&mut self, written: NodeId, read: NodeId, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH || !self.seen.insert((written, read)) {
             return Ok(());
         }
         let (writer, reader) = (self.writer, self.reader);
         match (&writer.nodes[written as usize], &reader.nodes[read as usize]) {
             (Node::Array(w), Node::Array(r)) | (Node::Map(w), Node::Map(r)) => {
-                self.place(((written, 0), *w), ((read, 0), *r))
+                self.place(((written, 0), *w), ((read, 0), *r), depth)
             }
-            (Node::Record(w), Node::Record(r)) => r.iter().enumerate().try_for_each(|(i, (name, id))| {
-                let aliases = reader.about(read).into_iter().flat_map(|about| &about.aliases);
-                let aliases = aliases.filter(|(_, field)| *field == i).map(|(alias, _)| alias);
-                let mut names = std::iter::once(name).chain(aliases);
-                let found = names.find_map(|name| w.iter().position(|(written, _)| written == name));
-                let Some(field) = found else { return Ok(()) };
-                self.place(((written, field), w[field].1), ((read, i), *id))
-            }),
+            (Node::Record(w), Node::Record(r)) => {
+                let mut is_read = vec![false; w.len()];
+                let fields = fields(writer, written);
+                for (i, (name, of)) in r.iter().enumerate() {
+                    let about = reader.about(read).and_then(|about| about.fields.get(i));
+                    let aliases = about.into_iter().flat_map(|about| &about.aliases);
+                    let found =
+                        std::iter::once(name).chain(aliases).find_map(|name| fields.get(name.as_str()));
+                    // A second one that it is read as has its default.
+                    let Some(&field) = found.filter(|field| !is_read[**field]) else { continue };
+                    is_read[field] = true;
+                    self.place(((written, field), w[field].1), ((read, i), *of), depth)?;
+                }
+                for (field, is_read) in is_read.into_iter().enumerate() {
+                    if !is_read {
+                        self.found.entry((written, field)).or_insert(Found::Unread);
+                    }
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
-    fn place(&mut self, written: (Place, NodeId), read: (Place, NodeId)) -> Result<()> {
-        let is_json = self.places.contains(&read.0);
-        let instead = is_json.then(|| Instead::Json(self.tags(written.1, read.1)));
-        let known = self.found.entry(written.0).or_insert(instead);
-        if known.is_some() != is_json {
-            let record = name(self.writer, written.0.0);
-            return Err(Error::new(
-                ErrorKind::IncompatibleSchema,
-                format!("the type `{record}` is read in two ways, and has JSON in one of them only"),
-            ));
+    fn place(&mut self, written: (Place, NodeId), read: (Place, NodeId), depth: usize) -> Result<()> {
+        let found = match self.json.contains(&read.0) {
+            true => Found::Json(self.tags(written.1, read.1)),
+            false => Found::Read,
+        };
+        let is_read = matches!(found, Found::Read);
+        let known = self.found.entry(written.0).or_insert(Found::Unread);
+        match (&*known, &found) {
+            (Found::Unread, _) => *known = found,
+            (Found::Json(known), Found::Json(found)) if known == found => {}
+            (Found::Read, Found::Read) => {}
+            _ => {
+                let record = name(self.writer, written.0.0);
+                return Err(Error::new(
+                    ErrorKind::IncompatibleSchema,
+                    format!("its type `{record}` is read in two ways, which have not the same JSON"),
+                ));
+            }
         }
-        match is_json {
-            true => Ok(()),
-            false => self.types(written.1, read.1),
-        }
+        if is_read { self.types(written.1, read.1, depth) } else { Ok(()) }
     }
 
     /// What values are called by: as the reader calls them, so that those of all writers are alike.
-    fn tags(&self, written: NodeId, read: NodeId) -> Vec<Option<String>> {
+    fn tags(&self, written: NodeId, read: NodeId) -> Tags {
         let read = types(self.reader, read);
-        let read: Vec<&str> = read.iter().map(|id| name(self.reader, *id)).collect();
         let tag = |id: NodeId| {
             let own = name(self.writer, id);
-            let found =
-                promotions(own).iter().copied().find(|promoted| read.contains(promoted)).unwrap_or(own);
+            let named = |name: &str| read.iter().any(|id| self::name(self.reader, *id) == name);
+            let alike = || read.iter().find(|read| self.is_named_alike(id, **read));
+            let promoted = || promotions(own).iter().copied().find(|name| named(name));
+            let found = match named(own) {
+                true => own,
+                false => alike().map(|id| name(self.reader, *id)).or_else(promoted).unwrap_or(own),
+            };
             // What the reader has one type for needs no name.
-            (read != [found]).then(|| found.to_owned())
+            let is_only = read.len() == 1 && named(found);
+            (!is_only).then(|| found.to_owned())
         };
         match &self.writer.nodes[written as usize] {
             Node::Union(branches) => branches.iter().map(|branch| tag(*branch)).collect(),
@@ -208,137 +294,27 @@ impl Pairs<'_> {
     }
 }
 
-/// What a type may be read as, the type itself first: "Schema Resolution" of Avro's specification.
+/// A record's fields by name, and by the aliases that no field has for its name; arrow-avro looks at these too.
+fn fields(graph: &AvroSchemaGraph, record: NodeId) -> HashMap<&str, usize> {
+    let Node::Record(fields) = &graph.nodes[record as usize] else { return HashMap::new() };
+    let mut found: HashMap<&str, usize> =
+        fields.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
+    let about = graph.about(record).into_iter().flat_map(|about| about.fields.iter().enumerate());
+    for (i, about) in about {
+        for alias in &about.aliases {
+            found.entry(alias).or_insert(i);
+        }
+    }
+    found
+}
+
+/// What a number may be read as: "Schema Resolution" of Avro's specification. Texts and bytes, which it allows too, are not the same
+/// in JSON.
 fn promotions(name: &str) -> &[&str] {
     match name {
-        "int" => &["int", "long", "float", "double"],
-        "long" => &["long", "float", "double"],
-        "float" => &["float", "double"],
-        "string" => &["string", "bytes"],
-        "bytes" => &["bytes", "string"],
+        "int" => &["long", "float", "double"],
+        "long" => &["float", "double"],
+        "float" => &["double"],
         _ => &[],
-    }
-}
-
-/// What the type of a place is replaced by.
-pub(super) enum Replaced {
-    /// A string, or null where it could be.
-    Text,
-    Null,
-}
-
-/// The text of a schema with something else in places, and with the defaults of a reader's fields there as JSON.
-///
-/// # Errors
-/// [`ErrorKind::InvalidSchema`]: a default that is no value of its type.
-pub(super) fn replaced(
-    graph: &AvroSchemaGraph,
-    places: impl Fn(&Place) -> Option<Replaced>,
-) -> Result<String> {
-    let text: Value = serde_json::from_str(&graph.text)
-        .map_err(|e| Error::new(ErrorKind::Internal, "a schema of ours is not JSON").with_source(e))?;
-    let mut definitions = HashMap::new();
-    define(&text, &mut definitions);
-    let mut rewriting = Rewriting { graph, places, definitions, defined: HashSet::new() };
-    Ok(rewriting.node(&text, graph.root)?.to_string())
-}
-
-/// Remembers the definitions of named types.
-fn define<'a>(text: &'a Value, found: &mut HashMap<String, &'a Value>) {
-    match text {
-        Value::Array(branches) => branches.iter().for_each(|branch| define(branch, found)),
-        Value::Object(object) => {
-            if let Some(name) = full_name(object) {
-                found.insert(name, text);
-            }
-            ["items", "values"].iter().filter_map(|key| object.get(*key)).for_each(|of| define(of, found));
-            let fields = object.get("fields").and_then(Value::as_array).into_iter().flatten();
-            fields.filter_map(|field| field.get("type")).for_each(|of| define(of, found));
-        }
-        _ => {}
-    }
-}
-
-fn full_name(definition: &Map<String, Value>) -> Option<String> {
-    let name = definition.get("name")?.as_str()?;
-    Some(match definition.get("namespace").and_then(Value::as_str) {
-        None | Some("") => name.to_owned(),
-        Some(namespace) => format!("{namespace}.{name}"),
-    })
-}
-
-struct Rewriting<'a, F> {
-    graph: &'a AvroSchemaGraph,
-    places: F,
-    definitions: HashMap<String, &'a Value>,
-    /// What was defined may have been left out, so that another use is the first.
-    defined: HashSet<String>,
-}
-
-impl<F: Fn(&Place) -> Option<Replaced>> Rewriting<'_, F> {
-    fn node(&mut self, text: &Value, id: NodeId) -> Result<Value> {
-        let graph = self.graph;
-        match (text, &graph.nodes[id as usize]) {
-            (Value::String(name), _) => match self.definitions.get(name) {
-                Some(definition) if !self.defined.contains(name) => self.node(definition, id),
-                _ => Ok(text.clone()),
-            },
-            (Value::Array(texts), Node::Union(ids)) => {
-                let branches = texts.iter().zip(ids).map(|(text, id)| self.node(text, *id));
-                branches.collect::<Result<Vec<_>>>().map(Value::Array)
-            }
-            (Value::Object(object), node) => {
-                self.defined.extend(full_name(object));
-                let mut object = object.clone();
-                match node {
-                    Node::Array(item) | Node::Map(item) => {
-                        let key = if matches!(node, Node::Array(_)) { "items" } else { "values" };
-                        object[key] = self.place(&object[key], (id, 0), *item)?;
-                    }
-                    Node::Record(fields) => {
-                        let texts = object["fields"].as_array().into_iter().flatten().zip(fields).enumerate();
-                        let texts = texts.map(|(i, (text, (_, of)))| self.field(text, (id, i), *of));
-                        object["fields"] = texts.collect::<Result<Vec<_>>>()?.into();
-                    }
-                    _ => {}
-                }
-                Ok(Value::Object(object))
-            }
-            _ => Ok(text.clone()),
-        }
-    }
-
-    fn place(&mut self, text: &Value, place: Place, of: NodeId) -> Result<Value> {
-        match (self.places)(&place) {
-            None => self.node(text, of),
-            Some(Replaced::Null) => Ok(json!("null")),
-            Some(Replaced::Text) if may_be_null(self.graph, of) => Ok(json!(["null", "string"])),
-            Some(Replaced::Text) => Ok(json!("string")),
-        }
-    }
-
-    fn field(&mut self, text: &Value, place: Place, of: NodeId) -> Result<Value> {
-        let mut field = text.clone();
-        field["type"] = self.place(&text["type"], place, of)?;
-        let default = text.get("default").filter(|default| !default.is_null());
-        match ((self.places)(&place), default) {
-            (Some(Replaced::Text), Some(default)) => {
-                let text = json::of_default(self.graph, of, default).ok_or_else(|| {
-                    let name = field["name"].as_str().unwrap_or_default();
-                    Error::new(
-                        ErrorKind::InvalidSchema,
-                        format!("field {name} has a default that is not of its type"),
-                    )
-                })?;
-                field["default"] = text.into();
-                if may_be_null(self.graph, of) {
-                    // A default is of a union's first type.
-                    field["type"] = json!(["string", "null"]);
-                }
-            }
-            (Some(Replaced::Null), Some(_)) => field["default"] = Value::Null,
-            _ => {}
-        }
-        Ok(field)
     }
 }

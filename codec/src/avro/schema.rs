@@ -2,10 +2,11 @@
 //!
 //! Avro 1.11 specification, "Schema Declaration" and "Logical Types".
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
+use super::places::{self, Place};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Index of a [`Node`] in its [`AvroSchemaGraph`].
@@ -46,9 +47,6 @@ pub(super) struct AvroSchemaGraph {
     /// The schema without foreign attributes, every referenced type defined at its first use,
     /// and without the logical types that have no column of their own here (`uuid`, `duration`).
     pub(super) text: String,
-    /// Upper bound of what one record instance can add to columns that is not in its bytes: defaults and
-    /// the names of enum symbols.
-    pub(super) weight: u64,
     /// What the bytes of a datum do not depend on.
     about: HashMap<NodeId, About>,
 }
@@ -62,11 +60,19 @@ pub(super) struct About {
     pub(super) logical: Option<String>,
     /// Of a decimal.
     pub(super) scale: u8,
-    /// Other names of fields, with their numbers.
-    pub(super) aliases: Vec<(String, usize)>,
+    /// Other full names of a named type.
+    pub(super) aliases: Vec<String>,
+    /// Of a record, one a member.
+    pub(super) fields: Vec<AboutField>,
     doc: Option<String>,
-    /// Of fields, by name.
-    docs: HashMap<String, String>,
+}
+
+/// What a schema says of a field.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AboutField {
+    pub(super) aliases: Vec<String>,
+    pub(super) default: Option<Value>,
+    doc: Option<String>,
 }
 
 const PRIMITIVES: &[(&str, Node)] = &[
@@ -79,6 +85,9 @@ const PRIMITIVES: &[(&str, Node)] = &[
     ("bytes", Node::Bytes),
     ("string", Node::String),
 ];
+
+/// Types within types of one schema; a value that nests a third as deep is refused.
+pub(super) const MAX_DEPTH: usize = 200;
 
 /// Nodes in one schema: far beyond real ones, and a bound for what a registry can make us hold.
 const MAX_NODES: usize = 100_000;
@@ -94,43 +103,7 @@ impl AvroSchemaGraph {
             parser.collect_definitions(&value, "");
         }
         let (root, normal) = parser.node(&value, "", "")?;
-        let graph = Self {
-            nodes: parser.nodes,
-            root,
-            text: normal.to_string(),
-            weight: parser.weight,
-            about: parser.about,
-        };
-        if graph.unfolded(root, &mut HashMap::new()) > MAX_NODES {
-            return Err(Error::new(
-                ErrorKind::InvalidSchema,
-                format!("the schema has more than {MAX_NODES} types, each counted as often as it is used"),
-            ));
-        }
-        Ok(graph)
-    }
-
-    /// Types in the tree that the schema is if each use of a named one is taken for its own; what contains itself ends there.
-    fn unfolded(&self, node: NodeId, known: &mut HashMap<NodeId, usize>) -> usize {
-        if let Some(size) = known.get(&node) {
-            return *size;
-        }
-        known.insert(node, 1);
-        let size =
-            self.children(node).fold(1_usize, |sum, child| sum.saturating_add(self.unfolded(child, known)));
-        known.insert(node, size);
-        size
-    }
-
-    /// The types that a type is made of, in order.
-    pub(super) fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
-        let (several, fields): (&[NodeId], &[(String, NodeId)]) = match &self.nodes[node as usize] {
-            Node::Array(item) | Node::Map(item) => (std::slice::from_ref(item), &[]),
-            Node::Union(branches) => (branches, &[]),
-            Node::Record(fields) => (&[], fields),
-            _ => (&[], &[]),
-        };
-        several.iter().copied().chain(fields.iter().map(|(_, id)| *id))
+        Ok(Self { nodes: parser.nodes, root, text: normal.to_string(), about: parser.about })
     }
 
     pub(super) fn about(&self, node: NodeId) -> Option<&About> {
@@ -142,7 +115,9 @@ impl AvroSchemaGraph {
     pub(super) fn descriptions(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         found.extend(self.about(self.root).and_then(|about| Some((String::new(), about.doc.clone()?))));
-        self.describe(self.root, "", &mut Vec::new(), &mut found);
+        // Behind these there are no columns, and without them nothing contains itself.
+        let ends = places::misfits(self).into_iter().map(|misfit| misfit.place).collect();
+        self.describe(self.root, "", &ends, &mut 0, &mut found);
         found
     }
 
@@ -150,33 +125,36 @@ impl AvroSchemaGraph {
         &self,
         node: NodeId,
         path: &str,
-        open: &mut Vec<NodeId>,
+        ends: &BTreeSet<Place>,
+        visits: &mut usize,
         found: &mut BTreeMap<String, String>,
     ) {
-        if open.contains(&node) {
+        *visits += 1;
+        if *visits > MAX_NODES {
             return;
         }
-        open.push(node);
         match &self.nodes[node as usize] {
-            Node::Array(item) => self.describe(*item, path, open, found),
+            Node::Array(item) if !ends.contains(&(node, 0)) => {
+                self.describe(*item, path, ends, visits, found)
+            }
             Node::Union(branches) => {
-                branches.iter().for_each(|branch| self.describe(*branch, path, open, found));
+                branches.iter().for_each(|branch| self.describe(*branch, path, ends, visits, found));
             }
             Node::Record(fields) => {
-                for (name, id) in fields {
+                for (i, (name, id)) in fields.iter().enumerate() {
                     let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     if found.len() >= MAX_DESCRIPTIONS {
-                        break;
+                        return;
                     }
-                    if let Some(doc) = self.about(node).and_then(|about| about.docs.get(name)) {
-                        found.insert(path.clone(), doc.clone());
+                    let doc = self.about(node).and_then(|about| about.fields.get(i)?.doc.clone());
+                    found.extend(doc.map(|doc| (path.clone(), doc)));
+                    if !ends.contains(&(node, i)) {
+                        self.describe(*id, &path, ends, visits, found);
                     }
-                    self.describe(*id, &path, open, found);
                 }
             }
             _ => {}
         }
-        open.pop();
     }
 }
 
@@ -201,8 +179,9 @@ struct Parser {
     named: HashMap<String, NodeId>,
     /// Named types of referenced schemas, with the namespace around them, until they are needed.
     referenced: HashMap<String, (Value, String)>,
-    weight: u64,
     about: HashMap<NodeId, About>,
+    /// Types around the one that is read.
+    depth: usize,
 }
 
 impl Parser {
@@ -248,6 +227,16 @@ impl Parser {
     }
 
     fn node(&mut self, value: &Value, namespace: &str, path: &str) -> Result<(NodeId, Value)> {
+        if self.depth >= MAX_DEPTH {
+            return Err(invalid(path, &format!("types that nest deeper than {MAX_DEPTH}")));
+        }
+        self.depth += 1;
+        let read = self.read(value, namespace, path);
+        self.depth -= 1;
+        read
+    }
+
+    fn read(&mut self, value: &Value, namespace: &str, path: &str) -> Result<(NodeId, Value)> {
         match value {
             Value::String(name) => self.name(name, namespace, path),
             Value::Array(branches) => self.union(branches, namespace, path),
@@ -326,16 +315,16 @@ impl Parser {
                 let mut about = About { doc: text_of(object, "doc").map(str::to_owned), ..About::default() };
                 for field in fields {
                     let (member, text) = self.field(field, &named.namespace, path)?;
-                    if let Some(doc) = field.get("doc").and_then(Value::as_str) {
-                        about.docs.insert(member.0.clone(), doc.to_owned());
-                    }
                     let aliases = field.get("aliases").and_then(Value::as_array).into_iter().flatten();
-                    let aliases = aliases.filter_map(Value::as_str);
-                    about.aliases.extend(aliases.map(|alias| (alias.to_owned(), members.len())));
+                    about.fields.push(AboutField {
+                        aliases: aliases.filter_map(Value::as_str).map(str::to_owned).collect(),
+                        default: field.get("default").cloned(),
+                        doc: field.get("doc").and_then(Value::as_str).map(str::to_owned),
+                    });
                     members.push(member);
                     texts.push(text);
                 }
-                about.name = named.full();
+                (about.name, about.aliases) = (named.full(), named.aliases(object));
                 self.about.insert(named.id, about);
                 self.nodes[named.id as usize] = Node::Record(members);
                 Ok((named.id, named.text("record", object, [("fields", Value::Array(texts))])))
@@ -344,15 +333,14 @@ impl Parser {
                 let Some(Value::Array(symbols)) = object.get("symbols") else {
                     return Err(invalid(path, "an enum without `symbols`"));
                 };
-                let longest = symbols.iter().filter_map(Value::as_str).map(str::len).max().unwrap_or(0);
                 if symbols.is_empty() || !symbols.iter().all(Value::is_string) {
                     return Err(invalid(path, "an enum whose symbols are not names"));
                 }
-                self.weight += longest as u64;
                 let named = self.open(object, namespace, path)?;
                 self.nodes[named.id as usize] = Node::Enum(symbols.len() as u32);
                 let names = symbols.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-                let about = About { name: named.full(), symbols: names, ..About::default() };
+                let (name, aliases) = (named.full(), named.aliases(object));
+                let about = About { name, aliases, symbols: names, ..About::default() };
                 self.about.insert(named.id, about);
                 let mut extra = vec![("symbols", Value::Array(symbols.clone()))];
                 if let Some(default) = object.get("default") {
@@ -368,7 +356,7 @@ impl Parser {
                 let named = self.open(object, namespace, path)?;
                 let mut extra = vec![("size", json!(size))];
                 let about = self.about.entry(named.id).or_default();
-                about.name = named.full();
+                (about.name, about.aliases) = (named.full(), named.aliases(object));
                 self.nodes[named.id as usize] = match decimal(object, Some(size as usize)) {
                     Some((precision, scale)) => {
                         about.scale = scale;
@@ -429,9 +417,6 @@ impl Parser {
         normal.insert("name".into(), json!(name));
         normal.insert("type".into(), text);
         if let Some(default) = field.get("default") {
-            if !(default.is_null() || default.is_boolean() || default.is_number()) {
-                self.weight += default.to_string().len() as u64;
-            }
             normal.insert("default".into(), default.clone());
         }
         for key in ["aliases", "doc"] {
@@ -447,6 +432,9 @@ impl Parser {
         let name =
             text_of(object, "name").ok_or_else(|| invalid(path, "a record, enum or fixed without a name"))?;
         let (full, space) = full_name(name, text_of(object, "namespace"), namespace);
+        if PRIMITIVES.iter().any(|(primitive, _)| *primitive == full) {
+            return Err(invalid(path, &format!("a type with the name of another, `{full}`")));
+        }
         let id = self.push(Node::Open)?;
         if self.named.insert(full.clone(), id).is_some() {
             return Err(invalid(path, &format!("a second definition of the type `{full}`")));
@@ -465,6 +453,12 @@ struct Named {
 }
 
 impl Named {
+    /// Other full names of the type: those without a namespace are in its own.
+    fn aliases(&self, object: &Map<String, Value>) -> Vec<String> {
+        let aliases = object.get("aliases").and_then(Value::as_array).into_iter().flatten();
+        aliases.filter_map(Value::as_str).map(|alias| full_name(alias, None, &self.namespace).0).collect()
+    }
+
     fn full(&self) -> String {
         match self.namespace.as_str() {
             "" => self.short.clone(),
@@ -668,24 +662,25 @@ mod tests {
     }
 
     #[test]
-    fn what_unfolds_without_end_is_refused() {
-        let level = |n: usize| match n {
-            0 => r#"{"name":"f0","type":{"type":"record","name":"R0","fields":[]}}"#.to_owned(),
-            _ => format!(
-                r#"{{"name":"f{n}","type":{{"type":"record","name":"R{n}","fields":[{{"name":"a","type":"R{0}"}},{{"name":"b","type":"R{0}"}}]}}}}"#,
-                n - 1
-            ),
-        };
-        let levels: Vec<String> = (0..60).map(level).collect();
-        let error =
-            parse(&format!(r#"{{"type":"record","name":"R","fields":[{}]}}"#, levels.join(","))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the schema has more than 100000 types, each counted as often as it is used"
-        );
-        // What contains itself twice does not unfold.
+    fn what_contains_itself_is_described_once() {
         let tree = r#"{"type":"record","name":"T","doc":"d","fields":[{"name":"l","type":["null","T"],"doc":"x"},{"name":"r","type":["null","T"]}]}"#;
         let found = parse(tree).unwrap().descriptions();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["", "l"]);
+    }
+
+    #[test]
+    fn a_chain_of_references_ends() {
+        let links: Vec<String> = (0..5_000)
+            .map(|n| {
+                format!(r#"{{"type":"record","name":"A{n}","fields":[{{"name":"f","type":"A{}"}}]}}"#, n + 1)
+            })
+            .collect();
+        let references = format!("[{}]", links.join(","));
+        let error = AvroSchemaGraph::parse(
+            r#"{"type":"record","name":"R","fields":[{"name":"a","type":"A0"}]}"#,
+            [references.as_str()],
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("has types that nest deeper than 200"), "{error}");
     }
 }

@@ -246,11 +246,11 @@ fn a_datum_has_a_bounded_text() {
         datum.push(0);
         framed(1, &datum)
     };
-    let decoded = decode(&mut decoder, &[items(10), items(20_000)]);
+    let decoded = decode(&mut decoder, &[items(1), items(20)]);
     assert_eq!(decoded.rows, [0]);
     assert_eq!(
         decoded.undecodable[0].reason,
-        "a datum of writer schema 1 does not fit JSON: its JSON would have more than 64 MiB"
+        "a datum of writer schema 1 does not fit JSON: it would be more than 256 times as long"
     );
 }
 
@@ -265,7 +265,7 @@ fn a_type_that_is_read_in_two_ways_is_refused() {
     assert_eq!(error.kind(), ErrorKind::IncompatibleSchema);
     assert_eq!(
         error.to_string(),
-        "writer schema 1: the type `Line` is read in two ways, and has JSON in one of them only"
+        "writer schema 1: its type `Line` is read in two ways, which have not the same JSON"
     );
 }
 
@@ -275,4 +275,201 @@ fn a_default_that_is_not_of_its_type_is_refused() {
         r#"{"type":"record","name":"R","fields":[{"name":"a","type":["int","string"],"default":"x"}]}"#;
     let error = decoder(reader).unwrap_err();
     assert_eq!(error.to_string(), "field a has a default that is not of its type");
+}
+
+fn fields(fields: &str) -> String {
+    format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#)
+}
+
+/// The rows of data of one writer, as JSON without nulls.
+fn rows(reader: &str, writer: &str, data: &[&[u8]]) -> std::result::Result<Vec<String>, String> {
+    let mut decoder = decoder(reader).map_err(|e| e.to_string())?;
+    decoder.add_writer_schema(1, writer).map_err(|e| e.to_string())?;
+    let data: Vec<Vec<u8>> = data.iter().map(|datum| framed(1, datum)).collect();
+    let decoded = decode(&mut decoder, &data);
+    if let Some(bad) = decoded.undecodable.first() {
+        return Err(format!("{}: {}", bad.row, bad.reason));
+    }
+    let rows = gristmill_codec::rows_as_json(&decoded.batch).unwrap();
+    Ok(rows.into_iter().map(|row| serde_json::Value::Object(row).to_string()).collect())
+}
+
+#[test]
+fn writers_differ_from_the_reader_in_every_way() {
+    let card =
+        |name: &str| format!(r#"{{"type":"record","name":"{name}","fields":[{{"name":"n","type":"int"}}]}}"#);
+    let aliased = card("shop.Card").replace(r#""fields""#, r#""aliases":["CardV1"],"fields""#);
+    let cases: &[(&str, &str, &str, &[u8], &str)] = &[
+        (
+            "a writer's default, which means nothing",
+            r#"{"name":"u","type":["int","null","string"],"default":5},{"name":"v","type":["int","null","string"],"default":5},{"name":"e","type":"string"}"#,
+            r#"{"name":"u","type":["int","null","string"],"default":5},{"name":"v","type":["int","null","string"],"default":5},{"name":"e","type":"string"}"#,
+            &[2, 2, 2, b'x'],
+            r#"{"e":"x"}"#,
+        ),
+        (
+            "a default that is wrong, and the writer's",
+            r#"{"name":"u","type":["null","int","string"]}"#,
+            r#"{"name":"u","type":["null","int","string"],"default":"null"}"#,
+            &[2, 4],
+            r#"{"u":"{\"int\":2}"}"#,
+        ),
+        (
+            "defaults around texts",
+            r#"{"name":"a","type":{"type":"array","items":["int","string"]},"default":[5]},{"name":"m","type":{"type":"map","values":["string","int"]},"default":{"k":"a"}},
+               {"name":"r","type":["null",{"type":"record","name":"X","fields":[{"name":"u","type":["string","int"]}]}],"default":null},
+               {"name":"x","type":"X","default":{"u":"a"}},{"name":"z","type":"int"}"#,
+            r#"{"name":"z","type":"int"}"#,
+            &[2],
+            r#"{"a":["{\"int\":5}"],"m":{"k":"{\"string\":\"a\"}"},"x":{"u":"{\"string\":\"a\"}"},"z":1}"#,
+        ),
+        (
+            "a default whose members have theirs",
+            r#"{"name":"u","type":[{"type":"record","name":"C","fields":[{"name":"n","type":"string","default":"x"}]},"int"],"default":{}},{"name":"z","type":"int"}"#,
+            r#"{"name":"z","type":"int"}"#,
+            &[2],
+            r#"{"u":"{\"C\":{\"n\":\"x\"}}","z":1}"#,
+        ),
+        (
+            "an alias that the writer has",
+            r#"{"name":"old","type":["null","int","string"],"default":null}"#,
+            r#"{"name":"new","type":["null","int","string"],"aliases":["old"]}"#,
+            &[4, 2, b'a'],
+            r#"{"old":"{\"string\":\"a\"}"}"#,
+        ),
+        (
+            "an alias of a type",
+            &format!(r#"{{"name":"u","type":["int",{aliased}]}}"#),
+            &format!(r#"{{"name":"u","type":["int",{}]}}"#, card("shop.CardV1")),
+            &[2, 4],
+            r#"{"u":"{\"shop.Card\":{\"n\":2}}"}"#,
+        ),
+        (
+            "texts that could be bytes",
+            r#"{"name":"u","type":["null","bytes","int"]}"#,
+            r#"{"name":"u","type":["null","string"]}"#,
+            &[2, 4, b'h', b'o'],
+            r#"{"u":"{\"string\":\"ho\"}"}"#,
+        ),
+        (
+            "what contains itself in a union that is not read",
+            r#"{"name":"a","type":"int"}"#,
+            r#"{"name":"a","type":"int"},{"name":"u","type":["int","string",{"type":"record","name":"Tree","fields":[{"name":"next","type":["null","Tree"]}]}]}"#,
+            &[2, 4, 2, 2, 0],
+            r#"{"a":1}"#,
+        ),
+        (
+            "what contains itself by a type that is read",
+            r#"{"name":"y","type":{"type":"record","name":"B","fields":[{"name":"a","type":["null",{"type":"record","name":"A","fields":[{"name":"v","type":"int"}]}]}]}}"#,
+            r#"{"name":"x","type":["null",{"type":"record","name":"A","fields":[{"name":"v","type":"int"},{"name":"b","type":["null",{"type":"record","name":"B","fields":[{"name":"a","type":["null","A"]}]}]}]}]},{"name":"y","type":"B"}"#,
+            &[0, 2, 6, 0],
+            r#"{"y":{"a":{"v":3}}}"#,
+        ),
+        (
+            "a date without a text where nobody reads",
+            r#"{"name":"u","type":["string",{"type":"int","logicalType":"date"}]}"#,
+            r#"{"name":"u","type":["string",{"type":"int","logicalType":"date"}]},{"name":"next","type":["null","R"]}"#,
+            &[0, 2, b'a', 2, 2, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0],
+            r#"{"u":"{\"string\":\"a\"}"}"#,
+        ),
+        (
+            "a union of one type",
+            r#"{"name":"u","type":["int"]}"#,
+            r#"{"name":"u","type":["int"]}"#,
+            &[0, 14],
+            r#"{"u":"7"}"#,
+        ),
+    ];
+    for (what, reader, writer, datum, expected) in cases {
+        assert_eq!(
+            rows(&fields(reader), &fields(writer), &[datum]),
+            Ok(vec![(*expected).to_owned()]),
+            "{what}"
+        );
+    }
+    // Of a writer that has one type in two places.
+    let line = |names: &str, of: &str| {
+        format!(r#"{{"type":"record",{names},"fields":[{{"name":"v","type":{of}}}]}}"#)
+    };
+    let reader = format!(
+        r#"{{"name":"a","type":{}}},{{"name":"b","type":{}}}"#,
+        line(r#""name":"x.Line""#, r#"["int","string"]"#),
+        line(r#""name":"y.Line""#, r#"["long","string"]"#)
+    );
+    let writer = line(r#""name":"Line","aliases":["x.Line","y.Line"]"#, r#""int""#);
+    let error = rows(
+        &fields(&reader),
+        &fields(&format!(r#"{{"name":"a","type":{writer}}},{{"name":"b","type":"Line"}}"#)),
+        &[],
+    );
+    assert_eq!(
+        error.unwrap_err(),
+        "writer schema 1: its type `Line` is read in two ways, which have not the same JSON"
+    );
+}
+
+/// arrow-avro does not resolve a name that a writer's schema refers to.
+#[test]
+fn a_type_that_a_writer_uses_twice_is_resolved_each_time() {
+    let x = |fields: &str| format!(r#"{{"type":"record","name":"X","fields":[{fields}]}}"#);
+    let (a, b) = (r#"{"name":"a","type":"string"}"#, r#"{"name":"b","type":"string"}"#);
+    let writer =
+        fields(&format!(r#"{{"name":"p","type":{}}},{{"name":"q","type":"X"}}"#, x(&format!("{a},{b}"))));
+    let datum: &[u8] = &[2, b'1', 2, b'2', 2, b'3', 2, b'4'];
+    let q = |fields_of_x: &str| fields(&format!(r#"{{"name":"q","type":{}}}"#, x(fields_of_x)));
+    assert_eq!(
+        rows(&q(&format!("{b},{a}")), &writer, &[datum]),
+        Ok(vec![r#"{"q":{"b":"4","a":"3"}}"#.into()])
+    );
+    assert_eq!(rows(&q(b), &writer, &[datum]), Ok(vec![r#"{"q":{"b":"4"}}"#.into()]));
+    // A reader that uses it twice, too, and knows less of it.
+    let reader = fields(&format!(r#"{{"name":"p","type":{}}},{{"name":"q","type":"X"}}"#, x(a)));
+    assert_eq!(rows(&reader, &writer, &[datum]), Ok(vec![r#"{"p":{"a":"1"},"q":{"a":"3"}}"#.into()]));
+}
+
+#[test]
+fn schemas_that_unfold_are_bounded() {
+    // Each type has the one before twice, and the next is defined inside of what becomes JSON.
+    fn level(n: usize, of: usize, both: bool) -> String {
+        let mut members = Vec::new();
+        if n > 0 {
+            members.push(format!(r#"{{"name":"p","type":["null","A{}"]}}"#, n - 1));
+            members.extend(both.then(|| format!(r#"{{"name":"q","type":["null","A{}"]}}"#, n - 1)));
+        }
+        if n < of {
+            members.push(format!(r#"{{"name":"u","type":["int","string",{}]}}"#, level(n + 1, of, both)));
+        }
+        format!(r#"{{"type":"record","name":"A{n}","fields":[{}]}}"#, members.join(","))
+    }
+    let schema = |both| {
+        fields(&format!(
+            r#"{{"name":"t","type":{}}},{{"name":"z","type":["null","A25"]}}"#,
+            level(0, 25, both)
+        ))
+    };
+    // What is not read is nothing; what is read has to be written out.
+    assert_eq!(rows(&schema(false), &schema(true), &[]), Ok(vec![]));
+    let error = rows(&schema(true), &schema(true), &[]).unwrap_err();
+    assert_eq!(error, "the schema is too large: it has more than 4 MiB with each type where it is used");
+    let chain: Vec<String> = (1..60)
+        .map(|n| {
+            format!(r#"{{"type":"record","name":"A{n}","fields":[{{"name":"f","type":"A{}"}}]}}"#, n - 1)
+        })
+        .collect();
+    let chain = fields(&format!(
+        r#"{{"name":"u","type":["int",{{"type":"record","name":"A0","fields":[]}},{}]}},{{"name":"x","type":"A59"}}"#,
+        chain.join(",")
+    ));
+    let error = rows(&chain, &chain, &[]).unwrap_err();
+    assert_eq!(error, "the schema is too large: its types nest too deep, with each where it is used");
+    // Everything in everything: what is described ends, too.
+    fn all(n: usize, of: usize) -> String {
+        let mut members: Vec<String> =
+            (0..n).map(|m| format!(r#"{{"name":"f{m}","type":["null","T{m}"]}}"#)).collect();
+        members.extend((n + 1 < of).then(|| format!(r#"{{"name":"d","type":["null",{}]}}"#, all(n + 1, of))));
+        format!(r#"{{"type":"record","name":"T{n}","fields":[{}]}}"#, members.join(","))
+    }
+    let all = fields(&format!(r#"{{"name":"t","type":{}}},{{"name":"z","type":"T24"}}"#, all(0, 25)));
+    assert_eq!(avro_descriptions(&all).unwrap().len(), 0);
+    assert_eq!(decoder(&all).unwrap().schema().fields().len(), 2);
 }

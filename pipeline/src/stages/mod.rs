@@ -7,16 +7,18 @@ mod kafka_columns;
 mod records;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use bytes::Bytes;
 use gristmill::SchemaType;
 use gristmill_codec::{
-    AvroDecoder, AvroOptions, Cause, Decoder, JsonDecoder, JsonOptions, ProtobufDecoder, ProtobufOptions,
-    RawDecoder, SchemaId,
+    AvroDecoder, AvroOptions, Cause, Decoded, Decoder, JsonDecoder, JsonOptions, ProtobufDecoder,
+    ProtobufOptions, RawDecoder, SchemaId,
 };
 use gristmill_records::RawBatch;
 use gristmill_sinks::{MAIN_OUTPUT, RejectedRecord, RowCoord, Stage};
@@ -585,8 +587,7 @@ fn as_rows<'a>(
     leaving: &[Leaving<'a>],
     trail: &Trail,
 ) -> Result<changes::Read<'a>, Error> {
-    let values = leaving.iter().enumerate().map(|(i, r)| (i as u64, r.value_to_decode()));
-    let decoded = decoder.decode(values).map_err(Error::decode)?;
+    let decoded = decoded(decoder, leaving, 0..leaving.len())?;
     let refused = decoded.undecodable.into_iter().map(|bad| {
         let Leaving { row, sub, .. } = leaving[bad.row as usize];
         Refused { row, sub, transform: None, code: decode_code(bad.cause), message: bad.reason }
@@ -594,6 +595,24 @@ fn as_rows<'a>(
     let of = decoded.rows.iter().map(|i| leaving[*i as usize]).collect();
     let rows = Rows { rows: decoded.batch, of };
     Ok(changes::Read { rows, refused: refused.collect(), dropped: 0, numbers: trail.numbers() })
+}
+
+/// By parts where they might be too large together: how large columns become is known only when they are made.
+fn decoded(decoder: &mut Decoder, leaving: &[Leaving<'_>], range: Range<usize>) -> Result<Decoded, Error> {
+    let values = range.clone().map(|i| (i as u64, leaving[i].value_to_decode()));
+    match decoder.decode(values) {
+        Err(e) if e.kind() == gristmill_codec::ErrorKind::TooLarge && range.len() > 1 => {
+            let middle = range.start + range.len() / 2;
+            let mut first = decoded(decoder, leaving, range.start..middle)?;
+            let second = decoded(decoder, leaving, middle..range.end)?;
+            first.batch =
+                concat_batches(&first.batch.schema(), [&first.batch, &second.batch]).map_err(Error::arrow)?;
+            first.rows.extend(second.rows);
+            first.undecodable.extend(second.undecodable);
+            Ok(first)
+        }
+        other => other.map_err(Error::decode),
+    }
 }
 
 /// A row that changes another cannot be left out by a transform: the other would stay as it was. And one that is emitted for it would

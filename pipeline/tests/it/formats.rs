@@ -145,6 +145,43 @@ async fn unions_and_records_that_contain_themselves_are_json_if_the_file_says_so
     );
 }
 
+/// What they could be is reckoned by the longest symbol for each item.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_might_be_too_large_together_are_decoded_by_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let symbol = "S".repeat(20_000);
+    let schema = format!(
+        r#"{{"type": "record", "name": "R", "fields": [{{"name": "flags", "type": {{"type": "array", "items": "boolean"}}}},
+        {{"name": "e", "type": {{"type": "enum", "name": "E", "symbols": ["a", "{symbol}"]}}}}, {{"name": "n", "type": "int"}}]}}"#
+    );
+    let registry = registry(&[(SchemaType::Avro, "orders-value", &schema, &[])]).await;
+    let body = |items: usize, n: u8| {
+        let mut body = vec![0, 0, 0, 0, 1];
+        for _ in 0..items / 50 {
+            body.push(100);
+            body.extend([1; 50]);
+        }
+        body.extend([0, 0, n << 1]);
+        record(&[], &body)
+    };
+    let cases = format!(
+        "cases:\n  - name: flags\n    records:\n      - {}\n      - {}\n      - {}\n      - {}\n    expect:\n      rows: {{main: [{{n: 1, e: a}}, {{n: 2, e: a}}, {{n: 3, e: a}}]}}\n      \
+         dead_letters: [{{offset: 1, code: DECODE_MISMATCH, message: might have more than 2 GiB}}]\n",
+        body(60_000, 1),
+        body(150_000, 9),
+        body(60_000, 2),
+        body(0, 3),
+    );
+    let report =
+        run(folder.path(), &pipeline(Some(&registry.url()), "{format: avro}"), &cases).await.unwrap();
+    let report = report.to_string();
+    // Only the flags, which are not written here, are not as expected.
+    let others =
+        report.lines().filter(|line| line.contains("expected") && !line.contains("flags: not expected"));
+    assert_eq!(others.collect::<Vec<_>>().len(), 0, "{}", &report[report.len().saturating_sub(500)..]);
+    assert_eq!(report.matches("flags: not expected").count(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bare_protobuf_is_decoded_by_a_file_and_those_beside_it() {
     let folder = tempfile::tempdir().unwrap();
