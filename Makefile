@@ -22,7 +22,7 @@ PYTHON_TOOLS := $(CACHE)/python
 WHEELS := $(CACHE)/wheels
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests wheel python e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery bench-python example-bigquery need need-tests clean-demo
+.PHONY: help build demo test lint unit guests wheel python python-reference e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery bench-python example-bigquery need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ python: need-tests wheel ## Tests of the Python package, as it is installed, on 
 	$(PYTHON_TOOLS)/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
 	cd python && GRISTMILL_TEST_KAFKA=$(CARGO_TARGET_DIR)/debug/examples/kafka GRISTMILL_WHEEL=$$(echo $(WHEELS)/*.whl) \
 	  $(PYTHON_TOOLS)/bin/pytest --quiet -p no:cacheprovider $(ARGS)
+
+python-reference: wheel ## The Python package's API reference, as pages in python-reference/
+	$(PYTHON_TOOLS)/bin/pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	$(PYTHON_TOOLS)/bin/pdoc --docformat restructuredtext --no-show-source --output-directory python-reference gristmill gristmill.errors gristmill.testing
 
 MINUTES ?= 10
 soak: $(VENV)/ready $(EMULATOR) ## Random faults for MINUTES=10; also SEED, PROTOCOL=cooperative|range|consumer, PLACE=folder|fake-gcs|fake-gcs-server|fake-bigquery

@@ -7,6 +7,9 @@
 - :class:`Transform`: a WebAssembly component on records or columns; :class:`Pipeline`: a pipeline file, exactly once.
 - :mod:`gristmill.errors`: every exception; :mod:`gristmill.testing`: a Kafka for tests.
 
+Examples here run in the tests, against an embedded Kafka and Schema Registry in the place of ``localhost``. The topic ``orders`` has
+three records, such as ``{"id": 1, "customer": "Ada"}``.
+
 The command ``gristmill`` comes with the package. What happens inside is told to :mod:`logging`, to loggers below
 ``gristmill``.
 """

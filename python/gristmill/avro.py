@@ -29,7 +29,7 @@ _PLAIN: dict[Any, Any] = {
 
 class Digits:
     """How many digits a :class:`decimal.Decimal` has, and how many of them after the point:
-    ``Annotated[Decimal, Digits(18, 2)]``."""
+    ``Annotated[Decimal, Digits(18, 2)]``. See :func:`avro_schema`."""
 
     def __init__(self, precision: int, scale: int) -> None:
         self.precision = precision
@@ -42,6 +42,17 @@ def avro_schema(of: Any, *, name: str | None = None, namespace: str | None = Non
     ``int`` is ``long``, ``float`` ``double``, ``datetime`` ``timestamp-micros``, ``X | None`` ``["null", X]`` with the default
     null, an :class:`enum.Enum` of texts ``enum``; decimals need :class:`Digits`. Fields with a plain default have it in the
     schema. What has no type in Avro is an error that names the field.
+
+    >>> from dataclasses import dataclass
+    >>> from decimal import Decimal
+    >>> from typing import Annotated
+    >>> @dataclass
+    ... class Order:
+    ...     id: int
+    ...     total: Annotated[Decimal, gristmill.Digits(18, 2)]
+    ...     note: str | None = None
+    >>> [field["type"] for field in gristmill.avro_schema(Order)["fields"]]
+    ['long', {'type': 'bytes', 'logicalType': 'decimal', 'precision': 18, 'scale': 2}, ['null', 'string']]
     """
     if not isinstance(of, type) and (hasattr(of, "__arrow_c_schema__") or hasattr(of, "__arrow_c_stream__")):
         return _of_arrow(of, name or "Record", namespace)

@@ -35,6 +35,23 @@ class Batch:
     reference to the batch goes (a loop's variable is one, until the next batch is there).
 
     It is an Arrow stream of its decoded rows (``__arrow_c_stream__``).
+
+    >>> format = gristmill.Json({"id": "int64", "customer": "string"})
+    >>> consumer = gristmill.Consumer(
+    ...     "orders", group_id="mail", bootstrap_servers="localhost:9092", format=format, dead_letter_topic="orders.dead"
+    ... )
+    >>> batch = consumer.next_batch()
+    >>> batch.objects()[1]
+    {'id': 2, 'customer': 'Grace'}
+    >>> batch[1].key, batch[1].offset
+    (b'b', 1)
+    >>> batch.reject([1], "no address")
+    True
+    >>> batch.rows_left
+    2
+    >>> batch.ack()
+    True
+    >>> consumer.close()
     """
 
     def __init__(self, batch: _lib.Batch) -> None:

@@ -30,18 +30,22 @@ class Consumer:
     again; so is what was on its way at a crash, or when its partition went to another member. A handler that is slow
     costs nobody the group membership: heartbeats are not its business.
 
-        with gristmill.Consumer("orders", group_id="billing", bootstrap_servers="localhost:9092") as consumer:
-            for batch in consumer:
-                handle(batch.values())
-                batch.ack()
+    >>> with gristmill.Consumer("orders", group_id="billing", bootstrap_servers="localhost:9092") as consumer:
+    ...     for batch in consumer:
+    ...         print(batch.values()[0])
+    ...         batch.ack()
+    ...         break
+    b'{"id": 1, "customer": "Ada"}'
+    True
 
-    It joins the group when it is made; a topic that is not there yet is waited for, with a warning in the log. Several threads or tasks may take batches. ``close`` (and leaving ``with``) commits
-    what has its verdict and leaves the group; ``for`` then ends.
+    It joins the group when it is made; a topic that is not there yet is waited for, with a warning in the log. Several threads or
+    tasks may take batches. ``close`` (and leaving ``with``) commits what has its verdict and leaves the group; ``for`` then ends.
 
     ``start`` is where partitions begin for which the group has no offset: ``"earliest"``, ``"latest"``, or
     ``"committed"``, which is an error without one. ``group_protocol`` is ``"cooperative"``, ``"range"`` or
     ``"consumer"`` (KIP-848). ``undecodable="reject"`` puts records that do not decode aside by itself, which needs
-    ``dead_letter_topic``; batches then have the others. ``memory_budget`` bounds in bytes what is prefetched. ``properties`` are librdkafka's.
+    ``dead_letter_topic``; batches then have the others. ``memory_budget`` bounds in bytes what is prefetched. ``properties`` are
+    librdkafka's.
     """
 
     differences: tuple[str, ...] = ()
@@ -93,6 +97,12 @@ class Consumer:
         """From a configuration of confluent-kafka's ``Consumer``; ``more`` are arguments of this class.
 
         What it does differently stands in :attr:`differences`, and in the log as information.
+
+        >>> config = {"bootstrap.servers": "localhost:9092", "group.id": "billing", "enable.auto.commit": False}
+        >>> consumer = gristmill.Consumer.from_confluent(config, "orders", start="earliest")
+        >>> len(consumer.next_batch())
+        3
+        >>> consumer.close()
         """
         from gristmill._confluent import arguments
 

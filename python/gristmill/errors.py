@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 
 class GristmillError(Exception):
-    """What went wrong, and where. ``kind`` is the name of a condition that a program can act on."""
+    """What went wrong, and where. ``kind`` is the name of a condition that a program can act on.
+
+    >>> try:
+    ...     gristmill.read("no-such-topic", bootstrap_servers="localhost:9092")
+    ... except gristmill.GristmillError as error:
+    ...     print(type(error).__name__, error.kind, error.retryable, error.topic)
+    NotFoundError not_found False no-such-topic
+    """
 
     kind: ClassVar[str] = "other"
 

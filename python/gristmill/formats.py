@@ -13,7 +13,12 @@ from gristmill.registry import Registry
 
 
 class Bytes:
-    """Any bytes: one column ``value``, as it came. The default."""
+    """Any bytes: one column ``value``, as it came. The default.
+
+    >>> frame = gristmill.read("orders", bootstrap_servers="localhost:9092", format=gristmill.Bytes())
+    >>> frame.column_names[0], frame.to_arrow()["value"][0].as_py()
+    ('value', b'{"id": 1, "customer": "Ada"}')
+    """
 
     def _described(self) -> _lib.Format:
         return _lib.Format.bytes()
@@ -25,8 +30,7 @@ class Bytes:
 class Json:
     """JSON objects with declared fields, as in a pipeline file's ``decode.fields``.
 
-    >>> from gristmill import Json
-    >>> Json({"id": "int64 not null", "name": "string", "price": "decimal(10, 2)"})
+    >>> gristmill.Json({"id": "int64 not null", "name": "string", "price": "decimal(10, 2)"})
     Json({'id': 'int64 not null', 'name': 'string', 'price': 'decimal(10, 2)'})
 
     A number that does not fit its type exactly does not decode: nothing is rounded. ``json`` takes any value; in columns and
@@ -56,6 +60,9 @@ class Avro:
     of such a union is an object with the name of its type: ``{"long": 5}``.
 
     ``registry`` is a :class:`Registry`, or its URL.
+
+    >>> gristmill.Avro("http://localhost:8081", subject="order")
+    Avro('http://localhost:8081', subject='order')
     """
 
     def __init__(
@@ -89,8 +96,7 @@ class Protobuf:
     What contains itself is refused, or with ``recursive="json"`` a text of JSON. Fields are known by their numbers: what a newer
     writer has more is left out, and a change that the wire format does not bear makes its records undecodable.
 
-    >>> from gristmill import Protobuf
-    >>> Protobuf(schema='syntax = "proto3"; message Order { int64 id = 1; }')
+    >>> gristmill.Protobuf(schema='syntax = "proto3"; message Order { int64 id = 1; }')
     Protobuf(None, subject=None, message=None)
     """
 
@@ -131,8 +137,7 @@ class JsonSchema:
 
     What has several types, none, or contains itself is refused, or with ``recursive="json"`` a text of JSON.
 
-    >>> from gristmill import JsonSchema
-    >>> JsonSchema(schema={"type": "object", "properties": {"id": {"type": "integer"}}})
+    >>> gristmill.JsonSchema(schema={"type": "object", "properties": {"id": {"type": "integer"}}})
     JsonSchema(None, subject=None)
     """
 

@@ -23,6 +23,13 @@ class Frame:
     ``_kafka_offset``, ``_kafka_timestamp`` and ``_kafka_key`` (``_kafka_sub`` is 0).
 
     It is an Arrow stream (``__arrow_c_stream__``): pyarrow, polars, DuckDB and pandas take it as it is, without a copy.
+
+    >>> import duckdb
+    >>> frame = gristmill.read("orders", bootstrap_servers="localhost:9092", format=gristmill.Json({"id": "int64"}))
+    >>> duckdb.sql("select sum(id), max(_kafka_offset) from frame").fetchall()
+    [(6, 2)]
+    >>> frame.to_polars()["id"].to_list()
+    [1, 2, 3]
     """
 
     def __init__(self, frame: _lib.Frame) -> None:
@@ -81,6 +88,15 @@ class Frame:
         Columns are given as keywords of the same name; those that the class does not have are left out. Decimals are :class:`decimal.Decimal`, timestamps
         :class:`datetime.datetime` (with UTC where the column has a time zone). Pydantic validates; dataclasses take what
         comes.
+
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Order:
+        ...     id: int
+        ...     customer: str
+        >>> format = gristmill.Json({"id": "int64", "customer": "string"})
+        >>> gristmill.read("orders", bootstrap_servers="localhost:9092", format=format).objects(Order)[0]
+        Order(id=1, customer='Ada')
         """
         return objects(self._lib, model)
 

@@ -31,7 +31,18 @@ class Status:
 class Pipeline:
     """A pipeline file, as ``gristmill run`` runs it: Kafka topics, through transforms, into files or tables, exactly once.
 
-        gristmill.Pipeline.from_file("orders.yaml").run()
+    ``gristmill.Pipeline.from_file("orders.yaml").run()`` runs until Ctrl-C; in a thread of its own, until :meth:`stop`:
+
+    >>> import threading, time
+    >>> pipeline = gristmill.Pipeline.from_file("orders.yaml", topic_ids=False)
+    >>> running = threading.Thread(target=pipeline.run)
+    >>> running.start()
+    >>> while pipeline.status is None or pipeline.status.records_in < 3:
+    ...     time.sleep(0.01)
+    >>> pipeline.stop()
+    >>> running.join()
+    >>> pipeline.status.rows_written
+    3
 
     More processes may run the same file; they share the partitions.
     """

@@ -35,7 +35,17 @@ class Delivered(NamedTuple):
 
 
 class Report:
-    """What became of records that were sent together, by their index."""
+    """What became of records that were sent together, by their index.
+
+    >>> with gristmill.Producer("localhost:9092") as producer:
+    ...     report = producer.send_many("orders", ["fine", b"x" * 2_000_000], partition=0, raise_errors=False)
+    >>> report
+    <Report: 1 delivered, 1 failed>
+    >>> report[0]
+    Delivered(partition=0, offset=3)
+    >>> report.errors[1].kind
+    'too_large'
+    """
 
     def __init__(self, report: _lib.Report) -> None:
         self._lib = report
@@ -91,6 +101,10 @@ class Producer:
     Methods that begin with ``a`` are for asyncio. A full buffer makes sending wait. ``linger`` and ``delivery_timeout`` are
     seconds, ``compression`` is ``"none"``, ``"lz4"`` or ``"zstd"``; ``properties`` are librdkafka's. Leaving ``with``
     delivers what is buffered; by an exception, for 5 s at most.
+
+    >>> with gristmill.Producer("localhost:9092") as producer:
+    ...     producer.send("orders", '{"id": 4, "customer": "Ada"}', key="a", headers={"source": "shop"})
+    Delivered(partition=0, offset=3)
     """
 
     def __init__(
@@ -196,6 +210,16 @@ class Producer:
         ``format.schema``, which must be registered; ``register=True`` registers it, or, of Avro, the schema of the columns if none is
         given. A schema given so stands by itself. Without a registry Protobuf is bare and JSON has nothing in front. ``key`` is a column of texts, bytes or integers. Columns that :func:`read` has added
         (``_kafka_offset`` and so on) are left out.
+
+        >>> import pyarrow
+        >>> payments = pyarrow.table({"order": [1, 2], "cents": [1250, None]})
+        >>> with gristmill.Producer("localhost:9092") as producer:
+        ...     producer.send_arrow("payments", payments, format=gristmill.Avro("http://localhost:8081"), register=True)
+        <Report: 2 delivered, 0 failed>
+        >>> gristmill.read(
+        ...     "payments", bootstrap_servers="localhost:9092", format=gristmill.Avro("http://localhost:8081")
+        ... ).objects()
+        [{'order': 1, 'cents': 1250}, {'order': 2, 'cents': None}]
         """
         values, keys = self._encoded(topic, columns, format, key, register)
         return self.send_many(topic, values, keys=keys, headers=headers, partition=partition, raise_errors=raise_errors)

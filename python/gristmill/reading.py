@@ -30,9 +30,12 @@ def read(
     progress: bool | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> Frame:
-    """Reads a range of a topic into memory: the last hour as a frame in one line.
+    """Reads a range of a topic into memory: with ``start="1h"`` the last hour, as a frame in one line.
 
-        frame = gristmill.read("orders", start="1h", format=Avro("http://localhost:8081"), bootstrap_servers=...)
+    >>> orders = gristmill.Json({"id": "int64", "customer": "string"})
+    >>> frame = gristmill.read("orders", bootstrap_servers="localhost:9092", format=orders)
+    >>> frame.objects()[0]
+    {'id': 1, 'customer': 'Ada'}
 
     **What it holds.** Every visible record from ``start``, which is inside, to ``end``, which is not; without them from
     the earliest record to the end as it is when the call begins. Records of a partition come in order; partitions are
@@ -63,6 +66,13 @@ class Scan:
 
     It is an Arrow stream too: ``pyarrow.RecordBatchReader.from_stream(scan)``, or a query of DuckDB over it. Ctrl-C ends the
     iteration at once, and a stream when its reader comes back to Python.
+
+    >>> import pyarrow
+    >>> scan = gristmill.scan("orders", bootstrap_servers="localhost:9092", format=gristmill.Json({"customer": "string"}))
+    >>> pyarrow.RecordBatchReader.from_stream(scan).read_all()["customer"].to_pylist()
+    ['Ada', 'Grace', 'Alan']
+    >>> scan.progress
+    (3, 3)
     """
 
     def __init__(self, scan: _lib.Scan, keep_undecodable: bool) -> None:
@@ -107,7 +117,11 @@ def scan(
     undecodable: Undecodable = "raise",
     properties: Mapping[str, str] | None = None,
 ) -> Scan:
-    """As :func:`read`, frame by frame."""
+    """As :func:`read`, frame by frame.
+
+    >>> sum(len(frame) for frame in gristmill.scan("orders", bootstrap_servers="localhost:9092", start=1))
+    2
+    """
     if undecodable not in ("raise", "keep"):
         raise InvalidArgumentError(f'undecodable: {undecodable!r} is neither "raise" nor "keep"')
     lib = _lib.Scan(

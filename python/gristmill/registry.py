@@ -45,6 +45,14 @@ class Registry:
     ``url`` may be several, with commas between. ``timeout`` is of one request, in seconds; what may pass is retried. What an
     id means is remembered; "latest" for a while. Calls block, and Ctrl-C ends them; under asyncio use
     :func:`asyncio.to_thread`.
+
+    >>> registry = gristmill.Registry("http://localhost:8081")
+    >>> order = {"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}
+    >>> id = registry.register("orders-value", order)
+    >>> registry.latest("orders-value").id == id
+    True
+    >>> registry.schema(id).text
+    '{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}]}'
     """
 
     def __init__(

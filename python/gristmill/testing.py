@@ -13,6 +13,13 @@ class Cluster:
 
     It shows that code works; guarantees under faults it does not show. It does not find offsets by time, so a ``read`` with
     a ``start`` that is one is empty.
+
+    >>> from gristmill.testing import Cluster
+    >>> kafka = Cluster()
+    >>> kafka.create_topic("mine", partitions=3)
+    >>> with gristmill.Producer(kafka.bootstrap_servers) as producer:
+    ...     producer.send("mine", "hello", partition=2)
+    Delivered(partition=2, offset=0)
     """
 
     def __init__(self, brokers: int = 1) -> None:
@@ -29,7 +36,13 @@ class Cluster:
 
 
 class SchemaRegistry:
-    """A Schema Registry in memory, with Confluent's REST interface."""
+    """A Schema Registry in memory, with Confluent's REST interface.
+
+    >>> from gristmill.testing import SchemaRegistry
+    >>> server = SchemaRegistry()
+    >>> gristmill.Registry(server.url).register("s", {"type": "record", "name": "R", "fields": []})
+    1
+    """
 
     def __init__(self) -> None:
         self._lib = _lib.TestRegistry()

@@ -103,11 +103,21 @@ class Transform:
     """A WebAssembly component that works on records or on columns, in the sandbox that pipelines run it in.
 
     One record that makes it trap, loop or answer nonsense is rejected alone. ``component`` is a file or its bytes; compiling
-    takes up to seconds, and is kept in the user's cache folder. ``topic`` and ``partition`` are what it is told.
+    takes up to seconds, and is kept in the user's cache folder. ``topic`` and ``partition`` are what it is told. ``limits`` are those
+    of a pipeline file's ``transform.limits``, such as ``{"memory": "16MiB", "call_timeout": "2s", "record_fuel": 50_000_000}``.
     Several threads may use it; calls wait for each other.
 
     Raises :class:`TransformError` for what is not such a component, :class:`InvalidConfigError` for a configuration that it
     does not take; of one that works on columns at the first :meth:`apply`, which tells it the columns.
+
+    >>> transform = gristmill.Transform("orders.wasm", config={"mask": "***", "high_value_cents": 100_000})
+    >>> transform.name, transform.kind, transform.outputs
+    ('orders', 'records', ['main', 'high_value'])
+    >>> made = transform.apply(["{", None])
+    >>> made
+    <TransformedRecords: 0 go on, 2 rejected, 0 dropped>
+    >>> made.rejects[0].code
+    'MALFORMED_JSON'
     """
 
     def __init__(
@@ -117,9 +127,10 @@ class Transform:
         config: Mapping[str, Any] | None = None,
         topic: str = "transform",
         partition: int = 0,
+        limits: Mapping[str, int | float | str] | None = None,
     ) -> None:
         source = component if isinstance(component, bytes) else os.fspath(component)
-        self._lib = _lib.Transform(source, json.dumps(dict(config or {})), topic, partition)
+        self._lib = _lib.Transform(source, json.dumps(dict(config or {})), topic, partition, json.dumps(dict(limits or {})))
 
     @property
     def name(self) -> str:

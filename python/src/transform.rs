@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{Field, Schema, SchemaRef};
+use gristmill_pipeline::TransformLimits;
 use gristmill_records::{NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_smt::{
-    Applied, ColumnInstance, Instance, Kind, Limits, Runtime, RuntimeConfig, Stream, Transform as Component,
+    Applied, ColumnInstance, Instance, Kind, Runtime, RuntimeConfig, Stream, Transform as Component,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -64,14 +65,24 @@ enum Source {
 #[pymethods]
 impl Transform {
     #[new]
-    fn new(py: Python<'_>, source: Source, config: &str, topic: String, partition: u32) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        source: Source,
+        config: &str,
+        topic: String,
+        partition: u32,
+        limits: &str,
+    ) -> PyResult<Self> {
+        let limits: TransformLimits = serde_json::from_str(limits)
+            .map_err(|e| Failure::new("invalid_config", format!("the limits cannot be read: {e}")))?;
+        let limits = limits.limits();
         let config = serde_json::from_str(config)
             .map_err(|e| Failure::new("invalid_config", format!("the configuration is not JSON: {e}")))?;
         let load = || {
             let runtime = runtime()?;
             let loaded = match source {
-                Source::Wasm(wasm) => runtime.load(&wasm, Limits::default()),
-                Source::File(path) => runtime.load_file(path, Limits::default()),
+                Source::Wasm(wasm) => runtime.load(&wasm, limits),
+                Source::File(path) => runtime.load_file(path, limits),
             };
             let transform = Transform {
                 component: OfProcess::new(loaded?),

@@ -129,6 +129,17 @@ def test_threads_share_a_transform(gristmill_transform: Callable[..., gristmill.
     assert len(sizes) == 60 and set(sizes) == {0}
 
 
+def test_limits_are_those_of_pipeline_files() -> None:
+    values = [json.dumps(order(1, note="x" * 5_000)), json.dumps(order(2))]
+    transform = gristmill.Transform(ORDERS, config=HIGH, limits={"output_bytes": "4KiB"})
+    made = transform.apply(values)
+    assert [(reject.row, reject.code) for reject in made.rejects] == [(0, "TRANSFORM_OUTPUT")]
+    with pytest.raises(gristmill.InvalidConfigError, match="unknown field `memry`, expected one of `memory`"):
+        gristmill.Transform(ORDERS, config=HIGH, limits={"memry": "16MiB"})
+    with pytest.raises(gristmill.InvalidConfigError, match="16 potatoes"):
+        gristmill.Transform(ORDERS, config=HIGH, limits={"memory": "16 potatoes"})
+
+
 def test_the_plugin_compares_with_golden_files(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(f"""
         def test_orders(gristmill_transform, gristmill_golden):
