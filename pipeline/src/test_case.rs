@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_schema::{FieldRef, Schema, SchemaRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use gristmill_codec::rows_as_json;
+use gristmill_codec::{JsonDecoder, JsonOptions, rows_as_json};
 use gristmill_records::{Header, NO_TIMESTAMP, RawBatch, RawBatchBuilder};
 use gristmill_sinks::{CHANGE_SEQUENCE_NUMBER, MAIN_OUTPUT};
 use schemars::JsonSchema;
@@ -18,6 +21,7 @@ use crate::document::{Document, Problems};
 use crate::error::{Error, NO_REGISTRY};
 use crate::prepare;
 use crate::stages::{Processed, StagePlan};
+use crate::value_encoder::{ValueEncoder, WriteFormat};
 
 /// A file of test cases for a pipeline.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,7 +54,8 @@ struct TestRecord {
     /// The value as text.
     #[serde(default)]
     value: Option<String>,
-    /// The value as JSON.
+    /// The value as JSON. With `format: avro` or `protobuf` it is written by the schema of the columns, the latest of the subject: fields
+    /// that are left out are null.
     #[serde(default)]
     value_json: Option<Value>,
     /// The value as bytes in base64.
@@ -132,9 +137,22 @@ pub async fn test(checked: Checked, cases: &Path) -> Result<TestReport, Error> {
     let topic = checked.pipeline.source.kafka.topics[0].clone();
     let (plan, registry) = prepare::plan(&checked).await?;
     let mut report = TestReport { cases: Vec::new() };
+    let writing = match file.cases.iter().flat_map(|case| &case.records).any(|r| r.value_json.is_some()) {
+        true => prepare::writing(&checked, registry.as_ref()).await?,
+        false => None,
+    };
     for case in file.cases {
-        let batch = batch(&topic, &case.records)
-            .map_err(|e| Error::config(format!("{}: case `{}`: {e}", cases.display(), case.name)))?;
+        let about =
+            |e: &dyn fmt::Display| Error::config(format!("{}: case `{}`: {e}", cases.display(), case.name));
+        let mut written = Vec::with_capacity(case.records.len());
+        for (offset, record) in case.records.iter().enumerate() {
+            let value = match &record.value_json {
+                Some(value) => written_as(value, writing.as_ref()).await,
+                None => Ok(None),
+            };
+            written.push(value.map_err(|e| about(&format!("record {offset}: `value_json`: {e}")))?);
+        }
+        let batch = batch(&topic, &case.records, written).map_err(|e| about(&e))?;
         let processed = process(&plan, registry.as_ref(), batch).await?;
         report.cases.push((case.name, differences(&case.expect, &processed)?));
     }
@@ -161,13 +179,58 @@ async fn process(
     stages.decode(transformed)
 }
 
-fn batch(topic: &str, records: &[TestRecord]) -> Result<RawBatch, String> {
+/// A value that is given as JSON, as the pipeline reads it.
+async fn written_as(
+    value: &Value,
+    writing: Option<&(WriteFormat, SchemaRef)>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some((format, all)) = writing else { return Ok(Some(value.to_string().into_bytes())) };
+    let Some(given) = value.as_object() else {
+        return Err(Error::config(format!("{value} is no object; `value_base64` takes any bytes")));
+    };
+    let mut fields = Vec::new();
+    for name in given.keys() {
+        let field = all.fields().find(name).ok_or_else(|| {
+            let names: Vec<&str> = all.fields().iter().map(|field| field.name().as_str()).collect();
+            Error::config(format!("the schema has no field `{name}`; it has {}", names.join(", ")))
+        })?;
+        fields.push(field.1.clone());
+    }
+    let given = match fields.is_empty() {
+        true => None,
+        false => {
+            let columns = Arc::new(Schema::new(fields));
+            let decoder = JsonDecoder::new(columns, JsonOptions::default());
+            let mut decoder = decoder.map_err(|e| Error::config(format!("{e}; or use `value_base64`")))?;
+            let text = value.to_string();
+            let decoded = decoder.decode([(0, Some(text.as_bytes()))]).map_err(Error::decode)?;
+            if let Some(bad) = decoded.undecodable.first() {
+                return Err(Error::config(bad.reason.clone()));
+            }
+            Some(decoded.batch)
+        }
+    };
+    // What is not said is null where it may be.
+    let row = all.fields().iter().filter_map(|field| {
+        let column = given.as_ref().and_then(|given| given.column_by_name(field.name()).cloned());
+        let column = column.or_else(|| field.is_nullable().then(|| new_null_array(field.data_type(), 1)));
+        Some((field.clone(), column?))
+    });
+    let (fields, row): (Vec<FieldRef>, Vec<ArrayRef>) = row.unzip();
+    let columns = Arc::new(Schema::new(fields));
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(columns.clone(), row, &options).map_err(Error::arrow)?;
+    let mut encoder = ValueEncoder::open(format.clone(), &columns).await?;
+    Ok(encoder.encode(&row)?.pop())
+}
+
+fn batch(topic: &str, records: &[TestRecord], written: Vec<Option<Vec<u8>>>) -> Result<RawBatch, String> {
     let mut builder = RawBatchBuilder::new(topic, 0);
-    for (offset, record) in records.iter().enumerate() {
+    for (offset, (record, written)) in records.iter().zip(written).enumerate() {
         let value = match (&record.value, &record.value_json, &record.value_base64) {
             (None, None, None) => None,
             (Some(text), None, None) => Some(text.clone().into_bytes()),
-            (None, Some(json), None) => Some(json.to_string().into_bytes()),
+            (None, Some(_), None) => written,
             (None, None, Some(text)) => {
                 Some(BASE64.decode(text).map_err(|e| format!("record {offset}: `value_base64`: {e}"))?)
             }
@@ -268,6 +331,23 @@ fn is_beside(column: &str) -> bool {
     column.starts_with("_kafka_") || column == CHANGE_SEQUENCE_NUMBER
 }
 
+/// A number is the same however it is written: `-1` and `-1.0`.
+fn is_same(want: &Value, have: &Value) -> bool {
+    match (want, have) {
+        (Value::Number(want), Value::Number(have)) if want.is_f64() || have.is_f64() => {
+            want.as_f64() == have.as_f64()
+        }
+        (Value::Array(want), Value::Array(have)) => {
+            want.len() == have.len() && want.iter().zip(have).all(|(want, have)| is_same(want, have))
+        }
+        (Value::Object(want), Value::Object(have)) => {
+            want.len() == have.len()
+                && want.iter().all(|(name, want)| have.get(name).is_some_and(|have| is_same(want, have)))
+        }
+        _ => want == have,
+    }
+}
+
 fn row_differences(
     output: &str,
     row: usize,
@@ -278,7 +358,7 @@ fn row_differences(
     for (column, want) in expected {
         // A null and a missing column mean the same in a row of JSON.
         let have = got.get(column).unwrap_or(&Value::Null);
-        if want != have {
+        if !is_same(want, have) {
             out.push(format!("{output}: row {row}: {column}: expected {want}, got {have}"));
         }
     }

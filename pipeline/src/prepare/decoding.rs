@@ -3,15 +3,17 @@
 use std::path::{Component, Path};
 use std::sync::Arc;
 
+use arrow_schema::SchemaRef;
 use gristmill::{RegistryConfig, RegistryError, RegistryErrorKind, Schema, SchemaRegistry, SchemaType};
 use gristmill_codec::{AvroOptions, ProtobufOptions, SchemaId};
 
 use super::{is_cdc, read_bounded};
 use crate::check::Checked;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NO_REGISTRY};
 use crate::file::{Changes, DecodeKey, Format, KeyFormat, Recursive};
 use crate::stages::DecoderPlan;
 use crate::stages::changes::{self, ChangePlan, KeyPlan};
+use crate::value_encoder::{WriteFormat, WriteSchema};
 
 /// Files that a `.proto` file may import.
 const MAX_IMPORTS: usize = 256;
@@ -94,6 +96,41 @@ pub(super) async fn decoder(
     let schema = registry.expect("checked").latest(&subject).await;
     let schema = schema.map_err(|e| no_columns(&subject, e))?;
     decoder_of(checked, &subject, &schema)
+}
+
+/// How rows become values that are read here, and of which columns; nothing where JSON is a value as it is.
+pub(crate) async fn writing(
+    checked: &Checked,
+    registry: Option<&SchemaRegistry>,
+) -> Result<Option<(WriteFormat, SchemaRef)>, Error> {
+    let decode = &checked.pipeline.decode;
+    let reading = match reading(checked) {
+        Some(reading) if !matches!(reading, Reading::JsonSchema { .. }) => reading,
+        _ => return Ok(None),
+    };
+    let (message, subject) = (decode.message.clone(), values_subject(checked));
+    let (plan, schema) = match (&decode.schema_file, registry) {
+        (Some(file), _) => {
+            (plan_of_file(checked, &reading, file)?, WriteSchema::Known(text_of(checked, file)?))
+        }
+        (None, registry) => {
+            let schema = registry.expect("checked").latest(&subject).await;
+            let schema = schema.map_err(|e| no_columns(&subject, e))?;
+            (reading.plan_of(&schema, &format!("subject {subject}"))?, WriteSchema::Latest)
+        }
+    };
+    let columns = plan.open()?.schema();
+    let format = match (registry, plan) {
+        (Some(registry), _) => {
+            let (registry, language) = (registry.clone(), reading.language().clone());
+            WriteFormat::Registered { registry, subject, language, schema, message }
+        }
+        (None, DecoderPlan::Protobuf { schema, .. }) => {
+            WriteFormat::BareProtobuf { schema: schema.to_string(), message }
+        }
+        (None, _) => return Err(Error::config(NO_REGISTRY)),
+    };
+    Ok(Some((format, columns)))
 }
 
 /// As [`decoder`] is now, and the schema; of a file whose columns are the registry's to say.

@@ -24,7 +24,7 @@ use crate::stages::changes::{ChangePlan, Destination, OP_COLUMN};
 use crate::stages::{DecoderPlan, Fits, StagePlan, TransformPlan, rows_schema};
 pub(crate) use decoding::{
     Reading, WriterSchema, latest_columns, no_columns, references, registry_says_columns, whole_text,
-    writer_schema,
+    writer_schema, writing,
 };
 use decoding::{change_plan_of, changes_of_file, decoder, decoder_of_file, keys_are_told, registry};
 use sink::{Sink, sink};

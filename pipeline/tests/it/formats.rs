@@ -145,6 +145,58 @@ async fn unions_and_records_that_contain_themselves_are_json_if_the_file_says_so
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn cases_give_values_as_json_that_the_schema_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let avro = r#"{"type": "record", "name": "Order", "fields": [{"name": "id", "type": "long"}, {"name": "raw", "type": ["null", "bytes"], "default": null},
+        {"name": "total", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}, {"name": "channel", "type": "string", "default": "web"}]}"#;
+    let registry = registry(&[
+        (SchemaType::Avro, "orders-value", avro, &[]),
+        (SchemaType::Protobuf, "money", MONEY, &[]),
+        (SchemaType::Protobuf, "flat", FLAT, &[("common/money.proto", "money")]),
+    ])
+    .await;
+    let of_avro = "cases:\n  - name: orders\n    records:\n      - value_json: {id: 7, total: 12.5, at: '2026-11-29T00:00:00Z', channel: shop}\n      \
+        - value_json: {id: 8, total: -1, at: 1000, channel: a}\n    expect:\n      rows:\n        main:\n          \
+        - {id: 7, total: 12.5, at: '2026-11-29T00:00:00Z', channel: shop}\n          - {id: 8, total: -1, at: '1970-01-01T00:00:01Z', channel: a}\n";
+    let url = registry.url();
+    let report = run(folder.path(), &pipeline(Some(&url), "{format: avro}"), of_avro).await.unwrap();
+    assert!(report.passed(), "{report}");
+
+    let of_protobuf = "cases:\n  - name: orders\n    records:\n      - value_json: {id: 7, total: {units: 9}}\n      - value_json: {}\n    expect:\n      \
+        rows: {main: [{id: 7, total: {units: 9}}, {id: 0}]}\n";
+    let flat = "{format: protobuf, subject: flat}";
+    let report = run(folder.path(), &pipeline(Some(&url), flat), of_protobuf).await.unwrap();
+    assert!(report.passed(), "{report}");
+    std::fs::create_dir_all(folder.path().join("common")).unwrap();
+    std::fs::write(folder.path().join("common/money.proto"), MONEY).unwrap();
+    std::fs::write(folder.path().join("order.proto"), FLAT).unwrap();
+    let bare = "{format: protobuf, schema_file: order.proto}";
+    let report = run(folder.path(), &pipeline(None, bare), of_protobuf).await.unwrap();
+    assert!(report.passed(), "{report}");
+
+    for (value, why) in [
+        (
+            "{idd: 7}",
+            "p.test.yaml: case `orders`: record 0: `value_json`: the schema has no field `idd`; it has id, raw, total, at, channel",
+        ),
+        ("{id: x, total: 1, at: 1}", "record 0: `value_json`: field id: expected int64"),
+        ("{id: 1, at: 1}", "total"),
+        ("{id: 1, raw: aGV5, total: 1, at: 1}", "raw"),
+        ("[1]", "[1] is no object; `value_base64` takes any bytes"),
+    ] {
+        let cases =
+            format!("cases:\n  - name: orders\n    records: [{{value_json: {value}}}]\n    expect: {{}}\n");
+        let error = run(folder.path(), &pipeline(Some(&url), "{format: avro}"), &cases)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(why), "{value}: {error}");
+        println!("{error}");
+    }
+}
+
 /// What they could be is reckoned by the longest symbol for each item.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_might_be_too_large_together_are_decoded_by_parts() {
