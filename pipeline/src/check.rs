@@ -1,12 +1,15 @@
 //! Reading a pipeline file: every mistake at once, each with its line and what was probably meant.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_schema::{DataType, Fields, Schema};
 use gristmill_sinks::{DirectoryMistake, DirectoryTemplate, TableTemplate};
 use serde_json::Value;
 
 use crate::document::{Document, Problems, escape, nearest};
+use crate::error::Error;
 use crate::file::{
     Changes, Format, Gcs, GcsCredentials, GroupProtocol, KeyFormat, Mode, PipelineFile, State,
 };
@@ -23,12 +26,22 @@ pub struct Checked {
     pub base: PathBuf,
     /// The file, as it was named.
     pub file: PathBuf,
+    /// Where in it everything is.
+    document: Arc<Document>,
 }
 
 impl Checked {
     /// A path of the file, made absolute against the file's folder.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
+    }
+
+    /// A mistake that shows only with what the file names: the field by its JSON pointer.
+    pub(crate) fn mistake(&self, pointer: &str, message: impl fmt::Display) -> Error {
+        match self.document.finish(vec![self.document.problem(pointer, message.to_string())]) {
+            Err(problems) => problems.into(),
+            Ok(()) => Error::config(message.to_string()),
+        }
     }
 }
 
@@ -73,10 +86,10 @@ pub fn check_source(path: &Path) -> Result<Checked, Problems> {
 }
 
 fn check_but(path: &Path, leave_out: &[&str]) -> Result<Checked, Problems> {
-    let document = Document::load(path)?;
+    let document = Arc::new(Document::load(path)?);
     let pipeline: PipelineFile = document.typed(&schema())?;
     let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
-    let checked = Checked { pipeline, base, file: path.to_path_buf() };
+    let checked = Checked { pipeline, base, file: path.to_path_buf(), document: document.clone() };
     let mut problems = Vec::new();
     contradictions(&checked, &mut |pointer, message| {
         if !leave_out.iter().any(|part| pointer.starts_with(part)) {

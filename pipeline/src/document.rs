@@ -89,6 +89,13 @@ pub(crate) struct Document {
     places: Vec<(String, (usize, usize))>,
 }
 
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What it says may be a secret.
+        f.debug_struct("Document").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
 impl Document {
     pub(crate) fn load(path: &Path) -> Result<Document, Problems> {
         Document::parse(path, &read(path)?)

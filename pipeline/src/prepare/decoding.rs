@@ -29,9 +29,9 @@ pub(super) fn keys_are_told(
     let Some(changes) = changes.filter(|_| is_cdc(checked)) else { return Ok(()) };
     match changes.open(&decoder.open()?.schema())?.tells_keys() {
         true => Ok(()),
-        false => Err(Error::config(
-            "sink.bigquery.primary_key: a transform makes columns of it, so that a key that changes would not be noticed: give \
-             `decode.key`, whose columns tell it",
+        false => Err(checked.mistake(
+            "/sink/bigquery/primary_key",
+            "a transform makes columns of it, so that a key that changes would not be noticed: give `decode.key`, whose columns tell it",
         )),
     }
 }

@@ -219,9 +219,8 @@ fn destination(checked: &Checked, schema: &SchemaRef) -> Result<Destination, Err
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("they have {}", known.join(", ")),
                 };
-                return Err(Error::config(format!(
-                    "sink.bigquery.primary_key: rows have no column `{name}`; {hint}"
-                )));
+                let text = format!("rows have no column `{name}`; {hint}");
+                return Err(checked.mistake("/sink/bigquery/primary_key", text));
             }
         }
         return Ok(Destination::Table { key: bigquery.primary_key.clone() });

@@ -123,9 +123,8 @@ fn table_of_letters(
         for (topic, output) in tables_of(checked, plan) {
             let name = rows.table.name(topic, &output, None);
             if topics.iter().any(|topic| table.name(topic, MAIN_OUTPUT, None).eq_ignore_ascii_case(&name)) {
-                let text =
-                    format!("dead_letters.table: {name} is a table of the rows of {topic}: name another");
-                return Err(Error::config(text));
+                let text = format!("{name} is a table of the rows of {topic}: name another");
+                return Err(checked.mistake("/dead_letters/table", text));
             }
         }
     }
@@ -212,10 +211,11 @@ fn one_table_a_topic(checked: &Checked, plan: &StagePlan, store: &BigQueryStore)
     for (topic, output) in tables_of(checked, plan) {
         let name = store.name_of(topic, &output);
         if let Some(other) = taken.insert(name.to_lowercase(), topic) {
-            return Err(Error::config(format!(
-                "sink.bigquery.table: {other} and {topic} both go to {name}, and `mode: cdc` cannot say which of their changes is \
-                 newer: give each a table, with `{{topic}}` and `{{output}}` in the name"
-            )));
+            let text = format!(
+                "{other} and {topic} both go to {name}, and `mode: cdc` cannot say which of their changes is newer: give each a \
+                 table, with `{{topic}}` and `{{output}}` in the name"
+            );
+            return Err(checked.mistake("/sink/bigquery/table", text));
         }
     }
     Ok(())

@@ -25,9 +25,9 @@ pub(super) fn fit_for_changes(checked: &Checked, transforms: &[TransformPlan]) -
             (None, false) => "it routes rows to other outputs, and a deletion tells the key alone",
             (None, true) => continue,
         };
-        return Err(Error::config(format!(
-            "transforms[{i}]: with `mode: cdc` a transform of columns is given every row and gives one for it: {why}"
-        )));
+        let text =
+            format!("with `mode: cdc` a transform of columns is given every row and gives one for it: {why}");
+        return Err(checked.mistake(&step(i, ""), text));
     }
     Ok(())
 }
@@ -69,12 +69,13 @@ impl Loader {
             let plan = self.one(i)?;
             let before = plans.last().map(|before| before.transform.kind());
             if plan.transform.kind() == Kind::Records && before == Some(Kind::Columns) {
-                return Err(Error::config(format!(
-                    "transforms[{i}]: {} works on records, which are columns once transforms[{}] was there: put \
-                     transforms of records before those of columns",
+                let text = format!(
+                    "{} works on records, which are columns once transforms[{}] was there: put transforms of records before those \
+                     of columns",
                     plan.transform.manifest().name,
                     i - 1
-                )));
+                );
+                return Err(self.checked.mistake(&step(i, ""), text));
             }
             plans.push(plan);
         }
@@ -83,21 +84,20 @@ impl Loader {
 
     /// One of them. What can be said of it before its columns are known is said now, not at the first partition.
     pub(crate) fn one(&self, i: usize) -> Result<TransformPlan, Error> {
-        let step = &self.checked.pipeline.transforms[i];
+        let (checked, of_file) = (&self.checked, &self.checked.pipeline.transforms[i]);
         let runtime = self.runtime.as_ref().expect("there is a transform");
-        let transform = load(&self.checked, runtime, i, step)?;
-        let config = serde_json::Value::Object(step.config.clone());
-        let config = crate::secret::resolve_in(&config, &self.checked.base)
-            .map_err(|e| Error::config(format!("transforms[{i}].config: {e}")))?;
+        let transform = load(checked, runtime, i, of_file)?;
+        let config = serde_json::Value::Object(of_file.config.clone());
+        let config = crate::secret::resolve_in(&config, &checked.base)
+            .map_err(|e| checked.mistake(&step(i, "/config"), e))?;
         let config = Arc::new(config);
-        let plan = TransformPlan { transform, config, when: step.when.clone() };
+        let plan = TransformPlan { transform, config, when: of_file.when.clone() };
         if plan.transform.kind() == Kind::Records {
-            let stream = first_stream(&self.checked);
+            let stream = first_stream(checked);
             plan.transform
                 .instantiate(&stream, &plan.config)
-                .map_err(|e| refused(format_args!("transforms[{i}].config"), e))?;
-            plan.predicate(&stream.topic, Of::Records)
-                .map_err(|e| Error::config(format!("transforms[{i}].when: {e}")))?;
+                .map_err(|e| refused(checked, &step(i, "/config"), e))?;
+            plan.predicate(&stream.topic, Of::Records).map_err(|e| checked.mistake(&step(i, "/when"), e))?;
         }
         Ok(plan)
     }
@@ -128,14 +128,13 @@ pub(super) fn columns_after(
     for (i, plan) in transforms.iter().enumerate().filter(|(_, plan)| plan.transform.kind() == Kind::Columns)
     {
         plan.predicate(&first_stream(checked).topic, Of::Columns(&schema))
-            .map_err(|e| Error::config(format!("transforms[{i}].when: {e}")))?;
+            .map_err(|e| checked.mistake(&step(i, "/when"), e))?;
         let bound = plan.bind(&first_stream(checked), &schema);
-        let bound = bound.map_err(|e| refused(format_args!("transforms[{i}]"), e))?;
+        let bound = bound.map_err(|e| refused(checked, &step(i, ""), e))?;
         let output = plan.output(&bound);
         if let Some(name) = kafka_column_of_its_own(&schema, &output) {
-            return Err(Error::config(format!(
-                "transforms[{i}]: it makes a column {name}, which is Gristmill's own: give it another name"
-            )));
+            let text = format!("it makes a column {name}, which is Gristmill's own: give it another name");
+            return Err(checked.mistake(&step(i, ""), text));
         }
         schema = output;
     }
@@ -143,28 +142,35 @@ pub(super) fn columns_after(
 }
 
 /// An error of the runtime before the first record: most are a mistake in the file or in what it names.
-fn refused(what: impl std::fmt::Display, error: gristmill_smt::Error) -> Error {
+fn refused(checked: &Checked, pointer: &str, error: gristmill_smt::Error) -> Error {
     match error.kind() {
         gristmill_smt::ErrorKind::Host => Error::transform(error),
-        _ => Error::config(format!("{what}: {error}")),
+        _ => checked.mistake(pointer, error),
     }
 }
 
-fn load(checked: &Checked, runtime: &Runtime, i: usize, step: &TransformStep) -> Result<Transform, Error> {
-    let path = checked.path(&step.wasm);
+/// Where a transform is in the file, or what of it.
+fn step(i: usize, of: &str) -> String {
+    format!("/transforms/{i}{of}")
+}
+
+fn load(checked: &Checked, runtime: &Runtime, i: usize, of_file: &TransformStep) -> Result<Transform, Error> {
+    let path = checked.path(&of_file.wasm);
     let bytes = read_bounded(&path, MAX_COMPONENT)?;
-    let transform = runtime
-        .load(&bytes, step.limits.limits())
-        .map_err(|e| refused(format_args!("transforms[{i}]: {}", path.display()), e))?;
-    if let Some(wanted) = &step.sha256
+    let transform = runtime.load(&bytes, of_file.limits.limits());
+    let transform = transform.map_err(|e| match e.kind() {
+        gristmill_smt::ErrorKind::Host => Error::transform(e),
+        _ => checked.mistake(&step(i, "/wasm"), format_args!("{}: {e}", path.display())),
+    })?;
+    if let Some(wanted) = &of_file.sha256
         && wanted != transform.digest()
     {
-        return Err(Error::config(format!(
-            "transforms[{i}]: {} has the SHA-256 {}, the pipeline file wants {wanted}: put the component back, or write the \
-             new digest",
+        let text = format!(
+            "{} has the SHA-256 {}, the pipeline file wants {wanted}: put the component back, or write the new digest",
             path.display(),
             transform.digest()
-        )));
+        );
+        return Err(checked.mistake(&step(i, "/sha256"), text));
     }
     Ok(transform)
 }
