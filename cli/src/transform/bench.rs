@@ -39,9 +39,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Exit> {
-    if args.native && !args.what.is_dir() {
+    if args.native && !args.what.join("Cargo.toml").is_file() {
         return Err(Exit::mistake(
-            "--native compiles the transform for this machine: give it the folder of a crate",
+            "--native compiles the transform for this machine: give it the folder of a crate; scripts have no native build",
         ));
     }
     let transform = super::load(&super::component(&args.what)?)?;
