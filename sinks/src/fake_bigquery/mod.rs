@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
@@ -84,6 +85,8 @@ pub enum Effect {
     BreakAfter(usize),
     /// Of an append: its columns are not known yet.
     ExtraFields,
+    /// Of an append: it is carried out, and its reply, like those behind it, comes so much later.
+    Slow(Duration),
 }
 
 #[derive(Debug, Default)]
@@ -287,6 +290,18 @@ impl FakeBigQuery {
         state.tables.insert(path, Table::new(columns, resource));
     }
 
+    /// Adds a nullable column to a table, as somebody else would, and everybody knows of it at once.
+    pub fn add_column(&self, name: &str, column: &str, data_type: &str) {
+        let mut state = self.state();
+        let etag = state.etag();
+        let Some(table) = state.tables.get_mut(&path(name)) else { return };
+        if let Some(fields) = table.resource["schema"]["fields"].as_array_mut() {
+            fields.push(json!({"name": column, "type": data_type, "mode": "NULLABLE"}));
+        }
+        table.resource["etag"] = etag.into();
+        table.columns = Column::all_of_rest(&table.resource["schema"]);
+    }
+
     /// Makes an empty dataset, such as `shop.lake`.
     pub fn create_dataset(&self, name: &str) {
         let (project, dataset) = name.split_once('.').unwrap_or_default();
@@ -482,7 +497,7 @@ impl Service {
                 let _ = effect(&mut state);
                 Err(Status::unavailable("the reply is lost"))
             }
-            Some(Effect::Break | Effect::BreakAfter(_) | Effect::ExtraFields) => {
+            Some(Effect::Break | Effect::BreakAfter(_) | Effect::ExtraFields | Effect::Slow(_)) => {
                 Err(Status::unavailable("the connection breaks"))
             }
             None => effect(&mut state).map(Response::new),
@@ -552,7 +567,7 @@ impl Service {
         tokio::spawn(async move {
             let mut connection = AppendConnection::default();
             while let Some(Ok(request)) = requests.next().await {
-                let mut more = 0;
+                let (mut more, mut late) = (0, Duration::ZERO);
                 let reply = {
                     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                     match state.fault(Call::Append) {
@@ -563,6 +578,10 @@ impl Service {
                             None
                         }
                         Some(Effect::ExtraFields) => Some(extra_fields("planned")),
+                        Some(Effect::Slow(by)) => {
+                            late = by;
+                            Some(connection.append(&mut state, request))
+                        }
                         Some(Effect::LoseReply) => {
                             connection.append(&mut state, request);
                             None
@@ -570,6 +589,7 @@ impl Service {
                         None => Some(connection.append(&mut state, request)),
                     }
                 };
+                tokio::time::sleep(late).await;
                 for _ in 0..more {
                     let _ = requests.next().await;
                 }
@@ -669,10 +689,28 @@ struct AppendConnection {
     stream: String,
     schema: Bytes,
     message: Option<MessageDescriptor>,
+    /// The table's columns, as the connection was last told.
+    columns: Option<Vec<Column>>,
 }
 
 impl AppendConnection {
+    /// The reply to a request, which says the table's columns if they have changed since the first.
     fn append(&mut self, state: &mut State, request: AppendRowsRequest) -> AppendRowsResponse {
+        let reply = self.taken(state, request);
+        let stream = state.streams.get(&self.stream).map(|stream| stream.table.as_str());
+        let table = self.stream.strip_suffix("/streams/_default").or(stream).unwrap_or_default();
+        let Some(now) = state.tables.get(table).filter(|table| table.hidden == 0).map(|table| &table.columns)
+        else {
+            return reply;
+        };
+        let is_news = self.columns.as_ref().is_some_and(|known| known != now);
+        if is_news || self.columns.is_none() {
+            self.columns = Some(now.clone());
+        }
+        AppendRowsResponse { updated_schema: is_news.then(|| schema_of(now)), ..reply }
+    }
+
+    fn taken(&mut self, state: &mut State, request: AppendRowsRequest) -> AppendRowsResponse {
         if !request.write_stream.is_empty() {
             self.stream = request.write_stream;
         }

@@ -214,6 +214,33 @@ async fn lost_replies_and_passing_refusals_change_nothing() {
     }
 }
 
+/// Replies that come late cost no row and double none, though the connection breaks among them; and a schema that comes with one is no
+/// trouble.
+#[tokio::test]
+async fn late_replies_are_waited_for() {
+    let place = Place::new();
+    let (mut sink, _) = PartitionSink::open(place.config(Failpoints::none()), id(), 0).await.unwrap();
+    hand_over(&mut sink, 0..100).await.unwrap();
+    for late in [300, 50, 700] {
+        place.bigquery.plan(Call::Append, Effect::Slow(Duration::from_millis(late)));
+    }
+    for fault in [Effect::LoseReply, Effect::Slow(Duration::from_millis(200)), Effect::Break] {
+        place.bigquery.plan(Call::Append, fault);
+    }
+    for start in (100..4_100).step_by(100) {
+        let coords: Vec<RowCoord> =
+            (start..start + 100).map(|offset| RowCoord { offset, sub: 0, timestamp: None }).collect();
+        sink.append(MAIN_OUTPUT, &rows(start..start + 100), &coords).await.unwrap();
+        sink.advance(start + 100, None).unwrap();
+        if start == 2_000 {
+            // Somebody adds a column, of which the replies tell.
+            place.bigquery.add_column(TABLE, "more", "STRING");
+        }
+    }
+    sink.checkpoint().await.unwrap();
+    assert_eq!(place.ids(), (0..4_100).collect::<Vec<_>>());
+}
+
 /// Many requests wait for their replies when the connection breaks: what was taken is not taken again.
 #[tokio::test]
 async fn a_connection_that_breaks_among_many_requests_is_made_again_where_it_was() {

@@ -163,12 +163,13 @@ fn rows_of(batch: &RecordBatch) -> Vec<Value> {
 fn fault(random: &mut SmallRng) -> (Call, Effect) {
     let codes = [Code::Unavailable, Code::Aborted, Code::Internal, Code::ResourceExhausted];
     let refused = Effect::Refuse(*codes.choose(random).expect("there are some"));
-    match random.random_range(0..7) {
+    match random.random_range(0..8) {
         0 | 1 => (Call::Append, Effect::LoseReply),
         2 => (Call::Append, Effect::Break),
         3 => (Call::Commit, Effect::LoseReply),
         4 => (Call::Finalize, Effect::LoseReply),
         5 => (Call::Create, Effect::LoseReply),
+        6 => (Call::Append, Effect::Slow(Duration::from_millis(random.random_range(1..2_000)))),
         _ => (
             *[Call::Append, Call::Commit, Call::Finalize, Call::Create].choose(random).expect("some"),
             refused,
