@@ -113,8 +113,19 @@ pub(crate) fn derive_compute(item: TokenStream) -> Result<TokenStream> {
 
             impl private::ColumnBuilder for #builder {
                 fn append(&mut self, from: &private::Array<'_>, values: ::core::ops::Range<usize>) {
-                    self.__valid.append(from, &values);
-                    #(self.#idents.append(from.child(#numbers), values.clone());)*
+                    for (is_there, values) in from.runs(&values) {
+                        if !is_there {
+                            self.nulls(values.len());
+                            continue;
+                        }
+                        self.__valid.append(from, &values);
+                        #(self.#idents.append(from.child(#numbers), values.clone());)*
+                    }
+                }
+
+                fn nulls(&mut self, count: usize) {
+                    self.__valid.nulls(count);
+                    #(self.#idents.nulls(count);)*
                 }
 
                 fn finish(&mut self, answer: &mut private::Answer) {

@@ -169,8 +169,8 @@
 //! assert_eq!(answers[1].kept().unwrap().computed["fahrenheit"], json!(null));
 //! ```
 //!
-//! With the feature `arrow` these columns are also [arrow-rs](https://docs.rs/arrow-array) arrays, for its kernels, and the answer
-//! may be a record batch that has the computed columns. Arrays add 0.4 MB to a component, and the comparisons of `arrow-ord` another
+//! With the feature `arrow` these columns are also [arrow-rs](https://docs.rs/arrow-array) arrays, of version 60, for its kernels, and the
+//! answer may be a record batch that has the computed columns. Arrays add 0.4 MB to a component, and the comparisons of `arrow-ord` another
 //! 1.7 MB.
 //!
 //! ```
@@ -240,6 +240,9 @@ pub mod testing;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
+/// arrow-rs's arrays, of the version that this crate takes.
+#[cfg(feature = "arrow")]
+pub use arrow_array;
 pub use columns::{
     Batch, Column, ColumnTransform, Columns, Compute, DataType, Date32, Date64, Decimal, Decimal128,
     Decimal256, Elements, Entries, Field, List, Map, Row, RowEdit, RowOutcome, Rows, RowsEdit, TimeMicros,

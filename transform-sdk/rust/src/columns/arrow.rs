@@ -1,20 +1,28 @@
 //! Columns as arrow-rs arrays, and arrays as computed columns.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{Array as _, RecordBatch, RecordBatchOptions, make_array, new_null_array};
-use arrow_buffer::Buffer;
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array as ArrowArray, ArrayRef, RecordBatch, RecordBatchOptions, make_array, new_null_array,
+};
+use arrow_buffer::{Buffer, NullBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, Fields, Schema, TimeUnit as ArrowUnit};
 
-use super::compute::Array;
+use super::compute::{Array, runs};
 use super::read::{Batch, Nodes, Validity};
 use super::schema::{Change, DataType, Field, Need, TimeUnit, members};
 
 /// The columns of `needs`, copied.
 pub(super) fn record_batch(batch: &Batch<'_>, needs: &[Need]) -> RecordBatch {
     let (mut fields, mut arrays) = (Vec::with_capacity(needs.len()), Vec::with_capacity(needs.len()));
-    for (need, slot) in needs.iter().zip(batch.slots) {
+    for (i, (need, slot)) in needs.iter().zip(batch.slots).enumerate() {
+        // A path that is read in two ways is one column.
+        if needs[..i].iter().any(|before| before.path == need.path) {
+            continue;
+        }
         let array = match slot {
             Some(slot) => make_array(copied(&slot.fields, &mut Nodes::at(batch, slot.at))),
             None => new_null_array(&arrow_type(&(need.example)()), batch.rows),
@@ -82,20 +90,33 @@ fn copied(fields: &[Field], nodes: &mut Nodes<'_>) -> ArrayData {
     // What is not the validity.
     let buffers = (1..fields[0].data_type.buffers()).map(|_| Buffer::from(nodes.buffer::<u8>())).collect();
     let children = members(fields).map(|member| copied(member, nodes)).collect();
-    ArrayData::builder(arrow_type(fields))
+    let data = ArrayData::builder(arrow_type(fields))
         .len(len)
         .null_bit_buffer(validity)
         .buffers(buffers)
-        .child_data(children)
-        .build()
-        .expect("the host has checked its columns")
+        .child_data(children);
+    match cfg!(debug_assertions) {
+        true => data.build().expect("the host has checked its columns"),
+        // SAFETY: as where texts are read: a `Batch` is made by this crate alone, of what the host has checked.
+        false => unsafe { data.build_unchecked() },
+    }
+}
+
+/// A computed column, and its type as it was declared.
+pub(super) struct Computed {
+    name: String,
+    array: ArrayRef,
+    data: ArrayData,
+    declared: Vec<Field>,
+    /// Whether a null is anywhere where none was declared. It may be in rows that do not go on.
+    is_suspect: bool,
 }
 
 /// The columns that a transform computes, found in `batch` by their names.
 ///
 /// # Panics
 /// If they are not those of `changes`, each of its type.
-pub(super) fn computed(batch: &RecordBatch, changes: Vec<Change>) -> Vec<ArrayData> {
+pub(super) fn computed(batch: &RecordBatch, changes: Vec<Change>) -> Vec<Computed> {
     let wanted: Vec<(String, Vec<Field>)> = changes
         .into_iter()
         .filter_map(|change| match change {
@@ -104,65 +125,131 @@ pub(super) fn computed(batch: &RecordBatch, changes: Vec<Change>) -> Vec<ArrayDa
             Change::Remove(_) | Change::Rename(..) => None,
         })
         .collect();
-    let names = || wanted.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    if let Some(other) =
-        batch.schema_ref().fields().iter().find(|f| !wanted.iter().any(|(name, _)| name == f.name()))
-    {
-        panic!("the transform computes no column {}; it computes {}", other.name(), names());
+    let names = match wanted.len() {
+        0 => "none".to_owned(),
+        _ => wanted.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "),
+    };
+    let is_doubled = |name: &str| {
+        wanted.iter().filter(|(other, _)| other == name).count() > 1
+            || batch.schema_ref().fields().iter().filter(|f| f.name() == name).count() > 1
+    };
+    if let Some((name, _)) = wanted.iter().find(|(name, _)| is_doubled(name)) {
+        panic!("two columns are called {name}: which is which cannot be told; compute them row by row");
     }
-    let column = |(name, fields): &(String, Vec<Field>)| {
-        let Some(column) = batch.column_by_name(name) else {
-            panic!("the computed column {name} is not there; the transform computes {}", names());
+    let mut others =
+        batch.schema_ref().fields().iter().filter(|f| !wanted.iter().any(|(name, _)| name == f.name()));
+    if let Some(other) = others.next() {
+        panic!("the transform computes no column {}; it computes {names}", other.name());
+    }
+    let column = |(name, declared): (String, Vec<Field>)| {
+        let Some(column) = batch.column_by_name(&name) else {
+            panic!("the computed column {name} is not there; the transform computes {names}");
         };
-        let (found, declared) = (column.data_type(), arrow_type(fields));
+        let (found, wanted) = (column.data_type(), arrow_type(&declared));
         assert!(
             is_of(found, &declared),
-            "the computed column {name} is {found}, and declared as {declared}: cast it"
+            "the computed column {name} is {found}, and was declared as {wanted}: it has to be of that type"
         );
-        let nulls = column.null_count();
-        assert!(
-            fields[0].nullable || nulls == 0,
-            "{nulls} values of the computed column {name} are null: declare an `Option`"
-        );
-        column.to_data()
+        let is_suspect = stray_null(&name, &declared, column, None).is_some();
+        Computed { name, array: column.clone(), data: column.to_data(), declared, is_suspect }
     };
-    wanted.iter().map(column).collect()
+    wanted.into_iter().map(column).collect()
 }
 
-/// Whether the layouts and their meaning are the same. What lists and maps call their elements is no matter, nor what may be null:
-/// the host checks what is.
-fn is_of(found: &ArrowType, declared: &ArrowType) -> bool {
-    match (found, declared) {
-        (ArrowType::List(found), ArrowType::List(declared)) => is_of(found.data_type(), declared.data_type()),
-        (ArrowType::Map(found, _), ArrowType::Map(declared, _)) => {
-            match (found.data_type(), declared.data_type()) {
-                (ArrowType::Struct(found), ArrowType::Struct(declared)) => {
-                    found.iter().zip(declared).all(|(f, d)| is_of(f.data_type(), d.data_type()))
-                }
-                _ => false,
+/// Whether the layouts and their meaning are the same, as where typed rows are read: a timestamp may have any zone, or none; a struct
+/// may have its members in any order, and more; and what lists and maps call their elements is no matter.
+fn is_of(found: &ArrowType, declared: &[Field]) -> bool {
+    match (found, &declared[0].data_type) {
+        (ArrowType::List(found), DataType::List) => is_of(found.data_type(), &declared[1..]),
+        (ArrowType::Map(found, _), DataType::Map) => match found.data_type() {
+            ArrowType::Struct(entry) if entry.len() == 2 => {
+                let mut declared = members(&declared[1..]);
+                entry.iter().all(|f| declared.next().is_some_and(|d| is_of(f.data_type(), d)))
             }
-        }
-        (ArrowType::Struct(found), ArrowType::Struct(declared)) => {
-            found.len() == declared.len()
-                && found
-                    .iter()
-                    .zip(declared)
-                    .all(|(f, d)| f.name() == d.name() && is_of(f.data_type(), d.data_type()))
-        }
-        _ => found == declared,
+            _ => false,
+        },
+        (ArrowType::Struct(found), DataType::Struct) => members(declared).all(|declared| {
+            found.find(&declared[0].name).is_some_and(|(_, f)| is_of(f.data_type(), declared))
+        }),
+        (ArrowType::Timestamp(found, _), DataType::Timestamp(declared, _)) => *found == arrow_unit(*declared),
+        _ => *found == arrow_type(declared),
     }
 }
 
-/// An array as builders take it.
-pub(super) fn view(data: &ArrayData) -> Array<'_> {
+/// Where a null is and none was declared; not where a list or a struct around it is null.
+fn stray_null(
+    name: &str,
+    declared: &[Field],
+    array: &dyn ArrowArray,
+    around: Option<&NullBuffer>,
+) -> Option<String> {
+    let nulls = array.nulls();
+    if !declared[0].nullable && array.null_count() > 0 {
+        let is_stray = |row: &usize| array.is_null(*row) && around.is_none_or(|n| n.is_valid(*row));
+        match (0..array.len()).filter(is_stray).count() {
+            0 => {}
+            stray => {
+                return Some(format!(
+                    "{stray} values of the computed column {name} are null: declare an `Option`"
+                ));
+            }
+        }
+    }
+    let is_there = |row: usize| array.is_valid(row) && around.is_none_or(|n| n.is_valid(row));
+    // Of the lists that are there.
+    let parts = |offsets: &[i32], of: &dyn ArrowArray, declared: &[Field]| {
+        let name = format!("{name}[]");
+        let runs = runs(0..array.len(), is_there).filter(|(is_there, _)| *is_there);
+        let mut parts = runs.map(|(_, rows)| (offsets[rows.start] as usize, offsets[rows.end] as usize));
+        parts.find_map(|(start, end)| stray_null(&name, declared, &of.slice(start, end - start), None))
+    };
+    match declared[0].data_type {
+        DataType::Struct => {
+            let around = NullBuffer::union(around, nulls);
+            members(declared).find_map(|member| {
+                let of = array.as_struct().column_by_name(&member[0].name)?;
+                stray_null(&format!("{name}.{}", member[0].name), member, of, around.as_ref())
+            })
+        }
+        DataType::List => {
+            let list = array.as_list::<i32>();
+            parts(list.value_offsets(), list.values(), &declared[1..])
+        }
+        DataType::Map => {
+            let map = array.as_map();
+            let mut columns = map.entries().columns().iter().zip(members(&declared[1..]));
+            columns.find_map(|(of, declared)| parts(map.value_offsets(), of, declared))
+        }
+        _ => None,
+    }
+}
+
+impl Computed {
+    /// As builders take it.
+    pub(super) fn view(&self) -> Array<'_> {
+        view(&self.data, &self.declared)
+    }
+
+    /// # Panics
+    /// If there is a null in these rows where none was declared.
+    pub(super) fn check(&self, rows: &Range<usize>) {
+        if self.is_suspect {
+            let part = self.array.slice(rows.start, rows.len());
+            if let Some(stray) = stray_null(&self.name, &self.declared, &part, None) {
+                panic!("{stray}");
+            }
+        }
+    }
+}
+
+fn view<'a>(data: &'a ArrayData, declared: &[Field]) -> Array<'a> {
     let (offset, len) = (data.offset(), data.len());
     let validity = data.nulls().map(|nulls| (nulls.validity(), nulls.offset()));
-    // A part of a struct has parts of its members for children, so only the others have an offset.
-    let children = || data.child_data().iter().map(view).collect::<Vec<_>>();
     let offsets = || match len {
         0 => &[0],
         _ => &data.buffers()[0].typed_data::<i32>()[offset..=offset + len],
     };
+    let child = |number: usize| &data.child_data()[number];
     let plain = |width: usize| &data.buffers()[0][offset * width..];
     let none = Array { validity, ..Array::default() };
     match data.data_type() {
@@ -171,9 +258,23 @@ pub(super) fn view(data: &ArrayData) -> Array<'_> {
             Array { offsets: offsets(), values: &data.buffers()[1], ..none }
         }
         ArrowType::FixedSizeBinary(width) => Array { values: plain(*width as usize), ..none },
-        ArrowType::Struct(_) => Array { children: children(), ..none },
-        ArrowType::List(_) => Array { offsets: offsets(), children: children(), ..none },
-        ArrowType::Map(..) => Array { offsets: offsets(), children: children().remove(0).children, ..none },
+        // A part of a struct has parts of its members for children, so only the others have an offset.
+        ArrowType::Struct(found) => {
+            let number = |member: &[Field]| found.find(&member[0].name).expect("its type has it").0;
+            let children = members(declared).map(|member| view(child(number(member)), member)).collect();
+            Array { children, ..none }
+        }
+        ArrowType::List(_) => {
+            Array { offsets: offsets(), children: vec![view(child(0), &declared[1..])], ..none }
+        }
+        ArrowType::Map(..) => {
+            let entries = child(0).child_data().iter().zip(members(&declared[1..]));
+            Array {
+                offsets: offsets(),
+                children: entries.map(|(of, declared)| view(of, declared)).collect(),
+                ..none
+            }
+        }
         other => {
             Array { values: plain(other.primitive_width().expect("a type that can be declared")), ..none }
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use bytemuck::{Pod, cast_slice, pod_read_unaligned};
+use bytemuck::{Pod, cast_slice, pod_read_unaligned, try_cast_slice};
 
 use super::read::{
     Date32, Date64, Decimal128, TimeMicros, TimeMillis, TimeNanos, TimeSeconds, TimestampMicros,
@@ -57,6 +57,28 @@ impl<'a> Array<'a> {
     fn between(&self, values: &Range<usize>) -> Range<usize> {
         self.offsets[values.start] as usize..self.offsets[values.end] as usize
     }
+
+    /// Parts of it, and whether their values are there: what lies under a null is nobody's.
+    pub fn runs(&self, values: &Range<usize>) -> impl Iterator<Item = (bool, Range<usize>)> + use<'a> {
+        let validity = self.validity;
+        runs(values.clone(), move |value| validity.is_none_or(|(bytes, first)| bit(bytes, first + value)))
+    }
+}
+
+/// Parts of a range that are alike.
+pub(crate) fn runs(
+    range: Range<usize>,
+    of: impl Fn(usize) -> bool,
+) -> impl Iterator<Item = (bool, Range<usize>)> {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        let start = at;
+        let is = (start < range.end).then(|| of(start))?;
+        while at < range.end && of(at) == is {
+            at += 1;
+        }
+        Some((is, start..at))
+    })
 }
 
 /// Bits; for validity, none as long as all are set.
@@ -78,7 +100,14 @@ impl Bits {
         self.len += 1;
     }
 
-    fn append(&mut self, bytes: &[u8], bits: Range<usize>) {
+    fn append(&mut self, bytes: &[u8], mut bits: Range<usize>) {
+        // Where both begin with a byte, whole ones are copied.
+        if self.len.is_multiple_of(8) && bits.start.is_multiple_of(8) {
+            let whole = bits.len() / 8;
+            self.bytes.extend_from_slice(&bytes[bits.start / 8..][..whole]);
+            self.len += whole * 8;
+            bits.start += whole * 8;
+        }
         bits.for_each(|at| self.push(bit(bytes, at)));
     }
 
@@ -115,8 +144,14 @@ impl Valid {
     pub fn append(&mut self, from: &Array<'_>, values: &Range<usize>) {
         match from.validity {
             Some((bytes, first)) => values.clone().for_each(|value| self.push(bit(bytes, first + value))),
+            None if self.nulls == 0 => self.len += values.len(),
             None => values.clone().for_each(|_| self.push(true)),
         }
+    }
+
+    /// So many that are not there.
+    pub fn nulls(&mut self, count: usize) {
+        (0..count).for_each(|_| self.push(false));
     }
 
     /// Begins a node of the answer, and is empty again.
@@ -134,6 +169,9 @@ impl Valid {
 pub trait ColumnBuilder: Default {
     /// Appends a part of what is there already.
     fn append(&mut self, from: &Array<'_>, values: Range<usize>);
+
+    /// Appends so many nulls.
+    fn nulls(&mut self, count: usize);
 
     /// Appends the column to the answer, and is empty again.
     fn finish(&mut self, answer: &mut Answer);
@@ -196,7 +234,15 @@ impl<T: Pod> ColumnBuilder for Values<T> {
         self.valid.append(from, &values);
         let width = size_of::<T>();
         let bytes = &from.values[values.start * width..values.end * width];
-        self.values.extend(bytes.chunks_exact(width).map(pod_read_unaligned::<T>));
+        match try_cast_slice(bytes) {
+            Ok(values) => self.values.extend_from_slice(values),
+            Err(_) => self.values.extend(bytes.chunks_exact(width).map(pod_read_unaligned::<T>)),
+        }
+    }
+
+    fn nulls(&mut self, count: usize) {
+        self.valid.nulls(count);
+        self.values.resize(self.values.len() + count, T::zeroed());
     }
 
     fn finish(&mut self, answer: &mut Answer) {
@@ -286,6 +332,11 @@ impl ColumnBuilder for Flags {
         self.bits.append(from.values, from.first_bit + values.start..from.first_bit + values.end);
     }
 
+    fn nulls(&mut self, count: usize) {
+        self.valid.nulls(count);
+        (0..count).for_each(|_| self.bits.push(false));
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         answer.buffer(&self.bits.bytes);
@@ -344,6 +395,12 @@ impl Offsets {
             .extend(ends.iter().map(|end| to.checked_add(end - start).expect("a guest has less than 2 GiB")));
     }
 
+    /// So many without anything.
+    fn again(&mut self, count: usize) {
+        let end = self.0[self.0.len() - 1];
+        self.0.resize(self.0.len() + count, end);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         answer.buffer(cast_slice(&self.0));
         self.0.truncate(1);
@@ -361,9 +418,20 @@ impl Variable {
 
 impl ColumnBuilder for Variable {
     fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
-        self.valid.append(from, &values);
-        self.offsets.append(from, &values);
-        self.bytes.extend_from_slice(&from.values[from.between(&values)]);
+        for (is_there, values) in from.runs(&values) {
+            if !is_there {
+                self.nulls(values.len());
+                continue;
+            }
+            self.valid.append(from, &values);
+            self.offsets.append(from, &values);
+            self.bytes.extend_from_slice(&from.values[from.between(&values)]);
+        }
+    }
+
+    fn nulls(&mut self, count: usize) {
+        self.valid.nulls(count);
+        self.offsets.again(count);
     }
 
     fn finish(&mut self, answer: &mut Answer) {
@@ -435,6 +503,11 @@ impl<const N: usize> ColumnBuilder for Fixed<N> {
         self.bytes.extend_from_slice(&from.values[values.start * N..values.end * N]);
     }
 
+    fn nulls(&mut self, count: usize) {
+        self.valid.nulls(count);
+        self.bytes.resize(self.bytes.len() + count * N, 0);
+    }
+
     fn finish(&mut self, answer: &mut Answer) {
         self.valid.finish(answer);
         answer.buffer(&self.bytes);
@@ -477,11 +550,22 @@ pub struct Lists<B> {
 
 impl<B: ColumnBuilder> ColumnBuilder for Lists<B> {
     fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
-        let elements = from.between(&values);
-        self.valid.append(from, &values);
-        self.offsets.append(from, &values);
-        self.count += elements.len();
-        self.elements.append(from.child(0), elements);
+        for (is_there, values) in from.runs(&values) {
+            if !is_there {
+                self.nulls(values.len());
+                continue;
+            }
+            let elements = from.between(&values);
+            self.valid.append(from, &values);
+            self.offsets.append(from, &values);
+            self.count += elements.len();
+            self.elements.append(from.child(0), elements);
+        }
+    }
+
+    fn nulls(&mut self, count: usize) {
+        self.valid.nulls(count);
+        self.offsets.again(count);
     }
 
     fn finish(&mut self, answer: &mut Answer) {
@@ -532,12 +616,23 @@ pub struct Maps<K, V> {
 
 impl<K: ColumnBuilder, V: ColumnBuilder> ColumnBuilder for Maps<K, V> {
     fn append(&mut self, from: &Array<'_>, values: Range<usize>) {
-        let entries = from.between(&values);
-        self.valid.append(from, &values);
-        self.offsets.append(from, &values);
-        self.count += entries.len();
-        self.keys.append(from.child(0), entries.clone());
-        self.values.append(from.child(1), entries);
+        for (is_there, values) in from.runs(&values) {
+            if !is_there {
+                self.nulls(values.len());
+                continue;
+            }
+            let entries = from.between(&values);
+            self.valid.append(from, &values);
+            self.offsets.append(from, &values);
+            self.count += entries.len();
+            self.keys.append(from.child(0), entries.clone());
+            self.values.append(from.child(1), entries);
+        }
+    }
+
+    fn nulls(&mut self, count: usize) {
+        self.valid.nulls(count);
+        self.offsets.again(count);
     }
 
     fn finish(&mut self, answer: &mut Answer) {

@@ -126,8 +126,9 @@ impl<'a, R: Row<'a>> Rows<'a, R> {
         &self.columns
     }
 
-    /// A copy of their columns as arrow-rs arrays, by the path that each is read from: `batch["customer.email"]`. An optional
-    /// column that there is not is all null. Needs the feature `arrow`.
+    /// A copy of their columns as arrow-rs arrays, by the path that each is read from: `batch["customer.email"]`. Their types are
+    /// those of the stream, in what a row's type leaves open: a timestamp's zone, the scale of a `Decimal`, more members of a
+    /// struct. An optional column that there is not is all null. Needs the feature `arrow`.
     #[cfg(feature = "arrow")]
     pub fn to_arrow(&self) -> arrow_array::RecordBatch {
         super::arrow::record_batch(&self.batch, &R::needs())
@@ -179,19 +180,28 @@ impl<T: Columns> RowsEdit<'_, T> {
     }
 
     /// The next rows go on, one for each of `columns`, which has the columns that are computed, by their names, or by the paths of
-    /// those that they replace. Needs the feature `arrow`.
+    /// those that they replace. What was emitted belongs to the first of these rows. Needs the feature `arrow`.
     ///
     /// # Panics
-    /// If these are not the computed columns, each of its declared type, or if there are not as many rows left.
+    /// If these are not the computed columns, each of its declared type and without nulls where it declares none, or if there are
+    /// not as many rows left. A timestamp may have any zone or none, a struct more members than were declared.
     #[cfg(feature = "arrow")]
     pub fn keep_rows(&mut self, columns: &arrow_array::RecordBatch) {
-        let computed = super::arrow::computed(columns, T::changes());
-        let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::view).collect();
-        self.keep_range(&arrays, 0..columns.num_rows());
+        self.route_rows(Output::MAIN, columns);
     }
 
-    /// As [`keep_rows`](Self::keep_rows) where `keep` is true; where it is false or null, a row is left out. Both have a value for each of
-    /// these rows, as a comparison of columns has. Needs the feature `arrow`.
+    /// As [`keep_rows`](Self::keep_rows), to this output. Needs the feature `arrow`.
+    ///
+    /// # Panics
+    /// As [`keep_rows`](Self::keep_rows).
+    #[cfg(feature = "arrow")]
+    pub fn route_rows(&mut self, output: Output, columns: &arrow_array::RecordBatch) {
+        self.keep_parts(columns, output, [(true, 0..columns.num_rows())]);
+    }
+
+    /// As [`keep_rows`](Self::keep_rows) where `keep` is true; where it is false or null, a row is left out, whatever was computed for
+    /// it. Both have a value for each of these rows, as a comparison of columns has. A transform that computes nothing gives
+    /// the rows that it has read. Needs the feature `arrow`.
     ///
     /// # Panics
     /// As [`keep_rows`](Self::keep_rows), and if the two are not of one length.
@@ -200,31 +210,48 @@ impl<T: Columns> RowsEdit<'_, T> {
         use arrow_array::Array as _;
         let (rows, len) = (columns.num_rows(), keep.len());
         assert!(rows == len, "{rows} rows are computed, and {len} are to be kept or not");
-        let computed = super::arrow::computed(columns, T::changes());
-        let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::view).collect();
-        for row in 0..len {
-            match keep.is_valid(row) && keep.value(row) {
-                true => self.keep_range(&arrays, row..row + 1),
-                false => self.drop_row(),
-            }
-        }
+        let is_kept = |row: usize| keep.is_valid(row) && keep.value(row);
+        self.keep_parts(columns, Output::MAIN, super::compute::runs(0..len, is_kept));
     }
 
+    /// Rows that go on, and others that do not.
     #[cfg(feature = "arrow")]
-    fn keep_range(&mut self, from: &[Array<'_>], rows: Range<usize>) {
-        let (asked, left) = (rows.len(), self.rows - self.next);
+    fn keep_parts(
+        &mut self,
+        columns: &arrow_array::RecordBatch,
+        output: Output,
+        parts: impl IntoIterator<Item = (bool, Range<usize>)>,
+    ) {
+        let (asked, left) = (columns.num_rows(), self.rows - self.next);
         assert!(asked <= left, "{asked} rows are kept, and {left} have no verdict yet");
-        // What was emitted belongs behind the first of them.
-        let (first, rest) =
-            (rows.start..rows.end.min(rows.start + 1), rows.end.min(rows.start + 1)..rows.end);
-        for rows in [first, rest].into_iter().filter(|rows| !rows.is_empty()) {
-            self.emitted
-                .iter()
-                .for_each(|(output, _)| self.edits.emit(output.number(), None, None, [], None));
-            T::append_arrays(self.builders, from, rows.clone());
-            rows.clone().for_each(|_| self.edits.keep());
-            self.emitted.drain(..).for_each(|(_, columns)| columns.append_to(self.builders));
-            self.next += rows.len();
+        let changes = T::changes();
+        let computed = match changes.is_empty() {
+            true => Vec::new(),
+            false => super::arrow::computed(columns, changes),
+        };
+        let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::Computed::view).collect();
+        for (is_kept, rows) in parts {
+            if !is_kept {
+                rows.for_each(|_| self.drop_row());
+                continue;
+            }
+            computed.iter().for_each(|column| column.check(&rows));
+            // What was emitted belongs behind the first of them.
+            let first = rows.start..rows.end.min(rows.start + usize::from(!self.emitted.is_empty()));
+            let rest = first.end..rows.end;
+            for rows in [first, rest].into_iter().filter(|rows| !rows.is_empty()) {
+                let emitted = std::mem::take(&mut self.emitted);
+                emitted.iter().for_each(|(output, _)| self.edits.emit(output.number(), None, None, [], None));
+                T::append_arrays(self.builders, &arrays, rows.clone());
+                for _ in rows.clone() {
+                    if output != Output::MAIN {
+                        self.edits.route(output.number());
+                    }
+                    self.edits.keep();
+                }
+                emitted.into_iter().for_each(|(_, columns)| columns.append_to(self.builders));
+                self.next += rows.len();
+            }
         }
     }
 

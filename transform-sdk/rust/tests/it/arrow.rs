@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{DataType, Field};
 use gristmill_transform::testing::RowHarness;
 use gristmill_transform::{
     Columns, Compute, Config, Context, Elements, List, Reject, Row, Rows, RowsEdit, TimestampMicros,
@@ -98,7 +100,24 @@ fn readings<'a>(
         "missing" => out.keep_rows(&batch(columns[1..].to_vec())),
         "unknown" => out.keep_rows(&batch([columns, vec![("number", read["number"].clone())]].concat())),
         "type" => out.keep_rows(&but("twice", Arc::new(Float64Array::from(vec![0.5; len])))),
-        "no zone" => out.keep_rows(&but("at", Arc::new(TimestampMicrosecondArray::from(vec![0; len])))),
+        // As typed rows are read: with any zone, and with members in any order and more.
+        "no zone" => {
+            out.keep_rows(&but("at", Arc::new(TimestampMicrosecondArray::from(vec![5; len]))));
+        }
+        "members" => {
+            let (left, more) = (Int64Array::from(vec![3; len]), StringArray::from(vec!["m"; len]));
+            let right = Float64Array::from(vec![0.5; len]);
+            let members: [(&str, ArrayRef); 3] =
+                [("right", Arc::new(right)), ("more", Arc::new(more)), ("left", Arc::new(left))];
+            out.keep_rows(&but("pair", Arc::new(StructArray::try_from(members.to_vec()).expect("members"))));
+        }
+        "unit" => out.keep_rows(&but("at", Arc::new(TimestampMillisecondArray::from(vec![0; len])))),
+        "member null" => {
+            let left = Int64Array::from_iter((0..len as i64).map(|n| (n != 4).then_some(n)));
+            let members: [(&str, ArrayRef); 2] =
+                [("left", Arc::new(left)), ("right", read["nowhere"].clone())];
+            out.keep_rows(&but("pair", Arc::new(StructArray::try_from(members.to_vec()).expect("members"))));
+        }
         "null" => out.keep_rows(&but("twice", Arc::new(Int64Array::from(vec![None; len])))),
         "text" => out.keep_rows(&but("place.name", Arc::new(StringArray::from(vec!["é"; len])))),
         other => panic!("{other}"),
@@ -142,6 +161,10 @@ fn parts_of_arrays_are_mixed_with_verdicts_row_by_row() {
     assert_eq!(answers[3].emitted[0].computed["twice"], -1);
     let texts = harness("text").apply(&rows());
     assert_eq!(texts[8].kept().expect("kept").computed["name"], "é");
+    let zoneless = harness("no zone").apply(&rows());
+    assert_eq!(zoneless[8].kept().expect("kept").computed["at"], 5);
+    let members = harness("members").apply(&rows());
+    assert_eq!(members[8].kept().expect("kept").computed["pair"], json!({"left": 3, "right": 0.5}));
 }
 
 #[test]
@@ -154,15 +177,104 @@ fn what_is_not_the_declared_columns_is_said_so() {
             "the computed column pair is not there; the transform computes place.name, twice, counts, at, pair",
         ),
         ("unknown", "the transform computes no column number; it computes place.name"),
-        ("type", "the computed column twice is Float64, and declared as Int64: cast it"),
         (
-            "no zone",
-            "the computed column at is Timestamp(µs), and declared as Timestamp(µs, \"UTC\"): cast it",
+            "type",
+            "the computed column twice is Float64, and was declared as Int64: it has to be of that type",
+        ),
+        (
+            "unit",
+            "the computed column at is Timestamp(ms), and was declared as Timestamp(µs, \"UTC\"): it has to be of that type",
         ),
         ("null", "9 values of the computed column twice are null: declare an `Option`"),
+        ("member null", "1 values of the computed column pair.left are null: declare an `Option`"),
     ] {
         let panic = catch_unwind(AssertUnwindSafe(|| harness(what).apply(&rows()))).expect_err(what);
         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
         assert!(text.contains(message), "{what}: {text}");
     }
+}
+
+#[derive(Row)]
+struct Price {
+    cents: Option<i64>,
+}
+
+#[derive(Columns)]
+struct Amount {
+    #[column(add)]
+    amount: i64,
+    #[column(add)]
+    lists: Option<Elements<i64>>,
+    #[column(add)]
+    outer: Option<Outer>,
+}
+
+#[derive(Compute)]
+struct Outer {
+    inner: Option<Inner>,
+}
+
+#[derive(Compute)]
+struct Inner {
+    n: i64,
+}
+
+/// Nulls are where nobody sees them: in rows that are left out, in lists and structs that are null themselves.
+#[gristmill_transform::columns(outputs(other = "another"))]
+fn priced<'a>(rows: &Rows<'a, Price>, _: &Context, out: &mut RowsEdit<'_, Amount>) {
+    let cents = rows.to_arrow()["cents"].clone();
+    let is_there = cents.nulls().cloned();
+    let elements = Int64Array::from_iter((0..rows.len() * 2).map(|n| {
+        let row = n / 2;
+        cents.is_valid(row).then_some(n as i64)
+    }));
+    let element = Arc::new(Field::new("item", DataType::Int64, true));
+    let lists = ListArray::new(
+        element,
+        OffsetBuffer::from_lengths(vec![2; rows.len()]),
+        Arc::new(elements),
+        is_there.clone(),
+    );
+    let n = Arc::new(Field::new("n", DataType::Int64, true));
+    let inner = StructArray::new(vec![n].into(), vec![cents.clone()], None);
+    let field = Arc::new(Field::new("inner", inner.data_type().clone(), true));
+    let outer = StructArray::new(vec![field].into(), vec![Arc::new(inner)], is_there);
+    let columns: [(&str, ArrayRef); 3] =
+        [("amount", cents.clone()), ("lists", Arc::new(lists)), ("outer", Arc::new(outer))];
+    let columns = RecordBatch::try_from_iter(columns).expect("of one length");
+    let large = cents.as_primitive::<Int64Type>().iter().map(|cents| cents.map(|cents| cents >= 1_000));
+    let large: BooleanArray = large.collect();
+    if rows.len() == 1 {
+        out.route_rows(priced::OTHER, &columns);
+    } else {
+        out.keep_where(&large, &columns);
+    }
+}
+
+/// Computes nothing.
+#[gristmill_transform::columns]
+fn large_ones<'a>(rows: &Rows<'a, Price>, _: &Context, out: &mut RowsEdit<'_>) {
+    let read = rows.to_arrow();
+    let large = BooleanArray::from_unary(read["cents"].as_primitive::<Int64Type>(), |cents| cents >= 1_000);
+    out.keep_where(&large, &read);
+}
+
+#[test]
+fn nulls_that_nobody_sees_are_none() {
+    let mut harness = RowHarness::<priced::Transform>::new(json!({})).expect("configured");
+    let answers = harness.apply(&[json!({"cents": 1200}), json!({"cents": 999}), json!({})]);
+    let computed = &answers[0].kept().expect("kept").computed;
+    let expected = json!({"amount": 1200, "lists": [0, 1], "outer": {"inner": {"n": 1200}}});
+    assert_eq!(Value::Object(computed.clone()), expected);
+    assert!(answers[1].is_dropped() && answers[2].is_dropped());
+    let answers = harness.apply(&[json!({"cents": 5})]);
+    let routed = answers[0].kept().expect("kept");
+    assert_eq!((routed.output, &routed.computed["amount"]), ("other", &json!(5)));
+    let panic = catch_unwind(AssertUnwindSafe(|| harness.apply(&[json!({})]))).expect_err("a null goes on");
+    let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+    assert_eq!(text, "1 values of the computed column amount are null: declare an `Option`");
+
+    let mut harness = RowHarness::<large_ones::Transform>::new(json!({})).expect("configured");
+    let answers = harness.apply(&[json!({"cents": 1200}), json!({"cents": 999}), json!({})]);
+    assert!(answers[0].kept().is_some() && answers[1].is_dropped() && answers[2].is_dropped());
 }

@@ -42,13 +42,7 @@ pub fn arrow_kinds<'a>(
         .iter()
         .filter(|f| !["nowhere", "large_decimal"].contains(&f.name().as_str()))
         .map(|f| (f.name().as_str(), read[f.name()].clone(), f.is_nullable()));
-    // `decimal` is read twice; the transform computes it once.
-    let mut columns: Vec<(&str, ArrayRef, bool)> = Vec::new();
-    for column in replaced.chain(added.into_iter().map(|(name, array)| (name, array, true))) {
-        if !columns.iter().any(|(name, ..)| *name == column.0) {
-            columns.push(column);
-        }
-    }
+    let columns = replaced.chain(added.into_iter().map(|(name, array)| (name, array, true)));
     let columns = RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length");
     if ctx.config.emit && !rows.is_empty() {
         out.emit(arrow_kinds::FIRSTS, rows.get(0).into());
