@@ -1,6 +1,7 @@
 //! Avro in the Schema Registry's wire format to Arrow columns of one reader schema.
 
 mod datum;
+mod descriptions;
 mod json;
 mod places;
 mod schema;
@@ -403,7 +404,7 @@ pub fn inline_avro_references<'a>(
 ///
 /// [`ErrorKind::InvalidSchema`].
 pub fn avro_descriptions(schema: &str) -> Result<BTreeMap<String, String>> {
-    Ok(AvroSchemaGraph::parse(schema, [])?.descriptions())
+    Ok(descriptions::descriptions(&AvroSchemaGraph::parse(schema, [])?))
 }
 
 /// What arrow-avro says about one datum quotes it at times, so only its class is passed on.

@@ -2,11 +2,10 @@
 //!
 //! Avro 1.11 specification, "Schema Declaration" and "Logical Types".
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::places::{self, Place};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Index of a [`Node`] in its [`AvroSchemaGraph`].
@@ -64,7 +63,7 @@ pub(super) struct About {
     pub(super) aliases: Vec<String>,
     /// Of a record, one a member.
     pub(super) fields: Vec<AboutField>,
-    doc: Option<String>,
+    pub(super) doc: Option<String>,
 }
 
 /// What a schema says of a field.
@@ -72,7 +71,7 @@ pub(super) struct About {
 pub(super) struct AboutField {
     pub(super) aliases: Vec<String>,
     pub(super) default: Option<Value>,
-    doc: Option<String>,
+    pub(super) doc: Option<String>,
 }
 
 const PRIMITIVES: &[(&str, Node)] = &[
@@ -90,7 +89,7 @@ const PRIMITIVES: &[(&str, Node)] = &[
 pub(super) const MAX_DEPTH: usize = 200;
 
 /// Nodes in one schema: far beyond real ones, and a bound for what a registry can make us hold.
-const MAX_NODES: usize = 100_000;
+pub(super) const MAX_NODES: usize = 100_000;
 
 impl AvroSchemaGraph {
     /// Parses a schema; `references` are the texts of the schemas that it refers to by full name, in any
@@ -109,57 +108,7 @@ impl AvroSchemaGraph {
     pub(super) fn about(&self, node: NodeId) -> Option<&About> {
         self.about.get(&node)
     }
-
-    /// What the schema says of itself (the empty path), and of the fields that columns are made of, by dotted path. What is inside of a
-    /// list has the list's path.
-    pub(super) fn descriptions(&self) -> BTreeMap<String, String> {
-        let mut found = BTreeMap::new();
-        found.extend(self.about(self.root).and_then(|about| Some((String::new(), about.doc.clone()?))));
-        // Behind these there are no columns, and without them nothing contains itself.
-        let ends = places::misfits(self).into_iter().map(|misfit| misfit.place).collect();
-        self.describe(self.root, "", &ends, &mut 0, &mut found);
-        found
-    }
-
-    fn describe(
-        &self,
-        node: NodeId,
-        path: &str,
-        ends: &BTreeSet<Place>,
-        visits: &mut usize,
-        found: &mut BTreeMap<String, String>,
-    ) {
-        *visits += 1;
-        if *visits > MAX_NODES {
-            return;
-        }
-        match &self.nodes[node as usize] {
-            Node::Array(item) if !ends.contains(&(node, 0)) => {
-                self.describe(*item, path, ends, visits, found)
-            }
-            Node::Union(branches) => {
-                branches.iter().for_each(|branch| self.describe(*branch, path, ends, visits, found));
-            }
-            Node::Record(fields) => {
-                for (i, (name, id)) in fields.iter().enumerate() {
-                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    if found.len() >= MAX_DESCRIPTIONS {
-                        return;
-                    }
-                    let doc = self.about(node).and_then(|about| about.fields.get(i)?.doc.clone());
-                    found.extend(doc.map(|doc| (path.clone(), doc)));
-                    if !ends.contains(&(node, i)) {
-                        self.describe(*id, &path, ends, visits, found);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
 }
-
-/// A type that is used often says of its fields what it says each time.
-const MAX_DESCRIPTIONS: usize = 10_000;
 
 fn parse_json(text: &str, what: &str) -> Result<Value> {
     match serde_json::from_str(text) {
@@ -567,7 +516,7 @@ mod tests {
             ("id", "Of the shop."),
             ("lines.sku", "Of the article."),
         ];
-        let found = parsed.descriptions();
+        let found = crate::avro_descriptions(&parsed.text).unwrap();
         assert!(found.iter().map(|(path, doc)| (path.as_str(), doc.as_str())).eq(expected), "{found:?}");
         let schema = crate::AvroDecoder::new(text).unwrap().schema();
         assert!(schema.fields().iter().all(|field| !field.metadata().contains_key("avro.doc")), "{schema:?}");
@@ -664,7 +613,7 @@ mod tests {
     #[test]
     fn what_contains_itself_is_described_once() {
         let tree = r#"{"type":"record","name":"T","doc":"d","fields":[{"name":"l","type":["null","T"],"doc":"x"},{"name":"r","type":["null","T"]}]}"#;
-        let found = parse(tree).unwrap().descriptions();
+        let found = crate::avro_descriptions(tree).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["", "l"]);
     }
 
