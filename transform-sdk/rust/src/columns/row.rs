@@ -196,7 +196,7 @@ impl<T: Columns> RowsEdit<'_, T> {
     /// As [`keep_rows`](Self::keep_rows).
     #[cfg(feature = "arrow")]
     pub fn route_rows(&mut self, output: Output, columns: &arrow_array::RecordBatch) {
-        self.keep_parts(columns, output, [(true, 0..columns.num_rows())]);
+        self.keep_parts(columns, output, [(true, 0..columns.num_rows())], Self::drop_row);
     }
 
     /// As [`keep_rows`](Self::keep_rows) where `keep` is true; where it is false or null, a row is left out, whatever was computed for
@@ -211,7 +211,27 @@ impl<T: Columns> RowsEdit<'_, T> {
         let (rows, len) = (columns.num_rows(), keep.len());
         assert!(rows == len, "{rows} rows are computed, and {len} are to be kept or not");
         let is_kept = |row: usize| keep.is_valid(row) && keep.value(row);
-        self.keep_parts(columns, Output::MAIN, super::compute::runs(0..len, is_kept));
+        self.keep_parts(columns, Output::MAIN, super::compute::runs(0..len, is_kept), Self::drop_row);
+    }
+
+    /// As [`keep_rows`](Self::keep_rows), but that rows are rejected where `bad` is true, whatever was computed for them. Where it is null,
+    /// they go on. Needs the feature `arrow`.
+    ///
+    /// # Panics
+    /// As [`keep_where`](Self::keep_where).
+    #[cfg(feature = "arrow")]
+    pub fn reject_where(
+        &mut self,
+        bad: &arrow_array::BooleanArray,
+        why: &Reject,
+        columns: &arrow_array::RecordBatch,
+    ) {
+        use arrow_array::Array as _;
+        let (rows, len) = (columns.num_rows(), bad.len());
+        assert!(rows == len, "{rows} rows are computed, and {len} are to be rejected or not");
+        let is_kept = |row: usize| bad.is_null(row) || !bad.value(row);
+        let parts = super::compute::runs(0..len, is_kept);
+        self.keep_parts(columns, Output::MAIN, parts, |this| this.reject(why.clone()));
     }
 
     /// Rows that go on, and others that do not.
@@ -221,6 +241,7 @@ impl<T: Columns> RowsEdit<'_, T> {
         columns: &arrow_array::RecordBatch,
         output: Output,
         parts: impl IntoIterator<Item = (bool, Range<usize>)>,
+        otherwise: impl Fn(&mut Self),
     ) {
         let (asked, left) = (columns.num_rows(), self.rows - self.next);
         assert!(asked <= left, "{asked} rows are kept, and {left} have no verdict yet");
@@ -232,7 +253,7 @@ impl<T: Columns> RowsEdit<'_, T> {
         let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::Computed::view).collect();
         for (is_kept, rows) in parts {
             if !is_kept {
-                rows.for_each(|_| self.drop_row());
+                rows.for_each(|_| otherwise(self));
                 continue;
             }
             computed.iter().for_each(|column| column.check(&rows));

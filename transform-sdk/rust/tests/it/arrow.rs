@@ -92,6 +92,10 @@ fn readings<'a>(
             let odd: BooleanArray = (3..len).map(|row| (row % 3 != 0).then_some(row % 2 == 1)).collect();
             out.keep_where(&odd, &all.slice(3, len - 3));
         }
+        "bad" => {
+            let bad: BooleanArray = (0..len).map(|row| (row % 3 != 0).then_some(row % 2 == 1)).collect();
+            out.reject_where(&bad, &Reject::new("ODD", "an odd number"), &batch(columns));
+        }
         "too many" => {
             out.keep_rows(&batch(columns.clone()));
             out.keep_rows(&batch(columns));
@@ -161,6 +165,11 @@ fn parts_of_arrays_are_mixed_with_verdicts_row_by_row() {
     assert_eq!(answers[3].emitted[0].computed["twice"], -1);
     let texts = harness("text").apply(&rows());
     assert_eq!(texts[8].kept().expect("kept").computed["name"], "é");
+    let rejected = harness("bad").apply(&rows());
+    let codes = rejected.iter().map(|answer| answer.rejected().map(Reject::code)).collect::<Vec<_>>();
+    let odd = Some("ODD");
+    assert_eq!(codes, [None, odd, None, None, None, odd, None, odd, None]);
+    assert_eq!(rejected[8].kept().expect("kept").computed["twice"], 16);
     let zoneless = harness("no zone").apply(&rows());
     assert_eq!(zoneless[8].kept().expect("kept").computed["at"], 5);
     let members = harness("members").apply(&rows());
