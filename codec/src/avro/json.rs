@@ -19,7 +19,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::datum::{Walk, Walked, extended};
-use super::places::{Instead, Place, may_be_null, name, types};
+use super::places::{Instead, Place, may_be_null, name};
 use super::schema::{AvroSchemaGraph, Node, NodeId};
 
 /// Bytes of JSON in one datum at the most: so many, and so many for each of its own bytes, so that a batch has a bound too. Names of
@@ -263,8 +263,10 @@ impl Writer<'_, '_> {
             Node::Map(item) => self.map(*item),
             Node::Union(branches) => {
                 let branch = branches[self.walk.long()? as usize];
-                let is_null = graph.nodes[branch as usize] == Node::Null;
-                let tag = (!is_null && types(graph, id).len() > 1).then(|| name(graph, branch));
+                let is_null = |id: &NodeId| graph.nodes[*id as usize] == Node::Null;
+                let is_one_of_several =
+                    !is_null(&branch) && branches.iter().filter(|id| !is_null(id)).count() > 1;
+                let tag = is_one_of_several.then(|| name(graph, branch));
                 self.tagged(tag, branch)
             }
             Node::Record(fields) => {

@@ -102,7 +102,8 @@ impl AvroDecoder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidSchema`] if the text is not an Avro record schema,
-    /// [`ErrorKind::UnsupportedType`] if a field has no Arrow column. Both name the field.
+    /// [`ErrorKind::UnsupportedType`] if a field has no Arrow column; both name the field. `UnsupportedType` too for a schema that
+    /// has more than 4 MiB, or nests too deep, with each type where it is used.
     pub fn new(reader_schema: &str) -> Result<Self> {
         Self::with_options(reader_schema, &AvroOptions::default())
     }
@@ -146,7 +147,7 @@ impl AvroDecoder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidSchema`] or [`ErrorKind::IncompatibleSchema`] if the reader schema cannot
-    /// read what this one writes. The id then counts as known: its records come back undecodable with
+    /// read what this one writes; [`ErrorKind::UnsupportedType`] if it is too large, as in [`new`](Self::new). The id then counts as known: its records come back undecodable with
     /// [`Cause::IncompatibleSchema`], and the caller decides whether to go on or to stop.
     pub fn add_writer_schema(&mut self, id: impl Into<SchemaId>, schema: &str) -> Result<()> {
         let id = id.into();

@@ -442,7 +442,7 @@ fn text_of<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
 }
 
 /// Full name of a definition or reference, and the namespace it opens.
-fn full_name(name: &str, own: Option<&str>, around: &str) -> (String, String) {
+pub(super) fn full_name(name: &str, own: Option<&str>, around: &str) -> (String, String) {
     match name.rsplit_once('.') {
         Some(("", short)) => (short.to_owned(), String::new()),
         Some((namespace, _)) => (name.to_owned(), namespace.to_owned()),

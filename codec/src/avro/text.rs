@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::json;
 use super::places::{Place, may_be_null};
-use super::schema::{AvroSchemaGraph, Node, NodeId};
+use super::schema::{AvroSchemaGraph, Node, NodeId, full_name};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the type of a place is replaced by.
@@ -82,7 +82,7 @@ fn define<'a>(text: &'a Value, found: &mut HashMap<String, &'a Value>) {
     match text {
         Value::Array(branches) => branches.iter().for_each(|branch| define(branch, found)),
         Value::Object(object) => {
-            if let Some(name) = full_name(object) {
+            if let Some(name) = defined_name(object) {
                 found.insert(name, text);
             }
             ["items", "values"].iter().filter_map(|key| object.get(*key)).for_each(|of| define(of, found));
@@ -93,12 +93,10 @@ fn define<'a>(text: &'a Value, found: &mut HashMap<String, &'a Value>) {
     }
 }
 
-fn full_name(definition: &Map<String, Value>) -> Option<String> {
-    let name = definition.get("name")?.as_str()?;
-    Some(match definition.get("namespace").and_then(Value::as_str) {
-        None | Some("") => name.to_owned(),
-        Some(namespace) => format!("{namespace}.{name}"),
-    })
+/// Of a definition as the parser writes them, with its namespace.
+fn defined_name(definition: &Map<String, Value>) -> Option<String> {
+    let namespace = definition.get("namespace").and_then(Value::as_str);
+    Some(full_name(definition.get("name")?.as_str()?, namespace, "").0)
 }
 
 struct Writing<'a, F> {
@@ -148,7 +146,7 @@ impl<'a, F: Fn(&Place) -> Option<Replaced>> Writing<'a, F> {
             }
             (Value::Object(object), node) => {
                 self.nest(1)?;
-                let name = full_name(object);
+                let name = defined_name(object);
                 self.open.extend(name.clone());
                 self.object(object, node, id)?;
                 self.open.truncate(self.open.len() - usize::from(name.is_some()));

@@ -241,6 +241,46 @@ async fn late_replies_are_waited_for() {
     assert_eq!(place.ids(), (0..4_100).collect::<Vec<_>>());
 }
 
+/// The fake tells of a table's new columns in the reply to the first append behind the change, and once.
+#[tokio::test]
+async fn the_fake_tells_of_new_columns_as_the_api_does() {
+    use googleapis_tonic_google_cloud_bigquery_storage_v1::google::cloud::bigquery::storage::v1::{
+        AppendRowsRequest, ArrowRecordBatch, ArrowSchema,
+        append_rows_request::{ArrowData, Rows},
+        big_query_write_client::BigQueryWriteClient,
+    };
+    let bigquery = FakeBigQuery::start();
+    bigquery.create_table(TABLE, columns());
+    let mut stream = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), rows(0..1).schema_ref()).unwrap();
+    let schema = stream.get_ref().clone();
+    stream.write(&rows(0..1)).unwrap();
+    let batch = stream.get_ref()[schema.len()..].to_vec();
+    let request = AppendRowsRequest {
+        write_stream: "projects/shop/datasets/lake/tables/orders/streams/_default".into(),
+        rows: Some(Rows::ArrowRows(ArrowData {
+            writer_schema: Some(ArrowSchema { serialized_schema: schema.into() }),
+            rows: Some(ArrowRecordBatch { serialized_record_batch: batch.into(), ..Default::default() }),
+        })),
+        ..Default::default()
+    };
+    let channel = tonic::transport::Endpoint::from_shared(bigquery.url().to_owned()).unwrap();
+    let mut client = BigQueryWriteClient::new(channel.connect().await.unwrap());
+    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    requests.send(request.clone()).await.unwrap();
+    let received = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut replies = client.append_rows(received).await.unwrap().into_inner();
+    let mut told = async || {
+        let reply = replies.message().await.unwrap().unwrap();
+        reply.updated_schema.map(|schema| schema.fields.into_iter().map(|f| f.name).collect::<Vec<_>>())
+    };
+    assert_eq!(told().await, None);
+    bigquery.add_column(TABLE, "more", "STRING");
+    requests.send(request.clone()).await.unwrap();
+    assert_eq!(told().await, Some(vec!["id".into(), "name".into(), "more".into()]));
+    requests.send(request).await.unwrap();
+    assert_eq!(told().await, None);
+}
+
 /// Many requests wait for their replies when the connection breaks: what was taken is not taken again.
 #[tokio::test]
 async fn a_connection_that_breaks_among_many_requests_is_made_again_where_it_was() {
