@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use gristmill_pipeline::{Checked, Commands, TimeSpan, quoted, shell_word};
-use gristmill_sinks::{AuditFinding, AuditKind, AuditReport, AuditScope, PartitionAudit};
+use gristmill_sinks::{AuditFinding, AuditKind, AuditReport, AuditScope, PartitionAudit, TryAudit};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -136,6 +136,7 @@ fn as_json(
         "since": args.since.map(|span| span.to_string()),
         "clean": report.is_clean(),
         "partitions": report.partitions,
+        "tries": report.tries,
         "findings": findings,
         "more_findings": report.more_findings,
     })
@@ -159,6 +160,13 @@ fn print(commands: Commands<'_>, report: &AuditReport, findings: &[(&AuditFindin
                 account.topic, account.partition, account.files_by_count
             );
         }
+    }
+    for TryAudit { topic, partition, number, counts, files, rows, rejected, .. } in &report.tries {
+        println!(
+            "{topic}-{partition}: try {number} of its dead letters: {} records, of which {rows} rows in {files} files, {} dropped and \
+             {rejected} refused again",
+            counts.read, counts.dropped
+        );
     }
     for (finding, command) in findings {
         println!(

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     },
     /// Deliver the records of dead letters once more, by the pipeline as its file says it now: after the transform, the table or the
     /// schema was mended. Calling it again, or after it died, delivers nothing twice and goes on with dead letters that have come
-    /// since. Into tables of BigQuery; without the topic, from what the ledgers hold. Shows what it would do unless `--yes` is there.
+    /// since. Without the topic, from what the ledgers hold; in new files where rows go to files. Shows what it would do unless `--yes` is there.
     /// Safe beside a running pipeline.
     Replay {
         /// The pipeline file.

@@ -266,10 +266,14 @@ pub(crate) async fn verify(config: &SinkConfig, commands: &Commands<'_>, gone: G
         let id = &ledger.ledger.id;
         let problems = ledger.findings.iter().filter(|f| is_problem(f.kind)).count();
         println!(
-            "{} {}-{}: {} entries to offset {}, {} files, {} rows, {} bytes, {} dead letters",
+            "{} {}-{}{}: {} entries to offset {}, {} files, {} rows, {} bytes, {} dead letters",
             if problems == 0 { "ok  " } else { "FAIL" },
             id.topic,
             id.partition,
+            match ledger.retry {
+                0 => String::new(),
+                number => format!(", try {number} of its dead letters"),
+            },
             ledger.entries,
             ledger.next,
             ledger.files,

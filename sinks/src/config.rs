@@ -8,7 +8,7 @@ use crate::failpoint::Failpoints;
 use crate::format::{Format, ParquetOptions};
 use crate::ledger::driver::{Resources, Retry};
 use crate::memory::MemoryBudget;
-use crate::names::{MAX_OUTPUT_BYTES, PartitionId, final_name, join};
+use crate::names::{MAX_OUTPUT_BYTES, PartitionId, file_number, final_name, join};
 use crate::store::{MAX_NAME_BYTES, Store, validate_name};
 
 /// The folder of the state, below the prefix of the final files, unless another is given.
@@ -61,13 +61,18 @@ impl Default for SinkLimits {
     }
 }
 
+/// Tries to deliver dead letters again that there may be.
+const MAX_TRIES: u32 = 1_000;
+
 /// How partitions are written. Cheap to clone: all partitions of a sink share one.
 #[derive(Clone, Debug)]
 pub struct SinkConfig(pub(crate) Arc<SinkSettings>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SinkSettings {
     pub(crate) resources: Resources,
+    /// Of a try to deliver dead letters again; 0 is the pipeline itself.
+    pub(crate) retry_number: u32,
     pub(crate) state_prefix: String,
     pub(crate) prefix: String,
     pub(crate) format: Format,
@@ -87,7 +92,8 @@ impl SinkSettings {
             return Ok(());
         };
         let output = "x".repeat(MAX_OUTPUT_BYTES);
-        let name = final_name(&self.prefix, id, &output, &template.longest(), i64::MAX, 1_000_000, "parquet");
+        let number = file_number(1_000_000, u32::MAX);
+        let name = final_name(&self.prefix, id, &output, &template.longest(), i64::MAX, &number, "parquet");
         if name.len() <= MAX_NAME_BYTES {
             return Ok(());
         }
@@ -125,6 +131,40 @@ impl SinkConfig {
     /// The store and prefix of the ledgers, for [`list_ledgers`](crate::list_ledgers) and so on.
     pub fn state(&self) -> (&Arc<dyn Store>, &str) {
         (&self.0.resources.state, &self.0.state_prefix)
+    }
+
+    /// The same sink for a try to deliver the records of dead letters again: its ledgers lie apart, in `{state}/dlq/{number}`, and its
+    /// files have the number in their names. 0 is the sink itself.
+    ///
+    /// # Panics
+    /// If this is a sink of a try already: tries have none.
+    pub fn of_try(&self, number: u32) -> SinkConfig {
+        assert_eq!(self.0.retry_number, 0, "tries have no tries");
+        if number == 0 {
+            return self.clone();
+        }
+        let mut settings = SinkSettings::clone(&self.0);
+        settings.state_prefix = format!("{}{number}", self.tries_prefix());
+        settings.retry_number = number;
+        SinkConfig(Arc::new(settings))
+    }
+
+    /// How many tries to deliver dead letters again there are: they count from 1.
+    ///
+    /// # Errors
+    /// Those of the state store.
+    pub async fn tries(&self) -> Result<u32> {
+        let prefix = self.tries_prefix();
+        for number in 1..=MAX_TRIES {
+            if self.0.resources.state.list(&format!("{prefix}{number}/"), None, 1).await?.is_empty() {
+                return Ok(number - 1);
+            }
+        }
+        Ok(MAX_TRIES)
+    }
+
+    fn tries_prefix(&self) -> String {
+        format!("{}/dlq/", self.0.state_prefix)
     }
 
     /// The store and prefix of the final files.
@@ -296,6 +336,7 @@ impl SinkConfigBuilder {
             ));
         }
         Ok(SinkConfig(Arc::new(SinkSettings {
+            retry_number: 0,
             resources: Resources {
                 state: self.state.unwrap_or_else(|| self.objects.clone()),
                 objects: self.objects,

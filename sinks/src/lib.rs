@@ -70,6 +70,7 @@
 //! {state}/staged/{topic}/{topic id}/{partition}/{first}+{attempt}+{seq}                                    staged files
 //! {state}/rejects/{topic}/{topic id}/{partition}/{first}+{unique}                                          rejects, if many
 //! {state}/operations/{time}-{id}.json                                                                      what operators did
+//! {state}/dlq/{try}/..                               the same of a try to deliver dead letters again; {seq}-dlq-{try} in its files' names
 //! ```
 //!
 //! `{state}` is `{prefix}/_gristmill` unless configured. Readers skip names that begin with `_`, and staged
@@ -136,7 +137,7 @@ pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note,
 pub use ledger::operation::{LoggedOperation, Operation, Outcome, operations};
 pub use ledger::orphans::{SweepReport, sweep_orphans, sweep_rejects};
 pub use ledger::reconcile::{
-    AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, audit,
+    AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, TryAudit, audit,
 };
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
 pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};

@@ -159,7 +159,8 @@ pub(crate) fn join(prefix: &str, rest: &str) -> String {
 }
 
 /// The final name of a file:
-/// `{prefix}/{topic}[+{output}]/{directory}/{topic}[+{output}]+{incarnation}+{partition:05}+{first:020}+{seq:03}.{ext}`.
+/// `{prefix}/{topic}[+{output}]/{directory}/{topic}[+{output}]+{incarnation}+{partition:05}+{first:020}+{number}.{ext}`, with a number
+/// of [`file_number`].
 ///
 /// `+` is not legal in topic names, so neither two outputs nor two topics can meet in one folder.
 pub(crate) fn final_name(
@@ -168,14 +169,22 @@ pub(crate) fn final_name(
     output: &str,
     directory: &str,
     first: i64,
-    seq: usize,
+    number: &str,
     extension: &str,
 ) -> String {
     let stem = if output == MAIN_OUTPUT { id.topic.clone() } else { format!("{}+{output}", id.topic) };
-    let file = format!("{stem}+{}+{:05}+{first:020}+{seq:03}.{extension}", id.incarnation(), id.partition);
+    let file = format!("{stem}+{}+{:05}+{first:020}+{number}.{extension}", id.incarnation(), id.partition);
     let folder = if directory.is_empty() { stem } else { format!("{stem}/{directory}") };
     join(prefix, &format!("{folder}/{file}"))
 }
+
+/// The last part of a file's name: `{seq:03}`, and in a try to deliver dead letters again `{seq:03}-dlq-{number}`, since its entries
+/// may begin where those of the pipeline do. A try 0 is the pipeline itself.
+pub(crate) fn file_number(seq: usize, retry: u32) -> String {
+    if retry == 0 { format!("{seq:03}") } else { format!("{seq:03}{OF_TRY}{retry}") }
+}
+
+const OF_TRY: &str = "-dlq-";
 
 /// What the name of a file says, without its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,18 +193,30 @@ pub(crate) struct FinalName<'a> {
     pub(crate) incarnation: &'a str,
     pub(crate) partition: i32,
     pub(crate) first: i64,
+    /// Which try to deliver dead letters again has written it; 0 is the pipeline itself.
+    pub(crate) retry: u32,
 }
 
 /// Reads what [`final_name`] wrote after the last slash.
 pub(crate) fn parse_final_name(file: &str) -> Option<FinalName<'_>> {
     let (stem, _extension) = file.rsplit_once('.')?;
     let parts: Vec<&str> = stem.split('+').collect();
-    let (topic, incarnation, partition, first, _seq) = match parts[..] {
+    let (topic, incarnation, partition, first, number) = match parts[..] {
         [topic, incarnation, partition, first, seq] => (topic, incarnation, partition, first, seq),
         [topic, _output, incarnation, partition, first, seq] => (topic, incarnation, partition, first, seq),
         _ => return None,
     };
-    Some(FinalName { topic, incarnation, partition: partition.parse().ok()?, first: parse_first(first)? })
+    let retry = match number.split_once(OF_TRY) {
+        Some((_, retry)) => retry.parse().ok()?,
+        None => 0,
+    };
+    Some(FinalName {
+        topic,
+        incarnation,
+        partition: partition.parse().ok()?,
+        first: parse_first(first)?,
+        retry,
+    })
 }
 
 /// Checks the name of a transform's output: 1 to 64 ASCII letters, digits, `-` and `_`, so that it can stand
@@ -239,14 +260,19 @@ mod tests {
         assert_eq!(paths.parse_staged(&staged), Some(42));
         assert_eq!(paths.parse_staged(&paths.rejects(i64::MAX, Uuid::nil())), Some(i64::MAX));
         assert_eq!(parse_topic_id(&id().topic_id_text()), Some(id().topic_id));
-        let name = final_name("lake", &id(), "main", "dt=2024-01-02", 42, 3, "parquet");
+        let name = final_name("lake", &id(), "main", "dt=2024-01-02", 42, &file_number(3, 0), "parquet");
         assert_eq!(name, "lake/orders/dt=2024-01-02/orders+fbffbf01+00007+00000000000000000042+003.parquet");
-        let expected = FinalName { topic: "orders", incarnation: "fbffbf01", partition: 7, first: 42 };
+        let expected =
+            FinalName { topic: "orders", incarnation: "fbffbf01", partition: 7, first: 42, retry: 0 };
         assert_eq!(parse_final_name(name.rsplit('/').next().unwrap()), Some(expected));
         assert_eq!(parse_final_name("copy.parquet"), None);
-        let name = final_name("", &id(), "refunds", "", 0, 0, "jsonl");
-        assert_eq!(parse_final_name(name.rsplit('/').next().unwrap()).map(|n| n.first), Some(0));
-        assert_eq!(name, "orders+refunds/orders+refunds+fbffbf01+00007+00000000000000000000+000.jsonl");
+        let name = final_name("", &id(), "refunds", "", 0, &file_number(0, 12), "jsonl");
+        let parsed = parse_final_name(name.rsplit('/').next().unwrap());
+        assert_eq!(parsed.map(|n| (n.first, n.retry)), Some((0, 12)));
+        assert_eq!(
+            name,
+            "orders+refunds/orders+refunds+fbffbf01+00007+00000000000000000000+000-dlq-12.jsonl"
+        );
     }
 
     #[test]

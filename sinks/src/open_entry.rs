@@ -18,7 +18,7 @@ use crate::format::Encoder;
 use crate::ledger::entry::{Counts, FileEntry};
 use crate::left_out::{LeftOut, NEW_COLUMN};
 use crate::memory::{MemoryBudget, MemoryShare};
-use crate::names::{PartitionId, Paths, final_name};
+use crate::names::{PartitionId, Paths, file_number, final_name};
 use crate::store::{RefusedRow, RowsOf, StagedWrite};
 
 /// How many encoded bytes are gathered before they go to the store.
@@ -556,8 +556,9 @@ impl OpenEntry {
         }
         let staged = upload.to.finish().await?;
         let extension = to.settings.format.extension();
+        let number = file_number(seq, to.settings.retry_number);
         let final_name =
-            final_name(&to.settings.prefix, to.id, &output, &directory, self.first, seq, extension);
+            final_name(&to.settings.prefix, to.id, &output, &directory, self.first, &number, extension);
         crate::store::validate_name(&final_name)?;
         self.staged.push(FileEntry {
             staged: staged.name,

@@ -17,9 +17,6 @@ use crate::prepare;
 use letters::Letters;
 pub use retry::{Retried, check_retry, retry_dead_letters};
 
-/// Tries that there may be.
-const MAX_TRIES: u32 = 1_000;
-
 /// What has become of a dead letter since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LetterState {
@@ -68,18 +65,6 @@ impl LetterFilter {
     }
 }
 
-/// The ledgers of a pipeline's tries, from the first on: those that there are.
-async fn tries(config: &SinkConfig) -> Result<u32, Error> {
-    let (state, prefix) = config.state();
-    for number in 1..=MAX_TRIES {
-        let found = state.list(&format!("{prefix}/dlq/{number}/"), None, 1).await.map_err(Error::sink)?;
-        if found.is_empty() {
-            return Ok(number - 1);
-        }
-    }
-    Ok(MAX_TRIES)
-}
-
 /// The ledgers of one pipeline or try.
 async fn ledgers(checked: &Checked, number: u32) -> Result<(SinkConfig, Vec<LedgerRef>), Error> {
     let config = prepare::ledger_of_try(checked, number)?;
@@ -112,7 +97,7 @@ pub async fn dead_letters<E: From<Error>>(
     mut take: impl FnMut(Letter) -> Result<(), E>,
 ) -> Result<(), E> {
     let (live, own) = ledgers(checked, 0).await?;
-    let last = tries(&live).await?;
+    let last = live.tries().await.map_err(Error::sink)?;
     let mut retried = Vec::new();
     for number in 1..=last {
         retried.push(ledgers(checked, number).await?);

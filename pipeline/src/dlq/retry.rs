@@ -12,11 +12,12 @@ use gristmill_sinks::{
 };
 
 use super::letters::Letters;
-use super::{is_older, ledgers, of_same_partition, tries};
+use super::{is_older, ledgers, of_same_partition};
 use crate::check::Checked;
 use crate::commands::Commands;
 use crate::epochs;
 use crate::error::{Error, ErrorKind, NO_REGISTRY};
+use crate::exits::{self, Place};
 use crate::prepare;
 use crate::stages::{Birth, OutputRows, Processed, StagePlan, Stages};
 
@@ -61,14 +62,9 @@ impl Retried {
 /// Whether the dead letters of a pipeline can be tried again. Asks nobody but its ledgers.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if rows go to files, if there is nothing to begin a new try with, or if the ledgers are another
-/// pipeline's; [`ErrorKind::Sink`].
+/// [`ErrorKind::Config`] if there is nothing to begin a new try with, or if the ledgers are another pipeline's;
+/// [`ErrorKind::Sink`].
 pub async fn check_retry(checked: &Checked, again: bool) -> Result<(), Error> {
-    if checked.pipeline.sink.bigquery.is_none() {
-        let text = "dead letters are delivered again into tables of BigQuery alone; of files `gristmill replay` writes a range beside \
-                    them";
-        return Err(Error::config(text));
-    }
     let (live, own) = ledgers(checked, 0).await?;
     let ours = &checked.pipeline.name;
     if let Some(other) = own.iter().find(|ledger| ledger.id.pipeline != *ours) {
@@ -77,7 +73,7 @@ pub async fn check_retry(checked: &Checked, again: bool) -> Result<(), Error> {
             other.id.topic, other.id.partition, other.id.pipeline
         )));
     }
-    let last = tries(&live).await?;
+    let last = live.tries().await.map_err(Error::sink)?;
     if again && last == 0 {
         return Err(Error::config("no dead letter was tried again yet: leave out `--again`"));
     }
@@ -102,7 +98,7 @@ pub async fn check_retry(checked: &Checked, again: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Delivers the records of dead letters with the pipeline as its file says it now, into its tables. Made again it goes on with
+/// Delivers the records of dead letters with the pipeline as its file says it now, into its files or tables. Made again it goes on with
 /// what has come since; with `again` a new try begins with what the last one has refused. Gives what each try did.
 ///
 /// **Guarantee.** Each row of a record that was refused is delivered once, or refused again, whatever dies and however often it is
@@ -114,7 +110,7 @@ pub async fn check_retry(checked: &Checked, again: bool) -> Result<(), Error> {
 pub async fn retry_dead_letters(checked: &Checked, again: bool) -> Result<Vec<Retried>, Error> {
     check_retry(checked, again).await?;
     let (live, own) = ledgers(checked, 0).await?;
-    let last = tries(&live).await?;
+    let last = live.tries().await.map_err(Error::sink)?;
     let (plan, registry) = prepare::plan(checked).await?;
     let tries = Tries { checked, live, own, plan, registry };
     let mut done = Vec::new();
@@ -211,8 +207,12 @@ impl OfLedger<'_> {
         let mut stages = plan.open(topic, *partition)?;
         stages.keep_births();
         stages.set_sequence(epochs::stored(live, &id).await?);
-        let opened = PartitionSink::open(self.config.clone(), id, 0).await;
-        let (sink, begin) = opened.map_err(|error| self.gone(error))?;
+        self.newest_files_are_there(&id).await?;
+        let opened = PartitionSink::open(self.config.clone(), id.clone(), 0).await;
+        let (mut sink, begin) = opened.map_err(|error| self.gone(error))?;
+        sink.set_transform_digest(plan.digest());
+        // What was staged by one that was killed.
+        gristmill_sinks::sweep_orphans(self.config, &id).await.map_err(Error::sink)?;
         let mut open = Open { stages, sink, counts: Retried::default() };
         let mut letters = Letters::begin(self.source, self.ledger, begin).await?;
         let (mut batch, mut records, mut bytes) = (Vec::new(), 0, 0);
@@ -254,6 +254,20 @@ impl OfLedger<'_> {
         let commands = Commands::of(&self.tries.checked.file);
         let command = commands.partition(topic, *partition).accept_missing_of_try(self.number);
         Error::new(ErrorKind::Sink, format!("{error}\n  to go on without it: `{command}`"))
+    }
+
+    /// Goes on past a file that was published and then deleted, and not past one that was lost before.
+    async fn newest_files_are_there(&self, id: &PartitionId) -> Result<(), Error> {
+        let end = gristmill_sinks::ledger_end(self.config, id).await.map_err(Error::sink)?;
+        let Some(tip) = end.and_then(|end| end.tip) else { return Ok(()) };
+        let missing = gristmill_sinks::missing_files(self.config, &tip).await.map_err(Error::sink)?;
+        match missing.lost.first() {
+            Some(file) => {
+                let at = Place::of(&self.tries.checked.file, id);
+                Err(exits::lost_file_of_try(at, self.number, (tip.first, tip.next), file))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn hand_over(&self, open: &mut Open, letters: &[DeadLetter]) -> Result<(), Error> {

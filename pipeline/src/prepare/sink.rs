@@ -29,28 +29,16 @@ pub(super) struct Sink {
     pub(super) tables: Option<Arc<BigQueryStore>>,
 }
 
-pub(super) async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<Sink, Error> {
-    sink_under(checked, plan, None).await
-}
-
 /// Where the records of dead letters go when they are tried again: the same place, and a ledger of its own.
 pub(crate) async fn sink_of_try(
     checked: &Checked,
     plan: &StagePlan,
     number: u32,
 ) -> Result<SinkConfig, Error> {
-    Ok(sink_under(checked, Some(plan), Some(state_of_try(checked, number))).await?.config)
+    Ok(sink(checked, Some(plan)).await?.config.of_try(number))
 }
 
-fn state_of_try(checked: &Checked, number: u32) -> String {
-    format!("{}/dlq/{number}", checked.pipeline.sink.place().state_prefix())
-}
-
-async fn sink_under(
-    checked: &Checked,
-    plan: Option<&StagePlan>,
-    state_prefix: Option<String>,
-) -> Result<Sink, Error> {
+pub(super) async fn sink(checked: &Checked, plan: Option<&StagePlan>) -> Result<Sink, Error> {
     let file = &checked.pipeline;
     let place = file.sink.place();
     let opened = place.open(checked)?;
@@ -77,9 +65,6 @@ async fn sink_under(
     let rotation = Rotation { bytes: rotate.bytes.0, rows: rotate.rows, age: rotate.age.duration() };
     let mut config =
         config.prefix(place.prefix()).memory(half(file.memory)).format(format).rotation(rotation);
-    if let Some(state_prefix) = state_prefix {
-        config = config.state_prefix(state_prefix);
-    }
     if let Some(template) = plan.and_then(|plan| plan.fits.directories.as_ref()) {
         config = config.directories(template.clone());
     }
@@ -333,13 +318,7 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
 /// # Errors
 /// As [`ledger_of`].
 pub fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
-    if number == 0 {
-        return ledger_of(checked);
-    }
-    let place = checked.pipeline.sink.place();
-    let opened = place.look(checked)?;
-    let config = SinkConfig::builder(opened.store).prefix(place.prefix());
-    config.state_prefix(state_of_try(checked, number)).build().map_err(Error::sink)
+    Ok(ledger_of(checked)?.of_try(number))
 }
 
 /// As [`ledger_of_try`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
@@ -349,8 +328,7 @@ pub fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error
 /// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
 pub async fn ledger_of_try_to_change(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
     ledger_of(checked)?;
-    let state = (number > 0).then(|| state_of_try(checked, number));
-    Ok(sink_under(checked, None, state).await?.config)
+    Ok(sink(checked, None).await?.config.of_try(number))
 }
 
 /// For dead letters; it has the consumer's security.

@@ -122,6 +122,8 @@ impl FindingKind {
 pub struct LedgerReport {
     /// Which ledger.
     pub ledger: LedgerRef,
+    /// Of which try to deliver dead letters again; 0 is the pipeline itself.
+    pub retry: u32,
     /// How many entries.
     pub entries: u64,
     /// Where the next entry will start.
@@ -315,7 +317,8 @@ pub async fn dead_letters_of(config: &SinkConfig, entry: &Entry) -> Result<Vec<D
     Ok(letters)
 }
 
-/// Checks everything that can be checked without the topic: that each ledger's entries follow each other
+/// Checks everything that can be checked without the topic, in the ledgers of tries to deliver dead letters again, too: that each
+/// ledger's entries follow each other
 /// without gap and overlap, that the files are in place with the size and checksum of their entries, that
 /// rejects are readable; and lists orphans and foreign objects. Reads every file once; changes nothing.
 ///
@@ -325,12 +328,16 @@ pub async fn dead_letters_of(config: &SinkConfig, entry: &Entry) -> Result<Vec<D
 /// Those of the stores. What is wrong with the data is in the report.
 pub async fn verify(config: &SinkConfig) -> Result<VerifyReport> {
     let mut known = HashSet::new();
-    let mut ledgers = Vec::new();
-    let Ledgers { whole, broken } = survey_ledgers(config).await?;
-    for ledger in whole {
-        ledgers.push(check_ledger(config, ledger, &mut known).await?);
+    let mut report =
+        VerifyReport { ledgers: Vec::new(), broken: Vec::new(), foreign: Vec::new(), foreign_count: 0 };
+    for number in 0..=config.tries().await? {
+        let config = config.of_try(number);
+        let Ledgers { whole, broken } = survey_ledgers(&config).await?;
+        for ledger in whole {
+            report.ledgers.push(check_ledger(&config, ledger, &mut known).await?);
+        }
+        report.broken.extend(broken);
     }
-    let mut report = VerifyReport { ledgers, broken, foreign: Vec::new(), foreign_count: 0 };
     let prefix = if config.0.prefix.is_empty() { String::new() } else { format!("{}/", config.0.prefix) };
     let state = format!("{}/", config.state().1);
     let mut after: Option<String> = None;
@@ -377,6 +384,7 @@ async fn check_ledger(
     let mut report = LedgerReport {
         next: ledger.start,
         ledger,
+        retry: config.0.retry_number,
         entries: 0,
         files: 0,
         rows: 0,

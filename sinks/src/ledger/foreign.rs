@@ -40,6 +40,11 @@ pub(super) async fn audit(
             let mut file = File { config, scope, windows, name: &object.name, path, before: None };
             match file.writer().await? {
                 Writer::Ledger => continue,
+                Writer::Try => {
+                    file.compare_of_try(report).await?;
+                    on_file();
+                    continue;
+                }
                 Writer::Before(start) => file.before = Some(start),
                 Writer::Nobody => {}
             }
@@ -69,6 +74,8 @@ struct File<'a> {
 enum Writer {
     /// A range of another scope, or one that was sealed since the audit began.
     Ledger,
+    /// A try to deliver dead letters again.
+    Try,
     /// This pipeline, before its ledger began at this offset.
     Before(i64),
     Nobody,
@@ -93,8 +100,8 @@ impl File<'_> {
             return Ok(Writer::Nobody);
         };
         let window = self.windows.iter().find(|w| {
-            (&w.id.topic[..], w.id.incarnation(), w.id.partition)
-                == (parsed.topic, parsed.incarnation.to_owned(), parsed.partition)
+            (&w.id.topic[..], w.id.incarnation(), w.id.partition, w.retry)
+                == (parsed.topic, parsed.incarnation.to_owned(), parsed.partition, parsed.retry)
         });
         let is_left_out = match window {
             Some(window) => window.is_cut && parsed.first < window.first(),
@@ -114,9 +121,10 @@ impl File<'_> {
         if id.validate().is_err() {
             return Ok(Writer::Nobody);
         }
-        let (state, state_prefix) = self.config.state();
+        let config = self.config.of_try(parsed.retry);
+        let (state, state_prefix) = config.state();
         let mut writer = Writer::Nobody;
-        for topic_id in known_topic_ids(self.config, parsed.topic).await? {
+        for topic_id in known_topic_ids(&config, parsed.topic).await? {
             id.topic_id = topic_id;
             if id.incarnation() != parsed.incarnation {
                 continue;
@@ -124,7 +132,7 @@ impl File<'_> {
             let paths = Paths::new(state_prefix, &id);
             let entry = self.entry(&paths, &id, parsed.first).await?;
             if entry.is_some_and(|entry| entry.files.iter().any(|f| f.final_name == self.name)) {
-                return Ok(Writer::Ledger);
+                return Ok(if parsed.retry == 0 { Writer::Ledger } else { Writer::Try });
             }
             // One that cannot be read is in the findings already.
             let genesis = state.get(&paths.genesis()).await?;
@@ -163,12 +171,35 @@ impl File<'_> {
     }
 
     async fn compare(&self, report: &mut AuditReport) -> Result<()> {
+        match self.compared().await? {
+            Some(Ok(compared)) => report.found(self.say(&compared)),
+            Some(Err(why)) => report.found(self.alone(&why)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// As [`compare`](Self::compare), of a file that a ledger names: that it is whole was checked with its entry.
+    async fn compare_of_try(&self, report: &mut AuditReport) -> Result<()> {
+        if let Some(Ok(Compared { rows, doubled, first: Some((file, place)), .. })) = self.compared().await? {
+            let text = format!(
+                "{doubled} of its {rows} rows, of dead letters that were tried again, are in the folder elsewhere, the first in \
+                 {file} (partition {}, offset {}): who reads the folder reads them twice",
+                place.partition, place.offset
+            );
+            report.found(self.found(AuditKind::DoubledRows, text));
+        }
+        Ok(())
+    }
+
+    /// How its rows compare with those of the entries, or why that cannot be said; `None` if it is gone.
+    async fn compared(&self) -> Result<Option<std::result::Result<Compared, String>>> {
+        let cannot = |why: String| Ok(Some(Err(why)));
         let bytes = match fetch(self.config, self.name).await? {
             Stored::File(bytes) => bytes,
-            Stored::Nothing => return Ok(()),
+            Stored::Nothing => return Ok(None),
             Stored::TooLarge(bytes) => {
-                report.found(self.alone(&format!("with {bytes} bytes it is too large to be compared")));
-                return Ok(());
+                return cannot(format!("with {bytes} bytes it is too large to be compared"));
             }
         };
         let mut compared = Compared::default();
@@ -176,28 +207,23 @@ impl File<'_> {
         loop {
             let content = match places::read(self.name, bytes.clone(), skip, MAX_PLACES).await {
                 Ok(content) => content,
-                Err(e) => {
-                    report.found(self.alone(&format!("it cannot be compared: {e}")));
-                    return Ok(());
-                }
+                Err(e) => return cannot(format!("it cannot be compared: {e}")),
             };
             compared.rows = content.rows;
             let Some(mut places) = content.places else {
-                report.found(self.alone(&format!(
+                return cannot(format!(
                     "its {} rows do not say where they came from (no `_kafka_*` columns)",
                     content.rows
-                )));
-                return Ok(());
+                ));
             };
             skip += places.len();
             let is_last = places.is_empty() || skip as u64 >= content.rows;
             places.sort_unstable();
             let Some((windows, is_known)) = self.windows_of(content.topic_id.as_deref()).await? else {
-                report.found(self.alone(&format!(
+                return cannot(format!(
                     "its {} rows do not say which of the topics they are of, and were not compared",
                     content.rows
-                )));
-                return Ok(());
+                ));
             };
             compared.is_known = is_known;
             let mut is_doubled = vec![false; places.len()];
@@ -206,11 +232,9 @@ impl File<'_> {
             }
             compared.doubled += is_doubled.iter().filter(|doubled| **doubled).count() as u64;
             if is_last {
-                break;
+                return Ok(Some(Ok(compared)));
             }
         }
-        report.found(self.say(&compared));
-        Ok(())
     }
 
     /// The ledgers that the file may hold rows of, by the topic's folder and by the topic id in the file, and whether
@@ -249,7 +273,7 @@ impl File<'_> {
         let at = |offset: i64| places.partition_point(|p| (p.partition, p.offset) < (partition, offset));
         let end = at(window.next);
         let mut next = at(window.first());
-        if window.is_cut {
+        if window.is_cut && window.retry == 0 {
             compared.before += (next - at(i64::MIN)) as u64;
         }
         while next < end {
@@ -260,7 +284,7 @@ impl File<'_> {
             let range = next..at(until).max(next + 1);
             next = range.end;
             let Some(entry) = self.entry(&window.paths, &window.id, *first).await? else { continue };
-            for file in &entry.files {
+            for file in entry.files.iter().filter(|file| file.final_name != self.name) {
                 let Stored::File(bytes) = fetch(self.config, &file.final_name).await? else { continue };
                 let mut skip = 0;
                 // What cannot be read is in the findings already.

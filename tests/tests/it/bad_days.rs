@@ -190,7 +190,7 @@ const DAYS: &[Day] = &[
         RUN,
         schemas::unknown_id,
         ["4711"],
-        "register it; `gristmill replay` reads the range once more"
+        "register it; `gristmill dlq replay` delivers the records"
     ),
     day!(
         "an incompatible schema in mid-stream",

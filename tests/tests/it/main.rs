@@ -4,6 +4,7 @@ mod audit;
 mod bad_days;
 mod bigquery;
 mod bigquery_changes;
+mod dead_letters;
 mod exits;
 mod faults;
 mod group_reader;

@@ -26,7 +26,7 @@ fn order(number: u64, country: serde_json::Value) -> Order {
 }
 
 /// The columns and the rows.
-fn read(engine: &str, folder: &Path) -> (String, Vec<serde_json::Value>) {
+pub(crate) fn read(engine: &str, folder: &Path) -> (String, Vec<serde_json::Value>) {
     let python = std::env::var("GRISTMILL_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_partitioned.py");
     let output = Command::new(python).arg(script).arg(engine).arg(folder).output().expect("python starts");
