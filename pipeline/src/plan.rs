@@ -25,10 +25,69 @@ pub struct Plan {
     pub tables: Vec<PlannedTable>,
     /// Every partition of the topics.
     pub partitions: Vec<PlannedPartition>,
-    /// How many streams of BigQuery an hour a busy pipeline makes; 0 if none.
+    /// What all processes together take of BigQuery's quotas, if rows go there.
+    pub quotas: Option<QuotaUse>,
+}
+
+/// What a pipeline whose partitions all have records takes of the quotas that Google's project has.
+///
+/// What Google grants by default is in [its list](https://cloud.google.com/bigquery/quotas#write-api-limits); it was read, and not
+/// tried, and a project may have got more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QuotaUse {
+    /// New streams an hour by `rotate.age`, none if rows go to tables' default streams. `rotate.bytes` and `rotate.rows` may make more.
     pub streams_an_hour: u64,
     /// How many one process makes at most.
     pub most_streams_an_hour: u64,
+    /// Connections that are open at once.
+    pub connections: u64,
+    /// Both are of each table, and values of rows say how many there are.
+    pub of_each_table: bool,
+}
+
+/// New streams an hour that a project has in a region by default.
+const STREAMS_AN_HOUR: u64 = 10_000;
+/// Connections that a project has at once in a region by default, and in the EU or the US.
+const CONNECTIONS: u64 = 1_000;
+const CONNECTIONS_OF_MANY_REGIONS: u64 = 10_000;
+
+impl fmt::Display for QuotaUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QuotaUse { streams_an_hour, most_streams_an_hour, connections, of_each_table } = *self;
+        let each = if of_each_table { ", for each table that values name" } else { "" };
+        if streams_an_hour > 0 {
+            let text = "new streams of BigQuery an hour while all partitions have records";
+            writeln!(
+                f,
+                "  {streams_an_hour} {text}{each}, and more if `rotate.rows` or `rotate.bytes` comes before `rotate.age`; a project has \
+                 {STREAMS_AN_HOUR} in a region by default"
+            )?;
+            if streams_an_hour > STREAMS_AN_HOUR {
+                let times = streams_an_hour.div_ceil(STREAMS_AN_HOUR);
+                writeln!(
+                    f,
+                    "~ that is more: have Google raise the quota, or make `rotate.age` {times} times as long"
+                )?;
+            }
+            if streams_an_hour > most_streams_an_hour {
+                writeln!(
+                    f,
+                    "~ one process makes {most_streams_an_hour} in an hour by `max_streams_per_second`: rows come later than `rotate.age` \
+                     says, unless several processes share the partitions"
+                )?;
+            }
+        }
+        writeln!(
+            f,
+            "  {connections} connections at once{each}; a project has {CONNECTIONS} in a region by default, \
+             {CONNECTIONS_OF_MANY_REGIONS} in the EU or the US"
+        )?;
+        if connections > CONNECTIONS {
+            writeln!(f, "~ that is more than a region's: have Google raise the quota")?;
+        }
+        Ok(())
+    }
 }
 
 /// A table of BigQuery.
@@ -117,19 +176,7 @@ impl fmt::Display for Plan {
                 Err(why) => writeln!(f, "! {topic}/{partition}: {why}")?,
             }
         }
-        if self.streams_an_hour > 0 {
-            let (streams, most) = (self.streams_an_hour, self.most_streams_an_hour);
-            let text = "new streams of BigQuery an hour while all partitions have records";
-            writeln!(
-                f,
-                "  {streams} {text}, each with a connection of its own while it is written; compare it with the quotas of the project"
-            )?;
-            if streams > most {
-                let text = "one process makes in an hour by `max_streams_per_second`: rows come later than `rotate.age` says; raise that";
-                writeln!(f, "  more than the {most} that {text}")?;
-            }
-        }
-        Ok(())
+        self.quotas.iter().try_for_each(|quotas| write!(f, "{quotas}"))
     }
 }
 
@@ -169,20 +216,27 @@ pub async fn plan(checked: &Checked) -> Result<Plan, Error> {
             partitions.push(PlannedPartition { topic: topic.clone(), partition, start, end: extent.end });
         }
     }
-    let bigquery = checked.pipeline.sink.bigquery.as_ref();
-    let streams_an_hour = match bigquery.is_some_and(|bigquery| bigquery.mode == Mode::ExactlyOnce) {
-        true => {
-            let age = checked.pipeline.sink.rotate().age.duration().as_millis().max(1);
-            let of_rows = tables.iter().filter(|table| !table.is_of_dead_letters).count();
-            let outputs = of_rows / checked.pipeline.source.kafka.topics.len().max(1);
-            let streams = partitions.len() as u128 * outputs as u128 * 3_600_000 / age;
-            u64::try_from(streams).unwrap_or(u64::MAX)
-        }
-        false => 0,
+    let quotas = quota_use(checked, &tables, partitions.len());
+    Ok(Plan { tables, partitions, quotas })
+}
+
+fn quota_use(checked: &Checked, tables: &[PlannedTable], partitions: usize) -> Option<QuotaUse> {
+    let bigquery = checked.pipeline.sink.bigquery.as_ref()?;
+    let of_rows = tables.iter().filter(|table| !table.is_of_dead_letters);
+    // A table for each topic and output, and each partition is of one topic.
+    let outputs = of_rows.clone().count() / checked.pipeline.source.kafka.topics.len().max(1);
+    let connections = partitions as u64 * outputs as u64;
+    let age = checked.pipeline.sink.rotate().age.duration().as_millis().max(1);
+    let streams_an_hour = match bigquery.mode {
+        Mode::ExactlyOnce => u64::try_from(u128::from(connections) * 3_600_000 / age).unwrap_or(u64::MAX),
+        Mode::AtLeastOnce | Mode::Cdc => 0,
     };
-    let most_streams_an_hour =
-        bigquery.map_or(0, |bigquery| u64::from(bigquery.max_streams_per_second) * 3_600);
-    Ok(Plan { tables, partitions, streams_an_hour, most_streams_an_hour })
+    Some(QuotaUse {
+        streams_an_hour,
+        most_streams_an_hour: u64::from(bigquery.max_streams_per_second) * 3_600,
+        connections,
+        of_each_table: of_rows.clone().any(|table| matches!(table.outcome, Ok(None))),
+    })
 }
 
 /// Asks again what fails in passing, such as a group whose coordinator is being found.
@@ -239,4 +293,39 @@ async fn start_of(
             Start::Latest => (From::End, "`start: latest`; a new ledger starts there"),
         },
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_a_quota_says_so() {
+        let small = QuotaUse {
+            streams_an_hour: 720,
+            most_streams_an_hour: 144_000,
+            connections: 12,
+            of_each_table: false,
+        };
+        let text = small.to_string();
+        assert!(text.starts_with("  720 new streams of BigQuery an hour"), "{text}");
+        assert!(
+            text.contains("\n  12 connections at once; a project has 1000 in a region")
+                && !text.contains('~'),
+            "{text}"
+        );
+        let large = QuotaUse {
+            streams_an_hour: 150_000,
+            most_streams_an_hour: 144_000,
+            connections: 2_500,
+            of_each_table: true,
+        };
+        let text = large.to_string();
+        assert!(text.contains("or make `rotate.age` 15 times as long"), "{text}");
+        assert!(text.contains("one process makes 144000 in an hour"), "{text}");
+        assert!(text.contains("2500 connections at once, for each table that values name"), "{text}");
+        assert!(text.contains("more than a region's"), "{text}");
+        let default = QuotaUse { streams_an_hour: 0, ..small };
+        assert!(default.to_string().starts_with("  12 connections at once"), "{default}");
+    }
 }

@@ -85,7 +85,7 @@ pub enum Effect {
     BreakAfter(usize),
     /// Of an append: its columns are not known yet.
     ExtraFields,
-    /// Of an append: it is carried out, and its reply, like those behind it, comes so much later.
+    /// It is carried out, and its reply comes so much later; of an append also those behind it.
     Slow(Duration),
 }
 
@@ -451,7 +451,7 @@ impl TowerService<http::Request<Body>> for Service {
                 let service = self.clone();
                 let answer = service_fn(move |message| {
                     let service = service.clone();
-                    async move { service.$method(message) }
+                    async move { service.$method(message).await }
                 });
                 Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await) })
             }};
@@ -489,19 +489,28 @@ impl Service {
     }
 
     /// Carries a call out under one lock, with what is planned for it.
-    fn carry_out<T>(&self, call: Call, effect: impl FnOnce(&mut State) -> Result<T, Status>) -> Answer<T> {
-        let mut state = self.state();
-        match state.fault(call) {
-            Some(Effect::Refuse(code)) => Err(Status::new(code, "planned")),
-            Some(Effect::LoseReply) => {
-                let _ = effect(&mut state);
-                Err(Status::unavailable("the reply is lost"))
+    async fn carry_out<T>(
+        &self,
+        call: Call,
+        effect: impl FnOnce(&mut State) -> Result<T, Status>,
+    ) -> Answer<T> {
+        let (answer, late) = {
+            let mut state = self.state();
+            match state.fault(call) {
+                Some(Effect::Refuse(code)) => return Err(Status::new(code, "planned")),
+                Some(Effect::LoseReply) => {
+                    let _ = effect(&mut state);
+                    return Err(Status::unavailable("the reply is lost"));
+                }
+                Some(Effect::Break | Effect::BreakAfter(_) | Effect::ExtraFields) => {
+                    return Err(Status::unavailable("the connection breaks"));
+                }
+                Some(Effect::Slow(by)) => (effect(&mut state), by),
+                None => (effect(&mut state), Duration::ZERO),
             }
-            Some(Effect::Break | Effect::BreakAfter(_) | Effect::ExtraFields | Effect::Slow(_)) => {
-                Err(Status::unavailable("the connection breaks"))
-            }
-            None => effect(&mut state).map(Response::new),
-        }
+        };
+        tokio::time::sleep(late).await;
+        answer.map(Response::new)
     }
 }
 
@@ -539,7 +548,7 @@ fn no_table(name: &str) -> Status {
 type AppendReplies = Pin<Box<dyn Stream<Item = Result<AppendRowsResponse, Status>> + Send>>;
 
 impl Service {
-    fn create_write_stream(&self, request: Request<CreateWriteStreamRequest>) -> Answer<WriteStream> {
+    async fn create_write_stream(&self, request: Request<CreateWriteStreamRequest>) -> Answer<WriteStream> {
         let CreateWriteStreamRequest { parent, write_stream } = request.into_inner();
         let kind = write_stream.unwrap_or_default().r#type;
         self.carry_out(Call::Create, |state| {
@@ -559,6 +568,7 @@ impl Service {
             state.streams.insert(name.clone(), stream);
             Ok(WriteStream { name, r#type: kind, table_schema, ..Default::default() })
         })
+        .await
     }
 
     fn append_rows(&self, request: Request<Streaming<AppendRowsRequest>>) -> Answer<AppendReplies> {
@@ -607,7 +617,7 @@ impl Service {
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
     }
 
-    fn get_write_stream(&self, request: Request<GetWriteStreamRequest>) -> Answer<WriteStream> {
+    async fn get_write_stream(&self, request: Request<GetWriteStreamRequest>) -> Answer<WriteStream> {
         let name = request.into_inner().name;
         let mut state = self.state();
         let Some(table) = name.strip_suffix("/streams/_default") else {
@@ -620,7 +630,7 @@ impl Service {
         Ok(Response::new(WriteStream { name, table_schema, ..Default::default() }))
     }
 
-    fn finalize_write_stream(
+    async fn finalize_write_stream(
         &self,
         request: Request<FinalizeWriteStreamRequest>,
     ) -> Answer<FinalizeWriteStreamResponse> {
@@ -630,9 +640,10 @@ impl Service {
             stream.is_final = true;
             Ok(FinalizeWriteStreamResponse { row_count: stream.rows })
         })
+        .await
     }
 
-    fn batch_commit_write_streams(
+    async fn batch_commit_write_streams(
         &self,
         request: Request<BatchCommitWriteStreamsRequest>,
     ) -> Answer<BatchCommitWriteStreamsResponse> {
@@ -664,6 +675,7 @@ impl Service {
             }
             Ok(BatchCommitWriteStreamsResponse { commit_time: Some(Default::default()), stream_errors })
         })
+        .await
     }
 }
 

@@ -28,15 +28,19 @@ pub(super) fn router(state: Shared) -> Router {
 }
 
 /// Carries a call out under one lock, with what is planned for it.
-fn carry_out(state: &Shared, effect: impl FnOnce(&mut State) -> Outcome) -> Response {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    let fault = state.fault(Call::Rest);
-    if let Some(Effect::Refuse(_) | Effect::Break) = fault {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "backendError", "planned");
-    }
-    let outcome = effect(&mut state);
-    if fault.is_some() {
-        return refused(StatusCode::INTERNAL_SERVER_ERROR, "backendError", "the reply is lost");
+async fn carry_out(state: &Shared, effect: impl FnOnce(&mut State) -> Outcome) -> Response {
+    let (outcome, fault) = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = state.fault(Call::Rest);
+        if let Some(Effect::Refuse(_) | Effect::Break) = fault {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "backendError", "planned");
+        }
+        (effect(&mut state), fault)
+    };
+    match fault {
+        Some(Effect::Slow(by)) => tokio::time::sleep(by).await,
+        Some(_) => return refused(StatusCode::INTERNAL_SERVER_ERROR, "backendError", "the reply is lost"),
+        None => {}
     }
     match outcome {
         Ok(answer) => (StatusCode::OK, answer.to_string()).into_response(),
@@ -78,6 +82,7 @@ async fn make_dataset(
         }
         Ok(dataset)
     })
+    .await
 }
 
 async fn make_table(
@@ -103,6 +108,7 @@ async fn make_table(
         state.tables.insert(path, Table { hidden, ..Table::new(columns, resource.clone()) });
         Ok(resource)
     })
+    .await
 }
 
 async fn table(
@@ -114,6 +120,7 @@ async fn table(
         let table = state.tables.get(&path);
         table.map(|table| table.resource.clone()).ok_or_else(|| not_found("Table", &path))
     })
+    .await
 }
 
 /// `tables/{table}:testIamPermissions`
@@ -136,6 +143,7 @@ async fn test_permissions(
             asked.filter(|name| !state.denied.iter().any(|denied| denied == name)).collect();
         Ok(json!({ "permissions": granted }))
     })
+    .await
 }
 
 /// Columns may be added and made nullable, and nothing else.
@@ -165,6 +173,7 @@ async fn change_table(
         table.resource["etag"] = json!(etag);
         Ok(table.resource.clone())
     })
+    .await
 }
 
 fn follows(old: &[Column], new: &[Column]) -> bool {

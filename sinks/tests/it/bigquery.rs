@@ -194,15 +194,16 @@ async fn of_two_writers_one_has_its_rows_in_the_table() {
     assert_eq!(place.ids(), (0..150).collect::<Vec<_>>());
 }
 
-/// Each kind of request fails once before its effect, and once after it.
+/// Each kind of request fails once before its effect, and once after it, and is answered late.
 #[tokio::test]
-async fn lost_replies_and_passing_refusals_change_nothing() {
+async fn lost_and_late_replies_and_passing_refusals_change_nothing() {
     for call in [Call::Create, Call::Append, Call::Finalize, Call::Commit] {
         for effect in [
             Effect::Refuse(Code::Unavailable),
             Effect::Refuse(Code::ResourceExhausted),
             Effect::Refuse(Code::Unauthenticated),
             Effect::LoseReply,
+            Effect::Slow(Duration::from_millis(300)),
         ] {
             let place = Place::new();
             let (mut sink, _) = PartitionSink::open(place.config(Failpoints::none()), id(), 0).await.unwrap();

@@ -169,7 +169,10 @@ fn fault(random: &mut SmallRng) -> (Call, Effect) {
         3 => (Call::Commit, Effect::LoseReply),
         4 => (Call::Finalize, Effect::LoseReply),
         5 => (Call::Create, Effect::LoseReply),
-        6 => (Call::Append, Effect::Slow(Duration::from_millis(random.random_range(1..2_000)))),
+        6 => {
+            let late = Effect::Slow(Duration::from_millis(random.random_range(1..2_000)));
+            (*[Call::Append, Call::Commit, Call::Finalize, Call::Create].choose(random).expect("some"), late)
+        }
         _ => (
             *[Call::Append, Call::Commit, Call::Finalize, Call::Create].choose(random).expect("some"),
             refused,

@@ -270,7 +270,12 @@ fn tables_are_made_and_changed_by_the_pipeline_and_the_plan_says_so_before() {
         ),
         "{out}"
     );
-    assert!(out.contains("14400 new streams of BigQuery an hour"), "{out}");
+    assert!(
+        out.contains("14400 new streams of BigQuery an hour")
+            && out.contains("make `rotate.age` 2 times as long"),
+        "{out}"
+    );
+    assert!(out.contains("  4 connections at once; "), "{out}");
     assert_eq!(setup.bigquery.table(&main), serde_json::Value::Null);
     assert!(!setup.folder.path().join("state").exists());
 
