@@ -21,8 +21,15 @@ SCRIPTS_PATH := $(VENV)/bin:$(NPM)/node_modules/.bin
 PYTHON_TOOLS := $(CACHE)/python
 WHEELS := $(CACHE)/wheels
 
+# What has `unsafe` in it and can run natively; rustc has the runtime of AddressSanitizer with it, behind a flag.
+SANITIZED := gristmill gristmill-records gristmill-transform
+sanitize: need ## Tests of the crates with unsafe code, and librdkafka, under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CFLAGS="-fsanitize=address" CXXFLAGS="-fsanitize=address" \
+	ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=$(CACHE)/sanitize \
+	cargo test --target $$(rustc -vV | sed -n 's/^host: //p') $(SANITIZED:%=--package %) --lib --tests
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint unit guests wheel python python-reference e2e soak fuzz bench-hop bench-transform bench-languages bench-sink bench-bigquery bench-python example-bigquery need need-tests clean-demo
+.PHONY: help build demo test lint unit guests wheel python python-reference e2e soak fuzz sanitize bench-hop bench-transform bench-languages bench-sink bench-bigquery bench-python example-bigquery need need-tests clean-demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 /// Account for every offset that was published, and compare the books with the files.
 ///
 /// For each partition: how many offsets, records, rows, drops, dead letters, and offsets without a visible
-/// record (control records, aborted transactions, compaction, retention). Every file is read once: it has to be
+/// record (control records, aborted transactions, compaction, retention). Every file is read: it has to be
 /// the one that was published, its rows have to be of its range, and none may stand twice, also not in files that
 /// somebody else put into the folder.
 #[derive(Debug, clap::Args)]
@@ -143,10 +143,10 @@ fn as_json(
 }
 
 fn print(commands: Commands<'_>, report: &AuditReport, findings: &[(&AuditFinding, Option<String>)]) {
-    if report.partitions.is_empty() {
-        println!("nothing was sealed in that time");
-    } else {
-        table(&report.partitions);
+    match (report.partitions.is_empty(), report.tries.is_empty()) {
+        (true, true) => println!("nothing was sealed in that time"),
+        (true, false) => println!("nothing was sealed in that time but what tries of dead letters wrote"),
+        (false, _) => table(&report.partitions),
     }
     for account in &report.partitions {
         if !account.counts.rejected.is_empty() {
@@ -161,13 +161,7 @@ fn print(commands: Commands<'_>, report: &AuditReport, findings: &[(&AuditFindin
             );
         }
     }
-    for TryAudit { topic, partition, number, counts, files, rows, rejected, .. } in &report.tries {
-        println!(
-            "{topic}-{partition}: try {number} of its dead letters: {} records, of which {rows} rows in {files} files, {} dropped and \
-             {rejected} refused again",
-            counts.read, counts.dropped
-        );
-    }
+    report.tries.iter().for_each(print_try);
     for (finding, command) in findings {
         println!(
             "{} {}: {}",
@@ -182,7 +176,7 @@ fn print(commands: Commands<'_>, report: &AuditReport, findings: &[(&AuditFindin
     if report.more_findings > 0 {
         println!("and {} more findings", report.more_findings);
     }
-    if report.is_clean() && !report.partitions.is_empty() {
+    if report.is_clean() && !(report.partitions.is_empty() && report.tries.is_empty()) {
         match report.partitions.iter().map(|a| a.given_up).sum::<u64>() {
             0 => println!("every offset is accounted for, and every file is what was published"),
             n => println!(
@@ -190,6 +184,36 @@ fn print(commands: Commands<'_>, report: &AuditReport, findings: &[(&AuditFindin
                 commands.log()
             ),
         }
+    }
+}
+
+fn print_try(account: &TryAudit) {
+    let TryAudit {
+        topic,
+        partition,
+        number,
+        counts,
+        files,
+        rows,
+        rejected,
+        files_by_count,
+        not_compared,
+        ..
+    } = account;
+    println!(
+        "{topic}-{partition}: try {number} of its dead letters: {} records, of which {rows} rows in {files} files, {} dropped and \
+         {rejected} refused again",
+        counts.read, counts.dropped
+    );
+    if *files_by_count > 0 {
+        println!(
+            "{topic}-{partition}: try {number}: rows of {files_by_count} files do not say where they came from: they were counted, not compared"
+        );
+    }
+    if *not_compared > 0 {
+        println!(
+            "{topic}-{partition}: try {number}: {not_compared} rows are of records before the audited ranges: they were not compared"
+        );
     }
 }
 

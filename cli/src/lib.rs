@@ -216,6 +216,7 @@ mod tests {
                     commands.accept_missing(),
                     commands.accept_missing() + " --yes",
                     commands.accept_missing_of_try(2),
+                    commands.dead_letters(),
                     commands.replay(5, 9),
                     commands.replay(0, i64::MAX),
                 ] {

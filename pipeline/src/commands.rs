@@ -68,6 +68,11 @@ impl<'a> Commands<'a> {
         self.line("ledger repair", format_args!("--dlq {number} --accept-missing"))
     }
 
+    /// Shows its dead letters.
+    pub fn dead_letters(&self) -> String {
+        self.line("dlq show", "")
+    }
+
     /// Checks the ledgers; with a name those of that replay.
     pub fn verify(&self, replay: Option<&ReplayName>) -> String {
         self.whole().line("ledger verify", replay.map(|name| format!("--replay {name}")).unwrap_or_default())

@@ -217,18 +217,18 @@ pub(crate) fn lost_file(at: Place<'_>, entry: (i64, i64), file: &FileEntry) -> E
     Error::new(ErrorKind::Sink, text)
 }
 
-/// As [`lost_file`], of a try to deliver dead letters again.
+/// As [`lost_file`], of a try to deliver dead letters again, which has no group's offset to say what was published.
 pub(crate) fn lost_file_of_try(at: Place<'_>, number: u32, entry: (i64, i64), file: &FileEntry) -> Error {
     let text = format!(
-        "{} ({} rows of dead letters from {}) was sealed by try {number} and is gone before it was published; nothing was read or \
-         written. Going on would lose these rows from the files\n  \
+        "{} ({} rows of dead letters from {}) was sealed by try {number} and is gone: deleted after it was published, which nothing \
+         says, or lost before; nothing was read or written. Going on may lose these rows from the files\n  \
          to go on without them: `{} --yes`\n  \
-         to have the range written again elsewhere, from the topic: {}",
+         their records are in the dead letters: `{}` shows them",
         file.final_name,
         file.rows,
         offsets(entry.0, entry.1),
         at.commands().accept_missing_of_try(number),
-        at.replay(entry.0, entry.1)
+        at.commands().dead_letters()
     );
     Error::new(ErrorKind::Sink, text)
 }

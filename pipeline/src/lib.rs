@@ -51,7 +51,7 @@ pub use metrics::{GuestLabels, Metrics, RejectLabels};
 pub use peek::{Peek, PeekRange};
 pub use place::check_buckets;
 pub use plan::{Plan, PlannedPartition, PlannedTable, QuotaUse, plan};
-pub use prepare::{check_components, ledger_of, ledger_of_try, ledger_of_try_to_change};
+pub use prepare::{check_components, ledger_of, ledger_to_change};
 pub use quantity::{ByteSize, TimeSpan};
 pub use replay::{PartitionProgress, ReplayName, ReplayProgress, ReplayRequest, When};
 pub use run::{Ended, Pipeline, Stop};

@@ -8,7 +8,7 @@ use crate::failpoint::Failpoints;
 use crate::format::{Format, ParquetOptions};
 use crate::ledger::driver::{Resources, Retry};
 use crate::memory::MemoryBudget;
-use crate::names::{MAX_OUTPUT_BYTES, PartitionId, file_number, final_name, join};
+use crate::names::{MAX_OUTPUT_BYTES, PartitionId, Paths, file_number, final_name, join, state_of};
 use crate::store::{MAX_NAME_BYTES, Store, validate_name};
 
 /// The folder of the state, below the prefix of the final files, unless another is given.
@@ -74,6 +74,8 @@ pub(crate) struct SinkSettings {
     /// Of a try to deliver dead letters again; 0 is the pipeline itself.
     pub(crate) retry_number: u32,
     pub(crate) state_prefix: String,
+    /// Of the pipeline, also in a try.
+    own_state_prefix: String,
     pub(crate) prefix: String,
     pub(crate) format: Format,
     pub(crate) rotation: Rotation,
@@ -85,6 +87,10 @@ pub(crate) struct SinkSettings {
 }
 
 impl SinkSettings {
+    pub(crate) fn paths(&self, id: &PartitionId) -> Paths {
+        Paths::new(&self.own_state_prefix, self.retry_number, id)
+    }
+
     /// Refuses directories that some value could make too long for a name: found out with the record at hand,
     /// that would stop the partition for ever.
     pub(crate) fn check_names(&self, id: &PartitionId) -> Result<()> {
@@ -92,7 +98,7 @@ impl SinkSettings {
             return Ok(());
         };
         let output = "x".repeat(MAX_OUTPUT_BYTES);
-        let number = file_number(1_000_000, u32::MAX);
+        let number = file_number(1_000_000, self.retry_number);
         let name = final_name(&self.prefix, id, &output, &template.longest(), i64::MAX, &number, "parquet");
         if name.len() <= MAX_NAME_BYTES {
             return Ok(());
@@ -134,17 +140,13 @@ impl SinkConfig {
     }
 
     /// The same sink for a try to deliver the records of dead letters again: its ledgers lie apart, in `{state}/dlq/{number}`, and its
-    /// files have the number in their names. 0 is the sink itself.
-    ///
-    /// # Panics
-    /// If this is a sink of a try already: tries have none.
+    /// files have the number in their names. 0 is the pipeline's own, also of a try.
     pub fn of_try(&self, number: u32) -> SinkConfig {
-        assert_eq!(self.0.retry_number, 0, "tries have no tries");
-        if number == 0 {
+        if number == self.0.retry_number {
             return self.clone();
         }
         let mut settings = SinkSettings::clone(&self.0);
-        settings.state_prefix = format!("{}{number}", self.tries_prefix());
+        settings.state_prefix = state_of(&self.0.own_state_prefix, number);
         settings.retry_number = number;
         SinkConfig(Arc::new(settings))
     }
@@ -154,17 +156,13 @@ impl SinkConfig {
     /// # Errors
     /// Those of the state store.
     pub async fn tries(&self) -> Result<u32> {
-        let prefix = self.tries_prefix();
         for number in 1..=MAX_TRIES {
-            if self.0.resources.state.list(&format!("{prefix}{number}/"), None, 1).await?.is_empty() {
+            let folder = format!("{}/", state_of(&self.0.own_state_prefix, number));
+            if self.0.resources.state.list(&folder, None, 1).await?.is_empty() {
                 return Ok(number - 1);
             }
         }
         Ok(MAX_TRIES)
-    }
-
-    fn tries_prefix(&self) -> String {
-        format!("{}/dlq/", self.0.state_prefix)
     }
 
     /// The store and prefix of the final files.
@@ -344,6 +342,7 @@ impl SinkConfigBuilder {
                 retry: self.retry,
                 failpoints,
             },
+            own_state_prefix: state_prefix.clone(),
             state_prefix,
             prefix: self.prefix,
             format: self.format,

@@ -70,7 +70,8 @@
 //! {state}/staged/{topic}/{topic id}/{partition}/{first}+{attempt}+{seq}                                    staged files
 //! {state}/rejects/{topic}/{topic id}/{partition}/{first}+{unique}                                          rejects, if many
 //! {state}/operations/{time}-{id}.json                                                                      what operators did
-//! {state}/dlq/{try}/..                               the same of a try to deliver dead letters again; {seq}-dlq-{try} in its files' names
+//! {state}/accepted/{topic}/{topic id}/{partition}/{first}+{attempt}.json                                   entries known to be published
+//! {state}/dlq/{try}/.., {state}/staged/dlq+{try}/..    the same of a try to deliver dead letters again; {seq}-dlq-{try} in its files' names
 //! ```
 //!
 //! `{state}` is `{prefix}/_gristmill` unless configured. Readers skip names that begin with `_`, and staged
@@ -140,7 +141,7 @@ pub use ledger::reconcile::{
     AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, TryAudit, audit,
 };
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
-pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, waiting_files};
+pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, noted_published, waiting_files};
 pub use left_out::{LeftOut, NEW_COLUMN};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};
 pub use open_entry::{ROW_REFUSED, RejectedRecord, RowCoord};

@@ -84,11 +84,17 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    pub(crate) fn new(state_prefix: &str, id: &PartitionId) -> Self {
+    /// Of a pipeline whose state has that prefix, or of a try to deliver dead letters again, whose staged files lie among those of the pipeline, apart by a
+    /// name that no topic has: a bucket may have rules for all that is staged.
+    pub(crate) fn new(state_prefix: &str, retry: u32, id: &PartitionId) -> Self {
         let path = id.path();
+        let staged =
+            if retry == 0 { format!("staged/{path}/") } else { format!("staged/dlq+{retry}/{path}/") };
+        let staged = join(state_prefix, &staged);
+        let state_prefix = &state_of(state_prefix, retry);
         Paths {
+            staged,
             ledger: join(state_prefix, &format!("ledger/{path}/")),
-            staged: join(state_prefix, &format!("staged/{path}/")),
             rejects: join(state_prefix, &format!("rejects/{path}/")),
             accepted: join(state_prefix, &format!("accepted/{path}/")),
         }
@@ -127,9 +133,9 @@ impl Paths {
         format!("{}{first:020}+{unique}", self.rejects)
     }
 
-    /// That streams of an entry count as committed when they are gone: an operator goes on without them, or they were.
-    pub(crate) fn accepted(&self, first: i64) -> String {
-        format!("{}{first:020}.json", self.accepted)
+    /// That files and streams of an entry count as published when they are gone: an operator goes on without them, or they were.
+    pub(crate) fn accepted(&self, first: i64, attempt: Uuid) -> String {
+        format!("{}{first:020}+{attempt}.json", self.accepted)
     }
 
     /// What the names of this ledger's staged files start with.
@@ -147,6 +153,11 @@ impl Paths {
         let rest = name.strip_prefix(&self.staged).or_else(|| name.strip_prefix(&self.rejects))?;
         parse_first(rest.split('+').next()?)
     }
+}
+
+/// Where the ledgers of a try to deliver dead letters again are; 0 is the pipeline itself.
+pub(crate) fn state_of(state_prefix: &str, retry: u32) -> String {
+    if retry == 0 { state_prefix.to_owned() } else { join(state_prefix, &format!("dlq/{retry}")) }
 }
 
 fn parse_first(digits: &str) -> Option<i64> {
@@ -249,7 +260,15 @@ mod tests {
 
     #[test]
     fn names_are_as_the_design_says() {
-        let paths = Paths::new("_gristmill", &id());
+        let of_try = Paths::new("_gristmill", 3, &id());
+        assert!(of_try.genesis().starts_with("_gristmill/dlq/3/ledger/orders/"), "{}", of_try.genesis());
+        assert!(of_try.all_rejects().starts_with("_gristmill/dlq/3/rejects/orders/"));
+        assert!(
+            of_try.all_staged().starts_with("_gristmill/staged/dlq+3/orders/"),
+            "{}",
+            of_try.all_staged()
+        );
+        let paths = Paths::new("_gristmill", 0, &id());
         let entry = paths.entry(42);
         assert_eq!(entry, "_gristmill/ledger/orders/-_-_AQIDBAUGBwgJCgsMDQ/00007/00000000000000000042.json");
         assert_eq!(paths.parse_entry(&entry), Some(42));

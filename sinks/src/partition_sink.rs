@@ -115,7 +115,7 @@ impl PartitionSink {
         }
         let settings = config.0;
         settings.check_names(&id)?;
-        let paths = Paths::new(&settings.state_prefix, &id);
+        let paths = settings.paths(&id);
         let ledger = Ledger::new(settings.resources.clone(), id.clone(), paths.clone(), start_if_new);
         let mut ledger = ledger.published_before(published.unwrap_or(i64::MIN));
         ledger.drive().await?;
@@ -229,8 +229,8 @@ impl PartitionSink {
         self.open.reject_again(letter)
     }
 
-    /// Writes down that the newest entry is published, for whoever opens the ledger when its streams are forgotten, and nothing
-    /// else proves that they were committed. Right after [`open`](Self::open) or a checkpoint.
+    /// Writes down that the newest entry is published, for whoever opens the ledger when its files or streams are gone, and nothing
+    /// else proves that they were published: see [`noted_published`](crate::noted_published). Right after [`open`](Self::open) or a checkpoint.
     ///
     /// # Errors
     /// Those of the state store; `Usage` while an entry is open.
@@ -238,8 +238,11 @@ impl PartitionSink {
         self.check_usable()?;
         let config = SinkConfig(self.settings.clone());
         let tip = ledger_end(&config, &self.id).await?.and_then(|end| end.tip);
-        match tip.filter(|tip| tip.next == self.open.first && tip.files.iter().any(FileEntry::is_stream)) {
-            Some(tip) => self.ledger.create_unique(&self.paths.accepted(tip.first), "{}".into()).await,
+        match tip.filter(|tip| tip.next == self.open.first && !tip.files.is_empty()) {
+            Some(tip) => {
+                let name = self.paths.accepted(tip.first, tip.attempt);
+                self.ledger.create_unique(&name, "{}".into()).await
+            }
             None => Ok(()),
         }
     }

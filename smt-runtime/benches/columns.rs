@@ -7,7 +7,8 @@
 //! a fresh instance for each batch of 500; 100 instances that do nothing. The WebAssembly side is
 //! `ColumnInstance::apply` as a pipeline calls it: production limits, epochs, answers checked in full, the output put
 //! together. Time is the CPU time of the thread, the median of interleaved samples; Java's is the median of its rounds
-//! after half of them.
+//! after half of them. And what an author has of the feature `arrow`: the guest `arrow-rows` computes two columns by arrow-rs
+//! kernels or row by row, of all rows or of every other one, beside the same kernels natively.
 //!
 //! Not measured: decoding, the network, sinks, loading components, several threads at a time. What Connect does around
 //! the transforms is not measured either, nor is that what comes before and after ours.
@@ -28,6 +29,7 @@ use arrow_array::{
     TimestampMillisecondArray, new_null_array,
 };
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow_select::filter::filter_record_batch;
 use gristmill_smt::{ColumnInstance, Limits, Runtime, RuntimeConfig, Stream, Transform, build_guest};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -194,6 +196,24 @@ fn plainly(orders: &RecordBatch, schema: &SchemaRef) -> (RecordBatch, Vec<u16>) 
     (RecordBatch::try_new(schema.clone(), columns).expect("the columns fit"), outputs)
 }
 
+/// What the guest `arrow-rows` does, with arrow-rs.
+fn by_kernels(orders: &RecordBatch, schema: &SchemaRef, half: bool) -> RecordBatch {
+    let amounts = orders.column(1).as_primitive::<Int64Type>();
+    let twice: Int64Array = amounts.unary(|cents| cents.wrapping_mul(2));
+    let mut columns = orders.columns().to_vec();
+    columns.extend([
+        Arc::new(twice) as ArrayRef,
+        Arc::new(BooleanArray::from_unary(amounts, |cents| cents >= 90_000)),
+    ]);
+    let all = RecordBatch::try_new(schema.clone(), columns).expect("the columns fit");
+    if !half {
+        return all;
+    }
+    let numbers = orders.column_by_name("number0").expect("a number").as_primitive::<Int64Type>();
+    let even = BooleanArray::from_unary(numbers, |n| n % 2 == 0);
+    filter_record_batch(&all, &even).expect("a mask of its length")
+}
+
 /// The same, natively.
 type Natively = fn(&RecordBatch, &SchemaRef) -> (RecordBatch, Vec<u16>);
 
@@ -303,6 +323,38 @@ fn main() {
             if rows == 500 {
                 aims.push(json!({"what": name, "more_ns": round(more), "aim": 25, "met": more <= 25.0}));
             }
+        }
+    }
+
+    let arrow = bench.load("tests/guests/arrow-rows");
+    for (name, half) in [("kernels, all rows", false), ("kernels, half", true)] {
+        for rows in BATCHES {
+            let orders = nested(rows);
+            let offsets: Vec<i64> = (0..rows as i64).collect();
+            let [mut arrays, mut loops] = [true, false].map(|arrays| {
+                bench.instance(&arrow, &json!({"arrays": arrays, "half": half}), &orders.schema())
+            });
+            let schema = arrays.output_schema().clone();
+            let expected = by_kernels(&orders, &schema, half);
+            for instance in [&mut arrays, &mut loops] {
+                let applied = instance.apply(&orders, &offsets).unwrap_or_else(|e| panic!("{e}"));
+                assert_eq!(applied.batch(), &expected, "all do the same");
+            }
+            let [by_arrays, native] =
+                medians([&mut || drop(black_box(arrays.apply(black_box(&orders), &offsets))), &mut || {
+                    drop(black_box(by_kernels(black_box(&orders), &schema, half)))
+                }]);
+            let [by_rows, _] =
+                medians([&mut || drop(black_box(loops.apply(black_box(&orders), &offsets))), &mut || {
+                    drop(black_box(by_kernels(black_box(&orders), &schema, half)))
+                }]);
+            let [by_arrays, by_rows, native] = [by_arrays, by_rows, native].map(|ns| ns / rows as f64);
+            println!(
+                "{name:18} x {rows:5}   arrays {by_arrays:5.1} ns/row   row by row {by_rows:5.1} ns/row   native {native:5.1} ns/row"
+            );
+            let cell =
+                json!({"arrays_ns": round(by_arrays), "rows_ns": round(by_rows), "native_ns": round(native)});
+            cells.insert(format!("{name} x {rows}"), cell);
         }
     }
 

@@ -18,14 +18,9 @@ pub(crate) struct Change {
 impl Change {
     /// The ledgers: to be changed with `--yes`, else to look at them, which creates nothing.
     pub(crate) async fn ledgers(&self, checked: &Checked) -> Result<SinkConfig, Exit> {
-        self.ledgers_of_try(checked, 0).await
-    }
-
-    /// The same of a try to deliver dead letters; 0 is the pipeline itself.
-    pub(crate) async fn ledgers_of_try(&self, checked: &Checked, number: u32) -> Result<SinkConfig, Exit> {
         Ok(match self.yes {
-            true => gristmill_pipeline::ledger_of_try_to_change(checked, number).await?,
-            false => gristmill_pipeline::ledger_of_try(checked, number)?,
+            true => gristmill_pipeline::ledger_to_change(checked).await?,
+            false => gristmill_pipeline::ledger_of(checked)?,
         })
     }
 

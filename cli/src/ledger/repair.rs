@@ -25,7 +25,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
     let checked = gristmill_pipeline::check(&args.place.file)?;
     let number = args.dlq.unwrap_or(0);
-    let config = args.change.ledgers_of_try(&checked, number).await?;
+    let own = args.change.ledgers(&checked).await?;
+    let config = own.of_try(number);
     let ledgers = args.place.ledgers(&config).await?;
     let mut reports = Vec::new();
     for ledger in ledgers.whole {
@@ -61,7 +62,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
             }
             if failures.is_empty() { Ok(()) } else { Err(Exit::failed(failures.join("\n"))) }
         };
-        args.change.carry_out(&config, "repair", plan, act).await?;
+        args.change.carry_out(&own, "repair", plan, act).await?;
     }
     match left {
         0 => Ok(()),
@@ -70,7 +71,16 @@ pub(crate) async fn run(args: &Args) -> Result<(), Exit> {
 }
 
 fn name(report: &LedgerReport) -> String {
-    format!("{}-{}", report.ledger.id.topic, report.ledger.id.partition)
+    let id = &report.ledger.id;
+    match report.retry {
+        0 => format!("{}-{}", id.topic, id.partition),
+        number => format!("{}-{}, try {number} of its dead letters", id.topic, id.partition),
+    }
+}
+
+/// Whether only an operator can say that files of the newest entry were published before they went: a pipeline's group says it.
+fn is_unsure(report: &LedgerReport) -> bool {
+    report.retry > 0 && report.newest_gone > 0
 }
 
 fn is_held_up(report: &LedgerReport, accept_missing: bool) -> bool {
@@ -96,7 +106,13 @@ fn mended(report: &LedgerReport, accept_missing: bool) -> Vec<String> {
             "{name}: commit the {streams} streams of the newest entry, and go on without those that are gone"
         )
     });
-    report.findings.iter().filter_map(sentence).chain(streams).collect()
+    let gone = (accept_missing && is_unsure(report)).then(|| {
+        format!(
+            "{name}: take the {} files of the newest entry that are gone for published",
+            report.newest_gone
+        )
+    });
+    report.findings.iter().filter_map(sentence).chain(streams).chain(gone).collect()
 }
 
 /// Prints what a repair leaves, and what helps instead. Gives how much of it is a problem.
@@ -111,7 +127,7 @@ fn tell_the_rest(report: &LedgerReport, accept_missing: bool, checked: &Checked)
             }
             Remedy::Replay => {
                 println!("{name}: {} {}", finding.object, finding.text);
-                if let Some((from, to)) = finding.offsets {
+                if let Some((from, to)) = finding.offsets.filter(|_| report.retry == 0) {
                     let id = &report.ledger.id;
                     let commands = checked.commands().partition(&id.topic, id.partition);
                     println!(

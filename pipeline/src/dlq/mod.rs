@@ -9,7 +9,7 @@ mod retry;
 
 use std::collections::BTreeMap;
 
-use gristmill_sinks::{DeadLetter, LedgerRef, PartitionId, SinkConfig};
+use gristmill_sinks::{DeadLetter, Entry, FileEntry, LedgerRef, PartitionId, SinkConfig};
 
 use crate::check::Checked;
 use crate::error::Error;
@@ -67,7 +67,7 @@ impl LetterFilter {
 
 /// The ledgers of one pipeline or try.
 async fn ledgers(checked: &Checked, number: u32) -> Result<(SinkConfig, Vec<LedgerRef>), Error> {
-    let config = prepare::ledger_of_try(checked, number)?;
+    let config = prepare::ledger_of(checked)?.of_try(number);
     let ledgers = gristmill_sinks::list_ledgers(&config).await.map_err(Error::sink)?;
     Ok((config, ledgers))
 }
@@ -108,9 +108,7 @@ pub async fn dead_letters<E: From<Error>>(
         let mut tries: Vec<(i64, Letters)> = Vec::new();
         for (config, ledgers) in &retried {
             let Some(of_try) = of_same_partition(ledgers, ledger) else { break };
-            let end = gristmill_sinks::ledger_end(config, &of_try.id).await.map_err(Error::sink)?;
-            let next = end.map_or(0, |end| end.next);
-            tries.push((next, Letters::begin(config, of_try, from).await?));
+            tries.push((published(config, of_try).await?, Letters::begin(config, of_try, from).await?));
         }
         let mut letters = Letters::begin(&live, ledger, from).await?;
         while let Some((offset, found)) = letters.of_next_record().await? {
@@ -125,6 +123,20 @@ pub async fn dead_letters<E: From<Error>>(
         }
     }
     Ok(())
+}
+
+/// Up to which offset a try has delivered: what is sealed, and waits to be published, it has not.
+async fn published(config: &SinkConfig, of_try: &LedgerRef) -> Result<i64, Error> {
+    let end = gristmill_sinks::ledger_end(config, &of_try.id).await.map_err(Error::sink)?;
+    let Some(end) = end else { return Ok(of_try.start) };
+    Ok(match end.tip {
+        Some(tip) if !waiting(config, &tip).await?.is_empty() => tip.first,
+        _ => end.next,
+    })
+}
+
+async fn waiting(config: &SinkConfig, tip: &Entry) -> Result<Vec<FileEntry>, Error> {
+    gristmill_sinks::waiting_files(config, tip).await.map_err(Error::sink)
 }
 
 /// All letters that there ever were of a record, each as it was refused last.

@@ -1,6 +1,6 @@
 //! Delivers the records of dead letters once more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use arrow_array::BooleanArray;
@@ -12,7 +12,7 @@ use gristmill_sinks::{
 };
 
 use super::letters::Letters;
-use super::{is_older, ledgers, of_same_partition};
+use super::{is_older, ledgers, of_same_partition, waiting};
 use crate::check::Checked;
 use crate::commands::Commands;
 use crate::epochs;
@@ -26,6 +26,8 @@ const BATCH: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
 /// Of a change that is tried again, in milliseconds: half of what BigQuery allows.
 const MAX_AGE_MS: i64 = 86_400_000;
+/// The code of letters whose rows could not be told from others of their record.
+const SEVERAL_ROWS: &str = "SEVERAL_ROWS";
 /// How often a partition is begun again while the store fails in passing.
 const ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -77,25 +79,25 @@ pub async fn check_retry(checked: &Checked, again: bool) -> Result<(), Error> {
     if again && last == 0 {
         return Err(Error::config("no dead letter was tried again yet: leave out `--again`"));
     }
+    let mut old = Vec::new();
     for number in 1..=last {
-        let (config, of_try) = ledgers(checked, number).await?;
-        let old = of_try.iter().find(|of_try| {
+        let (_, of_try) = ledgers(checked, number).await?;
+        old.extend(of_try.into_iter().filter(|of_try| {
             let same = |live: &&LedgerRef| {
                 live.id.partition == of_try.id.partition && live.id.topic_id == of_try.id.topic_id
             };
             own.iter().find(same).is_some_and(|live| is_older(of_try, live))
-        });
-        if let Some(old) = old {
-            return Err(Error::config(format!(
-                "the ledger of {}-{} was begun after try {number} of its dead letters, so that they are of another one: move \
-                 {}/dlq away, and the first try begins anew",
-                old.id.topic,
-                old.id.partition,
-                config.state().1.rsplit_once("/dlq/").map_or("", |(state, _)| state)
-            )));
-        }
+        }));
     }
-    Ok(())
+    let Some(first) = old.first() else { return Ok(()) };
+    let folders: Vec<&str> = old.iter().map(|ledger| ledger.path.trim_end_matches('/')).collect();
+    Err(Error::config(format!(
+        "the ledger of {}-{} was begun after its dead letters were tried again, so that these were of another one: move {} away, and \
+         the first try of it begins anew",
+        first.id.topic,
+        first.id.partition,
+        folders.join(" and ")
+    )))
 }
 
 /// Delivers the records of dead letters with the pipeline as its file says it now, into its files or tables. Made again it goes on with
@@ -207,12 +209,16 @@ impl OfLedger<'_> {
         let mut stages = plan.open(topic, *partition)?;
         stages.keep_births();
         stages.set_sequence(epochs::stored(live, &id).await?);
-        self.newest_files_are_there(&id).await?;
-        let opened = PartitionSink::open(self.config.clone(), id.clone(), 0).await;
+        let waiting = self.newest_files_are_there(&id).await?;
+        let opened = PartitionSink::open(self.config.clone(), id.clone(), self.ledger.start).await;
         let (mut sink, begin) = opened.map_err(|error| self.gone(error))?;
         sink.set_transform_digest(plan.digest());
+        // Sealed by a call that died.
+        retried.rows += waiting;
         // What was staged by one that was killed.
-        gristmill_sinks::sweep_orphans(self.config, &id).await.map_err(Error::sink)?;
+        if let Err(error) = gristmill_sinks::sweep_orphans(self.config, &id).await {
+            tracing::warn!(%error, "staged objects of an earlier call are left for the next one");
+        }
         let mut open = Open { stages, sink, counts: Retried::default() };
         let mut letters = Letters::begin(self.source, self.ledger, begin).await?;
         let (mut batch, mut records, mut bytes) = (Vec::new(), 0, 0);
@@ -240,7 +246,7 @@ impl OfLedger<'_> {
         if open.sink.position() > open.sink.first() && !self.checkpoint(&mut open, retried).await? {
             return Ok(false);
         }
-        // BigQuery forgets streams, and nothing else would prove that they were committed.
+        // BigQuery forgets streams, users delete files, and nothing else would prove that they were published.
         open.sink.note_published().await.map_err(Error::sink)?;
         Ok(true)
     }
@@ -256,18 +262,19 @@ impl OfLedger<'_> {
         Error::new(ErrorKind::Sink, format!("{error}\n  to go on without it: `{command}`"))
     }
 
-    /// Goes on past a file that was published and then deleted, and not past one that was lost before.
-    async fn newest_files_are_there(&self, id: &PartitionId) -> Result<(), Error> {
+    /// Goes on past a file that was published and then deleted, and not past one that was lost before, or may have been. Gives how
+    /// many rows wait to be published.
+    async fn newest_files_are_there(&self, id: &PartitionId) -> Result<u64, Error> {
         let end = gristmill_sinks::ledger_end(self.config, id).await.map_err(Error::sink)?;
-        let Some(tip) = end.and_then(|end| end.tip) else { return Ok(()) };
+        let Some(tip) = end.and_then(|end| end.tip) else { return Ok(0) };
         let missing = gristmill_sinks::missing_files(self.config, &tip).await.map_err(Error::sink)?;
-        match missing.lost.first() {
-            Some(file) => {
-                let at = Place::of(&self.tries.checked.file, id);
-                Err(exits::lost_file_of_try(at, self.number, (tip.first, tip.next), file))
-            }
-            None => Ok(()),
+        if let Some(file) = missing.lost.first().or(missing.gone.first())
+            && !gristmill_sinks::noted_published(self.config, id, &tip).await.map_err(Error::sink)?
+        {
+            let at = Place::of(&self.tries.checked.file, id);
+            return Err(exits::lost_file_of_try(at, self.number, (tip.first, tip.next), file));
         }
+        Ok(waiting(self.config, &tip).await?.iter().map(|file| file.rows).sum())
     }
 
     async fn hand_over(&self, open: &mut Open, letters: &[DeadLetter]) -> Result<(), Error> {
@@ -316,8 +323,22 @@ impl OfLedger<'_> {
             // A change that is done twice is done once.
             all: prepare::is_cdc(self.tries.checked),
         };
+        let mixed = due.mixed();
+        for letter in again.iter().filter(|letter| mixed.contains(&letter.offset)) {
+            let DeadLetter { code: was, message, .. } = letter;
+            let message = match was == SEVERAL_ROWS {
+                true => message.clone(),
+                false => format!(
+                    "it was {was} ({message}); transforms emit rows for it now, and have for another row of the record: their numbers \
+                     would be the same. `gristmill replay` writes its offset elsewhere"
+                ),
+            };
+            let letter = DeadLetter { code: SEVERAL_ROWS.to_owned(), message, ..(*letter).clone() };
+            open.sink.reject_again(letter).map_err(Error::sink)?;
+        }
+        let is_due = |offset: i64, sub: u32| !mixed.contains(&offset) && due.is(offset, sub);
         for OutputRows { output, rows, coords } in outputs {
-            let is_due: Vec<bool> = coords.iter().map(|coord| due.is(coord.offset, coord.sub)).collect();
+            let is_due: Vec<bool> = coords.iter().map(|coord| is_due(coord.offset, coord.sub)).collect();
             let kept: Vec<_> =
                 coords.iter().zip(&is_due).filter(|(_, is)| **is).map(|(coord, _)| *coord).collect();
             open.counts.left_out += (coords.len() - kept.len()) as u64;
@@ -325,7 +346,7 @@ impl OfLedger<'_> {
             open.sink.append(&output, &rows, &kept).await.map_err(Error::sink)?;
         }
         for reject in rejects {
-            if !due.is(reject.offset, reject.sub) {
+            if !is_due(reject.offset, reject.sub) {
                 open.counts.left_out += 1;
                 continue;
             }
@@ -354,8 +375,8 @@ impl OfLedger<'_> {
         if !is_cdc && goes_further && of_record.clone().count() > 1 && of_record.any(|letter| letter.sub > 0)
         {
             let why = "several rows of the record were refused, and transforms emit rows for it, whose numbers change if one goes further \
-                       than it did: `gristmill replay` writes its offset to a table beside";
-            return Some(("SEVERAL_ROWS", why));
+                       than it did: `gristmill replay` writes its offset elsewhere";
+            return Some((SEVERAL_ROWS, why));
         }
         // A row that was deleted since would come back.
         if is_cdc && age.is_none_or(|age| age > MAX_AGE_MS) {
@@ -409,6 +430,30 @@ impl Due<'_> {
                 None => return false,
             }
         }
+    }
+
+    /// Records of which rows are due that were emitted for what goes further now, and others are not that were emitted no earlier, for
+    /// other rows: these were given such numbers when the record came first.
+    fn mixed(&self) -> HashSet<i64> {
+        if self.all {
+            return HashSet::new();
+        }
+        let (mut new, mut old) = (HashSet::new(), HashSet::new());
+        for (&(offset, sub), birth) in self.births {
+            let Some(letters) = self.letters.get(&offset) else { continue };
+            let places = letters.iter().map(|l| l.due_from.unwrap_or(self.place(l.stage, l.transform)));
+            let is_later = places.min().is_some_and(|place| birth.transform >= place);
+            if letters.iter().any(|letter| letter.sub == sub) || !is_later {
+                continue;
+            }
+            if self.is(offset, sub) {
+                new.insert(offset)
+            } else {
+                old.insert(offset)
+            };
+        }
+        new.retain(|offset| old.contains(offset));
+        new
     }
 
     /// Whether what that transform has emitted for the row of a letter could not be there: none is the row itself.
@@ -505,6 +550,16 @@ mod tests {
         assert_eq!(due(&letter(3, Stage::Transform, Some(2))), [3, 4]);
         assert_eq!(due(&letter(3, Stage::Write, None)), [3]);
         assert_eq!(due(&letter(5, Stage::Write, None)), [5]);
+
+        let mixed = |letter: &DeadLetter| {
+            let letters = HashMap::from([(7, vec![letter])]);
+            !Due { letters: &letters, births: &births, decoding: 1, all: false }.mixed().is_empty()
+        };
+        // 2 and 3 are emitted by one transform for 0 and 1: where only one of the two is due, its number was another's.
+        assert!(mixed(&letter(0, Stage::Decode, None)));
+        assert!(mixed(&letter(1, Stage::Decode, None)));
+        assert!(!mixed(&letter(0, Stage::Transform, Some(0))));
+        assert!(!mixed(&letter(0, Stage::Write, None)) && !mixed(&letter(3, Stage::Transform, Some(2))));
 
         // Refused where it is written, then by the first transform: what was emitted in between is there.
         let before = letter(0, Stage::Write, None);

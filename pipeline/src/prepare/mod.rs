@@ -29,7 +29,7 @@ pub(crate) use decoding::{
 use decoding::{change_plan_of, changes_of_file, decoder, decoder_of_file, keys_are_told, registry};
 use sink::{Sink, sink};
 pub(crate) use sink::{is_cdc, planned_tables, ready_tables, sink_of_try};
-pub use sink::{ledger_of, ledger_of_try, ledger_of_try_to_change};
+pub use sink::{ledger_of, ledger_to_change};
 pub(crate) use transforms::Loader;
 use transforms::{columns_after, fit_for_changes};
 

@@ -313,22 +313,14 @@ pub fn ledger_of(checked: &Checked) -> Result<SinkConfig, Error> {
     SinkConfig::builder(opened.store).prefix(place.prefix()).build().map_err(Error::sink)
 }
 
-/// As [`ledger_of`], of a try to deliver dead letters; 0 is the pipeline itself.
-///
-/// # Errors
-/// As [`ledger_of`].
-pub fn ledger_of_try(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
-    Ok(ledger_of(checked)?.of_try(number))
-}
-
-/// As [`ledger_of_try`], to change the ledger: with the file's dead letters, since whoever seals an entry answers for the
+/// As [`ledger_of`], to change the ledgers: with the file's dead letters, since whoever seals an entry answers for the
 /// delivery of those before it.
 ///
 /// # Errors
 /// As [`ledger_of`]; [`ErrorKind::Source`] if the topic of the dead letters cannot be written to.
-pub async fn ledger_of_try_to_change(checked: &Checked, number: u32) -> Result<SinkConfig, Error> {
+pub async fn ledger_to_change(checked: &Checked) -> Result<SinkConfig, Error> {
     ledger_of(checked)?;
-    Ok(sink(checked, None).await?.config.of_try(number))
+    Ok(sink(checked, None).await?.config)
 }
 
 /// For dead letters; it has the consumer's security.

@@ -8,7 +8,7 @@ use super::orphans::all_orphans;
 use crate::config::SinkConfig;
 use crate::dead_letter::DeadLetter;
 use crate::error::{Error, ErrorKind, Result};
-use crate::names::{PartitionId, Paths, join, parse_topic_id};
+use crate::names::{PartitionId, join, parse_topic_id};
 use crate::store::Store;
 
 /// Objects that one listing asks for.
@@ -142,6 +142,9 @@ pub struct LedgerReport {
     pub skipped_offsets: u64,
     /// Streams that the newest entry names: only committing them shows whether they are there.
     pub newest_streams: u64,
+    /// Files that the newest entry names, and that are neither staged nor in place. Of a pipeline the group's offset says whether they
+    /// were published.
+    pub newest_gone: u64,
     /// What is worth a look.
     pub findings: Vec<Finding>,
 }
@@ -275,8 +278,7 @@ pub async fn read_entries(
     from: i64,
     limit: usize,
 ) -> Result<Vec<Entry>> {
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, &ledger.id);
+    let (state, paths) = (config.state().0, config.0.paths(&ledger.id));
     let mut entries = Vec::new();
     for first in firsts(state, &paths, &paths.entries(), &paths.before_entry(from.max(0)), limit).await? {
         if let Some(entry) = read_entry(state, &paths, &ledger.id, first).await? {
@@ -291,8 +293,7 @@ pub async fn read_entries(
 /// # Errors
 /// Those of the state store.
 pub async fn entry_at(config: &SinkConfig, ledger: &LedgerRef, offset: i64) -> Result<Option<i64>> {
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, &ledger.id);
+    let (state, paths) = (config.state().0, config.0.paths(&ledger.id));
     // Names can be listed upward alone, and say their offsets: halve what may lie between.
     let (mut found, mut from, mut to) = (None, ledger.start.max(0), offset);
     while from <= to {
@@ -379,8 +380,7 @@ async fn check_ledger(
     ledger: LedgerRef,
     known: &mut HashSet<u64>,
 ) -> Result<LedgerReport> {
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, &ledger.id);
+    let (state, paths) = (config.state().0, config.0.paths(&ledger.id));
     let mut report = LedgerReport {
         next: ledger.start,
         ledger,
@@ -393,6 +393,7 @@ async fn check_ledger(
         skips: 0,
         skipped_offsets: 0,
         newest_streams: 0,
+        newest_gone: 0,
         findings: Vec::new(),
     };
     let mut after = paths.before_entry(0);
@@ -496,7 +497,8 @@ async fn verify_files(
             Some(_) => continue,
             None if is_staged && is_tip => {
                 waiting = waiting.or(Some(file));
-                (FindingKind::Pending, "is staged; the next start publishes it".to_owned())
+                let who = if report.retry == 0 { "start" } else { "`dlq replay`" };
+                (FindingKind::Pending, format!("is staged; the next {who} publishes it"))
             }
             None if is_staged => {
                 (FindingKind::NotPublished, format!("is still {}, and later entries exist", file.staged))
@@ -506,6 +508,7 @@ async fn verify_files(
                 (FindingKind::LostFile, text)
             }
             None => {
+                report.newest_gone += u64::from(is_tip);
                 let text = "was published and is gone; if nobody deleted it on purpose, data is lost";
                 (FindingKind::MissingFile, text.to_owned())
             }

@@ -317,7 +317,7 @@ impl Ledger {
 
     /// Whether an operator goes on without what is gone of an entry.
     async fn is_accepted(&self, entry: &Entry) -> Result<bool> {
-        Ok(self.resources.state.get(&self.paths.accepted(entry.first)).await?.is_some())
+        Ok(self.resources.state.get(&self.paths.accepted(entry.first, entry.attempt)).await?.is_some())
     }
 
     async fn deliver(&self, entry: &Entry) -> Result<Answer<Arc<Entry>>> {

@@ -40,11 +40,6 @@ pub(super) async fn audit(
             let mut file = File { config, scope, windows, name: &object.name, path, before: None };
             match file.writer().await? {
                 Writer::Ledger => continue,
-                Writer::Try => {
-                    file.compare_of_try(report).await?;
-                    on_file();
-                    continue;
-                }
                 Writer::Before(start) => file.before = Some(start),
                 Writer::Nobody => {}
             }
@@ -74,8 +69,6 @@ struct File<'a> {
 enum Writer {
     /// A range of another scope, or one that was sealed since the audit began.
     Ledger,
-    /// A try to deliver dead letters again.
-    Try,
     /// This pipeline, before its ledger began at this offset.
     Before(i64),
     Nobody,
@@ -122,34 +115,26 @@ impl File<'_> {
             return Ok(Writer::Nobody);
         }
         let config = self.config.of_try(parsed.retry);
-        let (state, state_prefix) = config.state();
         let mut writer = Writer::Nobody;
-        for topic_id in known_topic_ids(&config, parsed.topic).await? {
+        for topic_id in known_topic_ids(self.config, parsed.topic).await? {
             id.topic_id = topic_id;
             if id.incarnation() != parsed.incarnation {
                 continue;
             }
-            let paths = Paths::new(state_prefix, &id);
-            let entry = self.entry(&paths, &id, parsed.first).await?;
+            let entry = entry(&config, &config.0.paths(&id), &id, parsed.first).await?;
             if entry.is_some_and(|entry| entry.files.iter().any(|f| f.final_name == self.name)) {
-                return Ok(if parsed.retry == 0 { Writer::Ledger } else { Writer::Try });
+                return Ok(Writer::Ledger);
             }
+            // Tries begin where the pipeline does.
+            let genesis = self.config.0.paths(&id).genesis();
             // One that cannot be read is in the findings already.
-            let genesis = state.get(&paths.genesis()).await?;
-            let genesis = genesis.and_then(|found| Genesis::parse(&paths.genesis(), &found.bytes).ok());
-            if let Some(genesis) = genesis.filter(|genesis| parsed.first < genesis.start) {
+            let found = self.config.state().0.get(&genesis).await?;
+            let found = found.and_then(|found| Genesis::parse(&genesis, &found.bytes).ok());
+            if let Some(genesis) = found.filter(|genesis| parsed.first < genesis.start) {
                 writer = Writer::Before(genesis.start);
             }
         }
         Ok(writer)
-    }
-
-    async fn entry(&self, paths: &Paths, id: &PartitionId, first: i64) -> Result<Option<Arc<Entry>>> {
-        match read_entry(self.config.state().0, paths, id, first).await {
-            // It is in the findings already.
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => Ok(None),
-            other => other,
-        }
     }
 
     fn found(&self, kind: AuditKind, text: String) -> AuditFinding {
@@ -171,35 +156,12 @@ impl File<'_> {
     }
 
     async fn compare(&self, report: &mut AuditReport) -> Result<()> {
-        match self.compared().await? {
-            Some(Ok(compared)) => report.found(self.say(&compared)),
-            Some(Err(why)) => report.found(self.alone(&why)),
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// As [`compare`](Self::compare), of a file that a ledger names: that it is whole was checked with its entry.
-    async fn compare_of_try(&self, report: &mut AuditReport) -> Result<()> {
-        if let Some(Ok(Compared { rows, doubled, first: Some((file, place)), .. })) = self.compared().await? {
-            let text = format!(
-                "{doubled} of its {rows} rows, of dead letters that were tried again, are in the folder elsewhere, the first in \
-                 {file} (partition {}, offset {}): who reads the folder reads them twice",
-                place.partition, place.offset
-            );
-            report.found(self.found(AuditKind::DoubledRows, text));
-        }
-        Ok(())
-    }
-
-    /// How its rows compare with those of the entries, or why that cannot be said; `None` if it is gone.
-    async fn compared(&self) -> Result<Option<std::result::Result<Compared, String>>> {
-        let cannot = |why: String| Ok(Some(Err(why)));
         let bytes = match fetch(self.config, self.name).await? {
             Stored::File(bytes) => bytes,
-            Stored::Nothing => return Ok(None),
+            Stored::Nothing => return Ok(()),
             Stored::TooLarge(bytes) => {
-                return cannot(format!("with {bytes} bytes it is too large to be compared"));
+                report.found(self.alone(&format!("with {bytes} bytes it is too large to be compared")));
+                return Ok(());
             }
         };
         let mut compared = Compared::default();
@@ -207,23 +169,28 @@ impl File<'_> {
         loop {
             let content = match places::read(self.name, bytes.clone(), skip, MAX_PLACES).await {
                 Ok(content) => content,
-                Err(e) => return cannot(format!("it cannot be compared: {e}")),
+                Err(e) => {
+                    report.found(self.alone(&format!("it cannot be compared: {e}")));
+                    return Ok(());
+                }
             };
             compared.rows = content.rows;
             let Some(mut places) = content.places else {
-                return cannot(format!(
+                report.found(self.alone(&format!(
                     "its {} rows do not say where they came from (no `_kafka_*` columns)",
                     content.rows
-                ));
+                )));
+                return Ok(());
             };
             skip += places.len();
             let is_last = places.is_empty() || skip as u64 >= content.rows;
             places.sort_unstable();
             let Some((windows, is_known)) = self.windows_of(content.topic_id.as_deref()).await? else {
-                return cannot(format!(
+                report.found(self.alone(&format!(
                     "its {} rows do not say which of the topics they are of, and were not compared",
                     content.rows
-                ));
+                )));
+                return Ok(());
             };
             compared.is_known = is_known;
             let mut is_doubled = vec![false; places.len()];
@@ -232,9 +199,11 @@ impl File<'_> {
             }
             compared.doubled += is_doubled.iter().filter(|doubled| **doubled).count() as u64;
             if is_last {
-                return Ok(Some(Ok(compared)));
+                break;
             }
         }
+        report.found(self.say(&compared));
+        Ok(())
     }
 
     /// The ledgers that the file may hold rows of, by the topic's folder and by the topic id in the file, and whether
@@ -261,7 +230,6 @@ impl File<'_> {
         Ok(Some((self.windows.iter().filter(takes).collect(), is_known)))
     }
 
-    /// Looks for the places, which are in order, in the files of the entries that cover their offsets.
     async fn compare_with(
         &self,
         window: &Window,
@@ -269,46 +237,14 @@ impl File<'_> {
         is_doubled: &mut [bool],
         compared: &mut Compared,
     ) -> Result<()> {
-        let partition = window.id.partition;
-        let at = |offset: i64| places.partition_point(|p| (p.partition, p.offset) < (partition, offset));
-        let end = at(window.next);
-        let mut next = at(window.first());
         if window.is_cut && window.retry == 0 {
-            compared.before += (next - at(i64::MIN)) as u64;
+            compared.before += before(window, places);
         }
-        while next < end {
-            let offset = places[next].offset;
-            let index = window.firsts.partition_point(|first| *first <= offset);
-            let Some(first) = index.checked_sub(1).and_then(|i| window.firsts.get(i)) else { break };
-            let until = window.firsts.get(index).copied().unwrap_or(window.next);
-            let range = next..at(until).max(next + 1);
-            next = range.end;
-            let Some(entry) = self.entry(&window.paths, &window.id, *first).await? else { continue };
-            for file in entry.files.iter().filter(|file| file.final_name != self.name) {
-                let Stored::File(bytes) = fetch(self.config, &file.final_name).await? else { continue };
-                let mut skip = 0;
-                // What cannot be read is in the findings already.
-                while let Ok(content) = places::read(&file.final_name, bytes.clone(), skip, MAX_PLACES).await
-                {
-                    let theirs = content.places.unwrap_or_default();
-                    let read = theirs.len();
-                    skip += read;
-                    for place in theirs {
-                        let here = &places[range.clone()];
-                        let from = range.start + here.partition_point(|p| *p < place);
-                        let to = range.start + here.partition_point(|p| *p <= place);
-                        if from < to {
-                            compared.first.get_or_insert_with(|| (file.final_name.clone(), place));
-                            is_doubled[from..to].fill(true);
-                        }
-                    }
-                    if read == 0 || skip as u64 >= content.rows {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
+        find_again(self.config, window, places, |range, file, place| {
+            compared.first.get_or_insert_with(|| (file.to_owned(), place));
+            is_doubled[range].fill(true);
+        })
+        .await
     }
 
     fn say(&self, compared: &Compared) -> AuditFinding {
@@ -329,4 +265,70 @@ impl File<'_> {
         let redundant = *is_known && doubled == rows && *before == 0;
         AuditFinding { redundant, ..self.found(AuditKind::DoubledRows, text) }
     }
+}
+
+async fn entry(
+    config: &SinkConfig,
+    paths: &Paths,
+    id: &PartitionId,
+    first: i64,
+) -> Result<Option<Arc<Entry>>> {
+    match read_entry(config.state().0, paths, id, first).await {
+        // It is in the findings already.
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => Ok(None),
+        other => other,
+    }
+}
+
+/// How many of the places, which are in order, are of offsets before the window.
+pub(super) fn before(window: &Window, places: &[Place]) -> u64 {
+    let at = |offset: i64| {
+        places.partition_point(|p| (p.partition, p.offset) < (window.id.partition, offset)) as u64
+    };
+    at(window.first()) - at(i64::MIN)
+}
+
+/// Looks for the places, which are in order, in the files of the entries that cover their offsets; each file is read once. `found` is
+/// told which of them stand there, in which file.
+pub(super) async fn find_again(
+    config: &SinkConfig,
+    window: &Window,
+    places: &[Place],
+    mut found: impl FnMut(std::ops::Range<usize>, &str, Place),
+) -> Result<()> {
+    let partition = window.id.partition;
+    let at = |offset: i64| places.partition_point(|p| (p.partition, p.offset) < (partition, offset));
+    let end = at(window.next);
+    let mut next = at(window.first());
+    while next < end {
+        let offset = places[next].offset;
+        let index = window.firsts.partition_point(|first| *first <= offset);
+        let Some(first) = index.checked_sub(1).and_then(|i| window.firsts.get(i)) else { break };
+        let until = window.firsts.get(index).copied().unwrap_or(window.next);
+        let range = next..at(until).max(next + 1);
+        next = range.end;
+        let Some(entry) = entry(config, &window.paths, &window.id, *first).await? else { continue };
+        for file in &entry.files {
+            let Stored::File(bytes) = fetch(config, &file.final_name).await? else { continue };
+            let mut skip = 0;
+            // What cannot be read is in the findings already.
+            while let Ok(content) = places::read(&file.final_name, bytes.clone(), skip, MAX_PLACES).await {
+                let theirs = content.places.unwrap_or_default();
+                let read = theirs.len();
+                skip += read;
+                for place in theirs {
+                    let here = &places[range.clone()];
+                    let from = range.start + here.partition_point(|p| *p < place);
+                    let to = range.start + here.partition_point(|p| *p <= place);
+                    if from < to {
+                        found(from..to, &file.final_name, place);
+                    }
+                }
+                if read == 0 || skip as u64 >= content.rows {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
 }

@@ -8,4 +8,5 @@ pub(crate) mod orphans;
 mod places;
 pub(crate) mod reconcile;
 pub(crate) mod repair;
+mod retried;
 pub(crate) mod tip;

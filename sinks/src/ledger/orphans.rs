@@ -7,7 +7,7 @@ use super::driver::read_entry;
 use super::entry::{Entry, Rejects};
 use crate::config::SinkConfig;
 use crate::error::{ErrorKind, Result};
-use crate::names::{PartitionId, Paths};
+use crate::names::PartitionId;
 use crate::store::Store;
 
 /// Objects that one listing asks for.
@@ -30,7 +30,7 @@ pub struct SweepReport {
 /// # Errors
 /// Those of the stores; what was deleted before stays deleted.
 pub async fn sweep_orphans(config: &SinkConfig, id: &PartitionId) -> Result<SweepReport> {
-    let paths = Paths::new(config.state().1, id);
+    let paths = config.0.paths(id);
     sweep(config, id, &config.0.resources.objects, paths.all_staged()).await
 }
 
@@ -40,8 +40,7 @@ pub async fn sweep_orphans(config: &SinkConfig, id: &PartitionId) -> Result<Swee
 /// # Errors
 /// As for [`sweep_orphans`].
 pub async fn sweep_rejects(config: &SinkConfig, id: &PartitionId) -> Result<SweepReport> {
-    let (state, prefix) = config.state();
-    sweep(config, id, state, Paths::new(prefix, id).all_rejects()).await
+    sweep(config, id, config.state().0, config.0.paths(id).all_rejects()).await
 }
 
 async fn sweep(
@@ -60,8 +59,7 @@ async fn sweep(
 
 /// All orphans of a ledger, files and rejects.
 pub(super) async fn all_orphans(config: &SinkConfig, id: &PartitionId) -> Result<Vec<String>> {
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, id);
+    let (state, paths) = (config.state().0, config.0.paths(id));
     let mut all = orphans(config, id, &config.0.resources.objects, paths.all_staged()).await?.names;
     all.extend(orphans(config, id, state, paths.all_rejects()).await?.names);
     Ok(all)
@@ -79,8 +77,7 @@ async fn orphans(
     store: &Arc<dyn Store>,
     prefix: &str,
 ) -> Result<Orphans> {
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, id);
+    let (state, paths) = (config.state().0, config.0.paths(id));
     let mut found = Orphans { names: Vec::new(), kept: 0 };
     // Names are in the order of their offsets: each entry is read once.
     let mut read: Option<(i64, Option<Arc<Entry>>)> = None;

@@ -13,6 +13,7 @@ use super::driver::{firsts, read_entry, read_rejects};
 use super::entry::{Counts, Entry, FileEntry};
 use super::foreign;
 use super::places::{self, Place};
+use super::retried;
 use crate::config::SinkConfig;
 use crate::dead_letter::{DeadLetter, Stage};
 use crate::error::{Error, ErrorKind, Result};
@@ -150,6 +151,10 @@ pub struct TryAudit {
     pub rows: u64,
     /// Dead letters that came of it.
     pub rejected: u64,
+    /// Files as in [`PartitionAudit::files_by_count`], whose rows were not compared with those of the pipeline.
+    pub files_by_count: u64,
+    /// Rows of records before the audited ranges, which were not compared with those of the pipeline.
+    pub not_compared: u64,
 }
 
 /// One thing that an audit found.
@@ -244,8 +249,14 @@ impl Window {
         read_entry(config.state().0, &self.paths, &self.id, first).await
     }
 
+    /// None of a try, whose records only the dead letters hold for sure.
     pub(super) fn range(&self, first: i64, next: i64) -> Option<AuditRange> {
-        Some(AuditRange { topic: self.id.topic.clone(), partition: self.id.partition, first, next })
+        (self.retry == 0).then(|| AuditRange {
+            topic: self.id.topic.clone(),
+            partition: self.id.partition,
+            first,
+            next,
+        })
     }
 }
 
@@ -269,8 +280,8 @@ impl Window {
 /// letters and dropped records.
 ///
 /// # What it costs
-/// Every file of the scope is read once, one after the other and each as a whole, those over 1 GiB apart; names
-/// under the prefix are listed. Memory is one file, two million places, and some bytes for each file of the
+/// Every file of the scope is read once, one after the other and each as a whole, those over 1 GiB apart, and those of tries once more,
+/// with the pipeline's files of their offsets; names under the prefix are listed. Memory is one file, two million places, and some bytes for each file of the
 /// scope. Changes nothing, and is safe beside a running pipeline. `on_file` is called for every file that was
 /// read.
 ///
@@ -295,6 +306,7 @@ pub async fn audit(
             windows.extend(audit_ledger(config, scope, ledger, &mut known, &mut report, on_file).await?);
         }
     }
+    retried::audit(config, &windows, &mut report, on_file).await?;
     foreign::audit(config, scope, &windows, &known, &mut report, on_file).await?;
     Ok(report)
 }
@@ -356,10 +368,7 @@ async fn audit_ledger(
             report.found(found(AuditKind::Overlap, text, window.range(first, expected.min(entry.next))));
         }
         expected = expected.max(entry.next);
-        // The rows of tries are still to be compared with those of the pipeline.
-        if window.retry == 0 {
-            known.extend(entry.files.iter().map(|f| hash(&f.final_name)));
-        }
+        known.extend(entry.files.iter().map(|f| hash(&f.final_name)));
         let is_tip = i + 1 == window.firsts.len();
         let books = Books { config, window: &window, entry: &entry, is_tip, object };
         books.audit(&mut account, report, on_file).await?;
@@ -373,16 +382,26 @@ async fn audit_ledger(
         report.partitions.push(account);
         return Ok(Some(window));
     }
-    let PartitionAudit { topic, topic_id, partition, counts, files, rows, rejected, .. } = account;
-    let number = window.retry;
-    report.tries.push(TryAudit { number, topic, topic_id, partition, counts, files, rows, rejected });
+    let PartitionAudit { topic, topic_id, partition, counts, files, rows, rejected, files_by_count, .. } =
+        account;
+    report.tries.push(TryAudit {
+        number: window.retry,
+        topic,
+        topic_id,
+        partition,
+        counts,
+        files,
+        rows,
+        rejected,
+        files_by_count,
+        not_compared: 0,
+    });
     Ok(Some(window))
 }
 
 /// The entries of the scope; `None` if there are none.
 async fn window(config: &SinkConfig, scope: &AuditScope, ledger: &LedgerRef) -> Result<Option<Window>> {
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, &ledger.id);
+    let (state, paths) = (config.state().0, config.0.paths(&ledger.id));
     let mut all = Vec::new();
     let mut after = paths.before_entry(0);
     loop {

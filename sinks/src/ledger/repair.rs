@@ -12,7 +12,6 @@ use super::orphans::{sweep_orphans, sweep_rejects};
 use super::tip::{LedgerEnd, ledger_end, missing_files};
 use crate::config::SinkConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::names::Paths;
 use crate::store::Move;
 
 /// What mends a [`Finding`].
@@ -92,14 +91,17 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
                 Err(error) if error.kind() == ErrorKind::Changed => {
                     tracing::warn!(topic = ledger.id.topic, partition = ledger.id.partition, %error, "goes on without them");
                     // For good: every later owner finds them gone, too, until there is another entry.
-                    let name = Paths::new(config.state().1, &ledger.id).accepted(tip.first);
+                    let name = config.0.paths(&ledger.id).accepted(tip.first, tip.attempt);
                     driver_of(config, ledger).create_unique(&name, "{}".into()).await?;
                 }
                 driven => driven?,
             }
         }
-        let missing = if accept_missing { None } else { Some(missing_files(config, &tip).await?) };
-        if let Some(file) = missing.iter().flat_map(|missing| &missing.lost).next() {
+        let missing = missing_files(config, &tip).await?;
+        if accept_missing && !missing.is_empty() {
+            let name = config.0.paths(&ledger.id).accepted(tip.first, tip.attempt);
+            driver_of(config, ledger).create_unique(&name, "{}".into()).await?;
+        } else if let Some(file) = missing.lost.first() {
             return Err(Error::new(
                 ErrorKind::Changed,
                 format!(
@@ -118,7 +120,7 @@ async fn settled(config: &SinkConfig, ledger: &LedgerRef, accept_missing: bool) 
 }
 
 fn driver_of(config: &SinkConfig, ledger: &LedgerRef) -> Ledger {
-    let paths = Paths::new(config.state().1, &ledger.id);
+    let paths = config.0.paths(&ledger.id);
     Ledger::new(config.0.resources.clone(), ledger.id.clone(), paths, ledger.start)
 }
 
@@ -196,7 +198,10 @@ pub async fn repair(
     let is_lost = report.findings.iter().any(|f| f.kind == FindingKind::LostFile);
     let settles = match is_lost {
         true => accept_missing,
-        false => found(Remedy::Settle).next().is_some() || accept_missing && report.newest_streams > 0,
+        false => {
+            found(Remedy::Settle).next().is_some()
+                || accept_missing && (report.newest_streams > 0 || report.retry > 0 && report.newest_gone > 0)
+        }
     };
     if settles {
         settle(config, &report.ledger, accept_missing).await?;
@@ -213,10 +218,11 @@ pub async fn repair(
 
 /// Moves a staged file of an older entry to its final name. Its entry is sealed, so this is what should have been.
 async fn publish(config: &SinkConfig, report: &LedgerReport, finding: &Finding) -> Result<bool> {
-    let (state, prefix) = config.state();
     let id = &report.ledger.id;
     let Some((first, _)) = finding.offsets else { return Ok(false) };
-    let Some(entry) = read_entry(state, &Paths::new(prefix, id), id, first).await? else { return Ok(false) };
+    let Some(entry) = read_entry(config.state().0, &config.0.paths(id), id, first).await? else {
+        return Ok(false);
+    };
     let Some(file) = entry.files.iter().find(|f| f.final_name == finding.object) else { return Ok(false) };
     let objects = &config.0.resources.objects;
     match objects.move_if_absent(&file.staged, file.generation, &file.final_name).await? {

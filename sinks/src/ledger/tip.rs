@@ -5,7 +5,7 @@ use super::driver::{find_tip, firsts, read_genesis};
 use super::entry::{Entry, FileEntry};
 use crate::config::SinkConfig;
 use crate::error::Result;
-use crate::names::{PartitionId, Paths};
+use crate::names::PartitionId;
 
 /// How far a ledger has come, by a look that creates, publishes and settles nothing.
 #[derive(Clone, Debug)]
@@ -26,8 +26,7 @@ pub struct LedgerEnd {
 /// store.
 pub async fn ledger_end(config: &SinkConfig, id: &PartitionId) -> Result<Option<LedgerEnd>> {
     id.validate()?;
-    let (state, state_prefix) = config.state();
-    let paths = Paths::new(state_prefix, id);
+    let (state, paths) = (config.state().0, config.0.paths(id));
     let start = match read_genesis(state, &paths, id).await? {
         Some(start) => start,
         None if firsts(state, &paths, &paths.entries(), &paths.before_entry(0), 1).await?.is_empty() => {
@@ -73,6 +72,15 @@ pub async fn waiting_files(config: &SinkConfig, entry: &Entry) -> Result<Vec<Fil
         }
     }
     Ok(waiting)
+}
+
+/// Whether somebody wrote down that an entry is published, or goes on without what is gone of it.
+///
+/// # Errors
+/// Those of the state store.
+pub async fn noted_published(config: &SinkConfig, id: &PartitionId, entry: &Entry) -> Result<bool> {
+    let name = config.0.paths(id).accepted(entry.first, entry.attempt);
+    Ok(config.state().0.get(&name).await?.is_some())
 }
 
 /// Looks for files of the newest entry that are gone from both of their places. Changes nothing, but may read every

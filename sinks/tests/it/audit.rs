@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
 use gristmill_sinks::{
     AuditKind, AuditReport, AuditScope, Checkpoint, DirectoryTemplate, Failpoints, FolderStore, Format,
     MAIN_OUTPUT, Note, ParquetOptions, PartitionId, PartitionSink, Published, RowCoord, SinkConfig, Store,
-    audit, list_ledgers, skip,
+    audit, list_ledgers, skip, verify,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -399,4 +399,102 @@ async fn rows_without_kafkas_columns_are_counted_and_the_report_says_so() {
     assert!(report.is_clean(), "{:#?}", report.findings);
     let account = &report.partitions[0];
     assert_eq!((account.files_by_count, account.rows), (entry.files.len() as u64, entry.rows));
+}
+
+fn first_partition() -> PartitionId {
+    PartitionId { partition: 0, ..partition() }
+}
+
+/// A try of the dead letters of a range, which has written these rows.
+async fn write_of_try(lake: &Lake, number: u32, id: PartitionId, rows_of_try: &[(i64, u32)]) -> Published {
+    let mut sink = PartitionSink::open(lake.config.of_try(number), id, 0).await.unwrap().0;
+    let coords: Vec<_> = rows_of_try
+        .iter()
+        .map(|(offset, sub)| RowCoord { offset: *offset, sub: *sub, timestamp: timestamp_of(*offset) })
+        .collect();
+    let batch = rows(sink.id().partition, &coords);
+    sink.tally(coords.len() as u64, 0);
+    sink.append(MAIN_OUTPUT, &batch, &coords).await.unwrap();
+    sink.advance(coords.last().expect("rows").offset + 1, None).unwrap();
+    match sink.checkpoint_in_any_case().await.unwrap() {
+        Checkpoint::Published(entry) => entry,
+        other => panic!("not published: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_tries_of_dead_letters_have_written_is_compared_with_the_rest() {
+    for format in [Format::Parquet(ParquetOptions::default()), Format::JsonLines] {
+        let lake = Lake::new(format);
+        let mut sink = lake.sink(0).await;
+        for from in (0..300).step_by(10) {
+            publish(&mut sink, from, from + 10).await;
+        }
+        let letters: Vec<i64> = (0..300).filter(|o| o % 10 != 9 && is_rejected(*o)).collect();
+        let (first, rest) = letters.split_at(letters.len() / 2);
+        let rows: Vec<_> = first.iter().map(|offset| (*offset, 0)).collect();
+        let published = write_of_try(&lake, 1, first_partition(), &rows).await;
+        assert!(published.files.iter().all(|f| f.final_name.contains("-dlq-1.")), "{:?}", published.files);
+        let rows: Vec<_> = rest.iter().map(|offset| (*offset, 0)).collect();
+        write_of_try(&lake, 2, first_partition(), &rows).await;
+        // A topic of that name that was made anew has other records at the same places.
+        let again = PartitionId { topic_id: [77; 16], ..first_partition() };
+        let of_row = (0..300).find(|offset| rows_of(*offset) == 1).unwrap();
+        let mut other = PartitionSink::open(lake.config.clone(), again.clone(), 0).await.unwrap().0;
+        other.reject(rejected(of_row)).unwrap();
+        other.tally(1, 0);
+        other.advance(of_row + 1, None).unwrap();
+        other.checkpoint_in_any_case().await.unwrap();
+        write_of_try(&lake, 1, again, &[(of_row, 0)]).await;
+
+        let read = AtomicU64::new(0);
+        let count = || {
+            read.fetch_add(1, Ordering::Relaxed);
+        };
+        let report = audit(&lake.config, &AuditScope::default(), &count).await.unwrap();
+        assert!(report.is_clean() && report.findings.is_empty(), "{:#?}", report.findings);
+        let tries: Vec<_> = report.tries.iter().map(|t| (t.number, t.rows, t.not_compared)).collect();
+        assert!(
+            tries.contains(&(1, first.len() as u64, 0)) && tries.contains(&(2, rest.len() as u64, 0)),
+            "{tries:?}"
+        );
+        assert_eq!(tries.len(), 3);
+        let report = verify(&lake.config).await.unwrap();
+        assert!(report.is_sound() && report.foreign_count == 0, "{:?}", report.foreign);
+        let of_tries = report.ledgers.iter().filter(|ledger| ledger.retry > 0).count();
+        assert_eq!(of_tries, 3);
+        // Of a try's configuration it is the same.
+        assert!(audit(&lake.config.of_try(2), &AuditScope::default(), &|| {}).await.unwrap().is_clean());
+
+        // A row that the pipeline has, and one that another try has.
+        write_of_try(&lake, 3, first_partition(), &[(of_row, 0), (first[0], 0)]).await;
+        let report = lake.audit().await;
+        let found: Vec<_> =
+            report.findings.iter().map(|f| (f.kind, f.text.contains("1 of its 1 rows"))).collect();
+        let doubled = (AuditKind::DoubledRows, true);
+        let in_one = report.findings.iter().any(|f| f.text.contains("2 of its 2 rows"));
+        assert!(in_one || found == [doubled, doubled], "{:#?}", report.findings);
+        assert!(
+            report.findings.iter().all(|f| f.range.is_none() && !f.redundant && f.object.contains("-dlq-"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn rows_of_tries_before_the_audited_ranges_are_counted() {
+    let lake = Lake::parquet();
+    let mut sink = lake.sink(0).await;
+    publish(&mut sink, 0, 100).await;
+    // By the clock: what is sealed from here on is in the scope.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let since = SystemTime::now();
+    publish(&mut sink, 100, 200).await;
+    let letters: Vec<_> = (0..200).filter(|o| o % 10 != 9 && is_rejected(*o)).map(|o| (o, 0)).collect();
+    write_of_try(&lake, 1, first_partition(), &letters).await;
+    let early = letters.iter().filter(|(offset, _)| *offset < 100).count() as u64;
+    let scope = AuditScope { since: Some(since), ..AuditScope::default() };
+    let report = audit(&lake.config, &scope, &|| {}).await.unwrap();
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    assert!(early > 0, "the test needs some");
+    assert_eq!(report.tries[0].not_compared, early);
 }

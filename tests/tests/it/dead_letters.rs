@@ -160,6 +160,10 @@ fn they_are_in_the_files_once() {
         killed.wait_for_kill(PATIENCE);
         let found = setup.found();
         assert!(found.values().all(|times| *times == 1), "{failpoint}: {found:?}");
+        // What is sealed, and in no file yet, is not settled.
+        let (_, out) = setup.pipeline.command(&["dlq", "list", "--limit", "9999"]);
+        let settled = out.lines().filter(|line| line.contains("(settled by try 1)")).count();
+        assert_eq!(settled, found.len() - setup.expected(false).len(), "{failpoint}: {out}");
     }
     let out = setup.replay(&[]);
     assert_eq!(setup.found(), setup.expected(true), "{out}");
@@ -167,7 +171,7 @@ fn they_are_in_the_files_once() {
     let out = setup.replay(&[]);
     assert!(out.contains("done: try 1: 0 records, of which 0 rows"), "{out}");
     // What the killed ones have staged is gone.
-    let staged = setup.folder.path().join("rows/_gristmill/dlq/1/staged");
+    let staged = setup.folder.path().join("rows/_gristmill/staged/dlq+1");
     assert!(!staged.exists() || files(&staged).is_empty(), "{:?}", files(&staged));
     let (code, out) = setup.pipeline.command(&["dlq", "list", "--open"]);
     assert!(code == Some(0) && out.ends_with("36 DECODE_MISMATCH open\n"), "{out}");
@@ -234,30 +238,67 @@ fn what_hands_do_to_their_files_is_found() {
     assert_eq!((code, &report["findings"][0]["kind"]), (Some(3), &"doubled_rows".into()), "{report:#}");
 }
 
-/// A file that is lost before it was published is no reason to go on in silence.
+/// A file that may be lost is no reason to go on in silence, whether others of its entry wait or not.
 #[test]
 fn a_lost_file_of_a_try_stops_it_and_has_an_exit() {
+    // Of one day, and of two.
+    for (count, files_of_entry) in [(300, 1), (2_000, 2)] {
+        let Some(mut setup) = setup() else { return };
+        setup.run(count);
+        setup.mend();
+        let mut killed = setup.pipeline.replay_dead_letters(&["--yes"], Some("after-seal:1"));
+        killed.wait_for_kill(PATIENCE);
+        let staged = files(&setup.folder.path().join("rows/_gristmill/staged/dlq+1"));
+        assert_eq!(staged.len(), files_of_entry, "{staged:?}");
+        std::fs::remove_file(staged.last().unwrap()).unwrap();
+        let (code, out) = setup.pipeline.command(&["dlq", "replay", "--yes"]);
+        let why = "was sealed by try 1 and is gone: deleted after it was published, which nothing says, or lost before";
+        assert!(code == Some(1) && out.contains(why), "{out}");
+        let line =
+            out.lines().find_map(|line| line.trim().strip_prefix("to go on without them: `")).expect(&out);
+        let (code, out) = setup.pipeline.paste(line.trim_end_matches('`'));
+        assert_eq!(code, Some(0), "{out}");
+        let (code, out) = setup.pipeline.command(&["ledger", "log"]);
+        assert!(code == Some(0) && out.contains("repair"), "{out}");
+        let out = setup.replay(&[]);
+        let (found, expected) = (setup.found(), setup.expected(true));
+        let lost = expected.keys().filter(|n| !found.contains_key(n)).count();
+        assert!(lost > 0 && lost < 400 && found.values().all(|times| *times == 1), "{lost} {out}");
+        let (code, report) = setup.audit();
+        assert_eq!((code, &report["findings"][0]["kind"]), (Some(3), &"missing_file".into()), "{report:#}");
+    }
+}
+
+/// A ledger that was begun anew has tries of its own, beside the files of the old ones.
+#[test]
+fn tries_of_a_ledger_that_is_no_more_are_put_away_and_begun_anew() {
     let Some(mut setup) = setup() else { return };
-    // Two days, so that an entry has two files.
-    setup.run(2_000);
+    setup.run(300);
     setup.mend();
-    let mut killed = setup.pipeline.replay_dead_letters(&["--yes"], Some("after-seal:1"));
-    killed.wait_for_kill(PATIENCE);
-    let staged = files(&setup.folder.path().join("rows/_gristmill/dlq/1/staged"));
-    assert_eq!(staged.len(), 2, "{staged:?}");
-    std::fs::remove_file(&staged[1]).unwrap();
-    let (code, out) = setup.pipeline.command(&["dlq", "replay", "--yes"]);
-    assert!(
-        code == Some(1) && out.contains("was sealed by try 1 and is gone before it was published"),
-        "{out}"
-    );
-    let line = out.lines().find_map(|line| line.trim().strip_prefix("to go on without them: `")).expect(&out);
-    let (code, out) = setup.pipeline.paste(line.trim_end_matches('`'));
+    setup.replay(&[]);
+    let old = setup.expected(true);
+    // The state is lost, but for the files; an operator goes on where the group is.
+    let state = setup.folder.path().join("rows/_gristmill");
+    std::fs::remove_dir_all(state.join("ledger")).unwrap();
+    let (code, out) =
+        setup.pipeline.command(&["ledger", "reset", "--topic", &setup.topic, "--partition", "0", "--yes"]);
     assert_eq!(code, Some(0), "{out}");
+    let (code, out) =
+        setup.pipeline.command(&["ledger", "reset", "--topic", &setup.topic, "--partition", "1", "--yes"]);
+    assert_eq!(code, Some(0), "{out}");
+    std::fs::write(setup.pipeline.file(), setup.text("string not null")).unwrap();
+    setup.run(300);
+    setup.mend();
+    let (code, out) = setup.pipeline.command(&["dlq", "replay", "--yes"]);
+    assert!(code == Some(2) && out.contains("move _gristmill/dlq/1/ledger/"), "{code:?} {out}");
+    for folder in out.split_whitespace().filter(|word| word.starts_with("_gristmill/dlq/1/ledger/")) {
+        std::fs::remove_dir_all(setup.folder.path().join("rows").join(folder)).unwrap();
+    }
     let out = setup.replay(&[]);
-    let (found, expected) = (setup.found(), setup.expected(true));
-    let lost = expected.keys().filter(|n| !found.contains_key(n)).count();
-    assert!(lost > 0 && lost < 400 && found.values().all(|times| *times == 1), "{lost} {out}");
+    assert_eq!(setup.found(), setup.expected(true), "{out}");
+    assert!(setup.found().len() > old.len());
     let (code, report) = setup.audit();
-    assert_eq!((code, &report["findings"][0]["kind"]), (Some(3), &"missing_file".into()), "{report:#}");
+    assert_eq!((code, &report["clean"]), (Some(0), &true.into()), "{report:#}");
+    let kinds = report["findings"].as_array().unwrap().iter().map(|f| &f["kind"]);
+    assert!(kinds.clone().count() > 0 && kinds.clone().all(|kind| kind == "before_ledger"), "{report:#}");
 }

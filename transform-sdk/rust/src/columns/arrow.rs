@@ -13,7 +13,9 @@ use arrow_schema::{DataType as ArrowType, Field as ArrowField, Fields, Schema, T
 
 use super::compute::{Array, runs};
 use super::read::{Batch, Nodes, Validity};
+use super::row::Columns;
 use super::schema::{Change, DataType, Field, Need, TimeUnit, members};
+use crate::Output;
 
 /// The columns of `needs`, copied.
 pub(super) fn record_batch(batch: &Batch<'_>, needs: &[Need]) -> RecordBatch {
@@ -103,6 +105,7 @@ fn copied(fields: &[Field], nodes: &mut Nodes<'_>) -> ArrayData {
 }
 
 /// A computed column, and its type as it was declared.
+#[derive(Debug)]
 pub(super) struct Computed {
     name: String,
     array: ArrayRef,
@@ -221,6 +224,46 @@ fn stray_null(
             columns.find_map(|(of, declared)| parts(map.value_offsets(), of, declared))
         }
         _ => None,
+    }
+}
+
+/// Rows that are emitted, and which row each is of.
+#[derive(Debug)]
+pub(super) struct Extra {
+    pub(super) output: Output,
+    computed: Vec<Computed>,
+    of: Vec<usize>,
+    next: usize,
+}
+
+impl Extra {
+    /// # Panics
+    /// As [`computed`].
+    pub(super) fn new(output: Output, columns: &RecordBatch, changes: Vec<Change>, of: Vec<usize>) -> Self {
+        let computed = if changes.is_empty() { Vec::new() } else { computed(columns, changes) };
+        Extra { output, computed, of, next: 0 }
+    }
+
+    /// The row that the next one is of.
+    pub(super) fn due(&self) -> Option<usize> {
+        self.of.get(self.next).copied()
+    }
+
+    /// Those of a row, once.
+    pub(super) fn take(&mut self, row: usize) -> Range<usize> {
+        let start = self.next;
+        self.next += self.of[start..].iter().take_while(|of| **of == row).count();
+        start..self.next
+    }
+
+    /// # Panics
+    /// If there is a null in these rows where none was declared.
+    pub(super) fn append<T: Columns>(&self, builders: &mut T::Builders, rows: Range<usize>) {
+        if !rows.is_empty() {
+            self.computed.iter().for_each(|column| column.check(&rows));
+            let arrays: Vec<Array<'_>> = self.computed.iter().map(Computed::view).collect();
+            T::append_arrays(builders, &arrays, rows);
+        }
     }
 }
 

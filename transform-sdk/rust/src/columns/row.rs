@@ -148,6 +148,8 @@ pub struct RowsEdit<'e, T: Columns = ()> {
     edits: &'e mut EditWriter,
     /// For the row whose verdict comes next.
     emitted: Vec<(Output, T)>,
+    #[cfg(feature = "arrow")]
+    extras: Vec<super::arrow::Extra>,
     rows: usize,
     next: usize,
 }
@@ -177,6 +179,26 @@ impl<T: Columns> RowsEdit<'_, T> {
     /// but for those that are computed.
     pub fn emit(&mut self, output: Output, columns: T) {
         self.emitted.push((output, columns));
+    }
+
+    /// Sends extra rows to an output, one for each of `columns`, which has the columns that are computed as for
+    /// [`keep_rows`](Self::keep_rows). `of` says for each which row it is emitted for, counted from the one whose verdict comes next,
+    /// in ascending order: what `arrow-select`'s `take` would be told to repeat the others by. They come after that row, before what
+    /// [`emit`](Self::emit) sends for it, and are void if it is rejected. Needs the feature `arrow`.
+    ///
+    /// # Panics
+    /// If `of` has another length, does not ascend, or names a row that there is not; if `columns` are not the computed columns, as for
+    /// [`keep_rows`](Self::keep_rows).
+    #[cfg(feature = "arrow")]
+    pub fn emit_rows(&mut self, output: Output, columns: &arrow_array::RecordBatch, of: &[usize]) {
+        let (asked, left) = (columns.num_rows(), self.rows - self.next);
+        assert!(asked == of.len(), "{asked} rows are emitted, and {} are said whose they are", of.len());
+        assert!(of.is_sorted(), "the rows that others are emitted for do not ascend");
+        if let Some(row) = of.last() {
+            assert!(*row < left, "a row is emitted for row {row} of {left} that have no verdict yet");
+            let of = of.iter().map(|row| self.next + row).collect();
+            self.extras.push(super::arrow::Extra::new(output, columns, T::changes(), of));
+        }
     }
 
     /// The next rows go on, one for each of `columns`, which has the columns that are computed, by their names, or by the paths of
@@ -257,28 +279,89 @@ impl<T: Columns> RowsEdit<'_, T> {
                 continue;
             }
             computed.iter().for_each(|column| column.check(&rows));
-            // What was emitted belongs behind the first of them.
-            let first = rows.start..rows.end.min(rows.start + usize::from(!self.emitted.is_empty()));
-            let rest = first.end..rows.end;
-            for rows in [first, rest].into_iter().filter(|rows| !rows.is_empty()) {
-                let emitted = std::mem::take(&mut self.emitted);
-                emitted.iter().for_each(|(output, _)| self.edits.emit(output.number(), None, None, [], None));
-                T::append_arrays(self.builders, &arrays, rows.clone());
+            let mut start = rows.start;
+            while start < rows.end {
+                // Up to the next for which something is emitted, or that one alone.
+                let plain = if self.emitted.is_empty() { self.before_extras() } else { 0 };
+                let rows = start..rows.end.min(start + plain.max(1));
+                start = rows.end;
+                let append = |builders: &mut T::Builders| T::append_arrays(builders, &arrays, rows.clone());
+                if plain == 0 {
+                    self.next += 1;
+                    self.keep_with_extras(output, append);
+                    continue;
+                }
+                append(self.builders);
                 for _ in rows.clone() {
                     if output != Output::MAIN {
                         self.edits.route(output.number());
                     }
                     self.edits.keep();
                 }
-                emitted.into_iter().for_each(|(_, columns)| columns.append_to(self.builders));
                 self.next += rows.len();
             }
         }
     }
 
+    /// How many rows come before the next for which rows are emitted as arrays.
+    #[cfg(feature = "arrow")]
+    fn before_extras(&self) -> usize {
+        let due = self.extras.iter().filter_map(super::arrow::Extra::due);
+        due.min().unwrap_or(self.rows) - self.next
+    }
+
+    /// The row before `next` goes on, and then all that is emitted for it.
+    #[cfg(feature = "arrow")]
+    fn keep_with_extras(&mut self, output: Output, append: impl FnOnce(&mut T::Builders)) {
+        self.end_with_extras(append, |edits| {
+            if output != Output::MAIN {
+                edits.route(output.number());
+            }
+            edits.keep();
+        });
+    }
+
+    /// The same, whatever becomes of the row itself.
+    #[cfg(feature = "arrow")]
+    fn end_with_extras(
+        &mut self,
+        append: impl FnOnce(&mut T::Builders),
+        verdict: impl FnOnce(&mut EditWriter),
+    ) {
+        let row = self.next - 1;
+        append(self.builders);
+        for extra in &mut self.extras {
+            let rows = extra.take(row);
+            rows.clone().for_each(|_| self.edits.emit(extra.output.number(), None, None, [], None));
+            extra.append::<T>(self.builders, rows);
+        }
+        for (output, columns) in self.emitted.drain(..) {
+            self.edits.emit(output.number(), None, None, [], None);
+            columns.append_to(self.builders);
+        }
+        verdict(self.edits);
+    }
+
     fn decide(&mut self, outcome: Result<RowOutcome<T>, Reject>, output: Output) {
         assert!(self.next < self.rows, "a verdict on row {}, there are {} rows", self.next, self.rows);
+        #[cfg(feature = "arrow")]
+        let has_extras = self.before_extras() == 0;
         self.next += 1;
+        #[cfg(feature = "arrow")]
+        if has_extras {
+            match outcome {
+                Ok(RowOutcome::Keep(columns)) => {
+                    self.keep_with_extras(output, |builders| columns.append_to(builders));
+                }
+                Ok(RowOutcome::Drop) => self.end_with_extras(|_| {}, EditWriter::drop_row),
+                Err(reject) => {
+                    self.edits.reject(reject.code(), reject.message());
+                    self.emitted.clear();
+                    self.extras.iter_mut().for_each(|extra| drop(extra.take(self.next - 1)));
+                }
+            }
+            return;
+        }
         take_down(self.builders, self.edits, outcome, output, &mut self.emitted);
     }
 }
@@ -346,7 +429,15 @@ pub fn all_rows<'a, R: Row<'a>, T: Columns, C>(
         #[cfg(feature = "arrow")]
         batch: *batch,
     };
-    let mut edit = RowsEdit { builders, edits, emitted: Vec::new(), rows: rows.len, next: 0 };
+    let mut edit = RowsEdit {
+        builders,
+        edits,
+        emitted: Vec::new(),
+        #[cfg(feature = "arrow")]
+        extras: Vec::new(),
+        rows: rows.len,
+        next: 0,
+    };
     function(&rows, context, &mut edit);
     assert!(edit.next == edit.rows, "only {} of {} rows have a verdict", edit.next, edit.rows);
     assert!(edit.emitted.is_empty(), "a row is emitted after the last verdict");

@@ -287,3 +287,133 @@ fn nulls_that_nobody_sees_are_none() {
     let answers = harness.apply(&[json!({"cents": 1200}), json!({"cents": 999}), json!({})]);
     assert!(answers[0].kept().is_some() && answers[1].is_dropped() && answers[2].is_dropped());
 }
+
+#[derive(Row)]
+struct Basket {
+    n: i64,
+}
+
+#[derive(Columns)]
+struct Item {
+    #[column(add)]
+    item: i64,
+}
+
+#[derive(serde::Deserialize, Config)]
+struct How {
+    as_arrays: bool,
+}
+
+/// Each row has as many items as its number's last digit says; those of 7 are rejected, those of 4 left out, and those of 5 routed.
+#[gristmill_transform::columns(config = How, outputs(items = "their items", fives = "fives"))]
+fn unpacked<'a>(rows: &Rows<'a, Basket>, ctx: &'a Context<How>, out: &mut RowsEdit<'_, Item>) {
+    let numbers = rows.columns().n.values();
+    let items = |n: i64| (0..n % 10).map(move |item| n * 100 + item);
+    let items_of = |range: std::ops::Range<usize>, start: usize| -> (RecordBatch, Vec<usize>) {
+        let of: Vec<usize> = range
+            .clone()
+            .flat_map(|row| vec![row - start; usize::try_from(numbers[row] % 10).expect("not negative")])
+            .collect();
+        let items: Int64Array = range.flat_map(|row| items(numbers[row])).collect();
+        (RecordBatch::try_from_iter([("item", Arc::new(items) as ArrayRef)]).expect("a column"), of)
+    };
+    if !ctx.config.as_arrays {
+        for row in rows.iter() {
+            items(row.n).for_each(|item| out.emit(unpacked::ITEMS, Item { item }));
+            match row.n % 10 {
+                7 => out.reject(Reject::new("SEVEN", "seven")),
+                4 => out.drop_row(),
+                5 => out.route(unpacked::FIVES, Item { item: -row.n }),
+                _ => out.keep(Item { item: -row.n }),
+            }
+        }
+        return;
+    }
+    // The second half is known once the first has its verdicts.
+    let half = rows.len() / 2;
+    let own: Int64Array = numbers.iter().map(|n| -n).collect();
+    let own = RecordBatch::try_from_iter([("item", Arc::new(own) as ArrayRef)]).expect("a column");
+    for part in [0..half, half..rows.len()] {
+        let (items, of) = items_of(part.clone(), part.start);
+        out.emit_rows(unpacked::ITEMS, &items, &of);
+        for row in part {
+            match numbers[row] % 10 {
+                7 => {
+                    let seven = BooleanArray::from(vec![true]);
+                    out.reject_where(&seven, &Reject::new("SEVEN", "seven"), &own.slice(row, 1));
+                }
+                4 => out.drop_row(),
+                5 => out.route_rows(unpacked::FIVES, &own.slice(row, 1)),
+                // One by one, and several at once where they follow each other.
+                6 => out.keep(Item { item: -numbers[row] }),
+                0 => {
+                    let run = numbers[row..].iter().take_while(|n| *n % 10 < 4).count().min(rows.len() - row);
+                    let run = if row < half { run.min(half - row) } else { run };
+                    out.keep_rows(&own.slice(row, run));
+                }
+                // Kept with the 0 before it.
+                1..4 if row > 0 && numbers[row - 1] % 10 < numbers[row] % 10 && row != half => {}
+                _ => out.keep_rows(&own.slice(row, 1)),
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_emitted_as_arrays_are_those_emitted_one_by_one() {
+    let rows: Vec<Value> = (0..57).map(|n| json!({"n": n})).collect();
+    for count in [0, 1, 7, 20, 57] {
+        let [one_by_one, arrays] = [false, true].map(|as_arrays| {
+            let mut harness =
+                RowHarness::<unpacked::Transform>::new(json!({"as_arrays": as_arrays})).unwrap();
+            format!("{:#?}", harness.apply(&rows[..count]))
+        });
+        assert_eq!(one_by_one, arrays, "{count}");
+        assert!(count < 9 || one_by_one.contains("SEVEN"));
+    }
+}
+
+/// Says what is emitted in a way that is wrong.
+#[gristmill_transform::columns(config = Settings, outputs(items = "their items"))]
+fn wrong<'a>(rows: &Rows<'a, Basket>, ctx: &'a Context<Settings>, out: &mut RowsEdit<'_, Item>) {
+    let items = |items: Vec<Option<i64>>| {
+        let nullable = Arc::new(Int64Array::from(items)) as ArrayRef;
+        RecordBatch::try_from_iter([("item", nullable)]).expect("a column")
+    };
+    match ctx.config.what.as_str() {
+        "length" => out.emit_rows(wrong::ITEMS, &items(vec![Some(1)]), &[0, 1]),
+        "order" => out.emit_rows(wrong::ITEMS, &items(vec![Some(1), Some(2)]), &[1, 0]),
+        "beyond" => out.emit_rows(wrong::ITEMS, &items(vec![Some(1)]), &[rows.len()]),
+        _ => out.emit_rows(wrong::ITEMS, &items(vec![None, Some(1)]), &[0, 1]),
+    }
+    rows.iter().for_each(|row| match row.n {
+        // What is void may be null.
+        0 if ctx.config.what == "void" => out.reject(Reject::new("NO", "no")),
+        n => out.keep(Item { item: n }),
+    });
+}
+
+#[test]
+fn rows_that_cannot_be_emitted_are_said_so() {
+    let rows = [json!({"n": 0}), json!({"n": 1})];
+    let apply = |what: &str| {
+        let mut harness = RowHarness::<wrong::Transform>::new(json!({"what": what})).unwrap();
+        catch_unwind(AssertUnwindSafe(|| harness.apply(&rows)))
+    };
+    for (what, message) in [
+        ("length", "1 rows are emitted, and 2 are said whose they are"),
+        ("order", "the rows that others are emitted for do not ascend"),
+        ("beyond", "a row is emitted for row 2 of 2 that have no verdict yet"),
+        ("null", "1 values of the computed column item are null: declare an `Option`"),
+    ] {
+        let panic = apply(what).expect_err(what);
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or_default();
+        assert_eq!(text, message, "{what}");
+    }
+    let answers = apply("void").expect("a null that is void");
+    assert!(answers[0].rejected().is_some() && answers[1].emitted.len() == 1);
+}
