@@ -403,9 +403,9 @@ pub(crate) fn derive_columns(item: TokenStream) -> Result<TokenStream> {
                 fn append_arrays(
                     builders: &mut Self::Builders,
                     from: &[private::Array<'_>],
-                    rows: ::core::ops::Range<usize>,
+                    parts: &[::core::ops::Range<usize>],
                 ) {
-                    #(builders.#names.append(&from[#numbers], rows.clone());)*
+                    #(parts.iter().for_each(|part| builders.#names.append(&from[#numbers], part.clone()));)*
                 }
 
                 fn finish(builders: &mut Self::Builders, answer: &mut private::Answer) {

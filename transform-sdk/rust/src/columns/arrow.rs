@@ -262,7 +262,7 @@ impl Extra {
         if !rows.is_empty() {
             self.computed.iter().for_each(|column| column.check(&rows));
             let arrays: Vec<Array<'_>> = self.computed.iter().map(Computed::view).collect();
-            T::append_arrays(builders, &arrays, rows);
+            T::append_arrays(builders, &arrays, &[rows]);
         }
     }
 }

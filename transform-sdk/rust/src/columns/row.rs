@@ -36,7 +36,7 @@ pub trait Columns {
     fn append_to(self, builders: &mut Self::Builders);
 
     #[doc(hidden)]
-    fn append_arrays(builders: &mut Self::Builders, from: &[Array<'_>], rows: Range<usize>);
+    fn append_arrays(builders: &mut Self::Builders, from: &[Array<'_>], parts: &[Range<usize>]);
 
     #[doc(hidden)]
     fn finish(builders: &mut Self::Builders, answer: &mut Answer);
@@ -52,7 +52,7 @@ impl Columns for () {
     #[inline]
     fn append_to(self, (): &mut ()) {}
 
-    fn append_arrays((): &mut (), _: &[Array<'_>], _: Range<usize>) {}
+    fn append_arrays((): &mut (), _: &[Array<'_>], _: &[Range<usize>]) {}
 
     fn finish((): &mut (), _: &mut Answer) {}
 }
@@ -218,7 +218,7 @@ impl<T: Columns> RowsEdit<'_, T> {
     /// As [`keep_rows`](Self::keep_rows).
     #[cfg(feature = "arrow")]
     pub fn route_rows(&mut self, output: Output, columns: &arrow_array::RecordBatch) {
-        self.keep_parts(columns, output, [(true, 0..columns.num_rows())], Self::drop_row);
+        self.keep_parts(columns, output, [(true, 0..columns.num_rows())], None);
     }
 
     /// As [`keep_rows`](Self::keep_rows) where `keep` is true; where it is false or null, a row is left out, whatever was computed for
@@ -233,7 +233,7 @@ impl<T: Columns> RowsEdit<'_, T> {
         let (rows, len) = (columns.num_rows(), keep.len());
         assert!(rows == len, "{rows} rows are computed, and {len} are to be kept or not");
         let is_kept = |row: usize| keep.is_valid(row) && keep.value(row);
-        self.keep_parts(columns, Output::MAIN, super::compute::runs(0..len, is_kept), Self::drop_row);
+        self.keep_parts(columns, Output::MAIN, super::compute::runs(0..len, is_kept), None);
     }
 
     /// As [`keep_rows`](Self::keep_rows), but that rows are rejected where `bad` is true, whatever was computed for them. Where it is null,
@@ -253,17 +253,17 @@ impl<T: Columns> RowsEdit<'_, T> {
         assert!(rows == len, "{rows} rows are computed, and {len} are to be rejected or not");
         let is_kept = |row: usize| bad.is_null(row) || !bad.value(row);
         let parts = super::compute::runs(0..len, is_kept);
-        self.keep_parts(columns, Output::MAIN, parts, |this| this.reject(why.clone()));
+        self.keep_parts(columns, Output::MAIN, parts, Some(why));
     }
 
-    /// Rows that go on, and others that do not.
+    /// Rows that go on, and others that are rejected or, without a reason, left out.
     #[cfg(feature = "arrow")]
     fn keep_parts(
         &mut self,
         columns: &arrow_array::RecordBatch,
         output: Output,
         parts: impl IntoIterator<Item = (bool, Range<usize>)>,
-        otherwise: impl Fn(&mut Self),
+        otherwise: Option<&Reject>,
     ) {
         let (asked, left) = (columns.num_rows(), self.rows - self.next);
         assert!(asked <= left, "{asked} rows are kept, and {left} have no verdict yet");
@@ -273,34 +273,54 @@ impl<T: Columns> RowsEdit<'_, T> {
             false => super::arrow::computed(columns, changes),
         };
         let arrays: Vec<Array<'_>> = computed.iter().map(super::arrow::Computed::view).collect();
+        // Column by column, not part by part: parts may be single rows.
+        let mut kept: Vec<Range<usize>> = Vec::new();
+        let append = |builders: &mut T::Builders, kept: &mut Vec<Range<usize>>| {
+            T::append_arrays(builders, &arrays, kept);
+            kept.clear();
+        };
         for (is_kept, rows) in parts {
-            if !is_kept {
-                rows.for_each(|_| otherwise(self));
-                continue;
+            if is_kept {
+                computed.iter().for_each(|column| column.check(&rows));
             }
-            computed.iter().for_each(|column| column.check(&rows));
             let mut start = rows.start;
             while start < rows.end {
                 // Up to the next for which something is emitted, or that one alone.
                 let plain = if self.emitted.is_empty() { self.before_extras() } else { 0 };
                 let rows = start..rows.end.min(start + plain.max(1));
                 start = rows.end;
-                let append = |builders: &mut T::Builders| T::append_arrays(builders, &arrays, rows.clone());
                 if plain == 0 {
-                    self.next += 1;
-                    self.keep_with_extras(output, append);
+                    append(self.builders, &mut kept);
+                    match (is_kept, otherwise) {
+                        (true, _) => {
+                            self.next += 1;
+                            let own = std::slice::from_ref(&rows);
+                            self.keep_with_extras(output, |to| T::append_arrays(to, &arrays, own));
+                        }
+                        (false, Some(why)) => self.reject(why.clone()),
+                        (false, None) => self.drop_row(),
+                    }
                     continue;
                 }
-                append(self.builders);
-                for _ in rows.clone() {
-                    if output != Output::MAIN {
-                        self.edits.route(output.number());
-                    }
-                    self.edits.keep();
-                }
                 self.next += rows.len();
+                for _ in rows.clone() {
+                    match (is_kept, otherwise) {
+                        (true, _) => {
+                            if output != Output::MAIN {
+                                self.edits.route(output.number());
+                            }
+                            self.edits.keep();
+                        }
+                        (false, Some(why)) => self.edits.reject(why.code(), why.message()),
+                        (false, None) => self.edits.drop_row(),
+                    }
+                }
+                if is_kept {
+                    kept.push(rows);
+                }
             }
         }
+        append(self.builders, &mut kept);
     }
 
     /// How many rows come before the next for which rows are emitted as arrays.
@@ -357,7 +377,9 @@ impl<T: Columns> RowsEdit<'_, T> {
                 Err(reject) => {
                     self.edits.reject(reject.code(), reject.message());
                     self.emitted.clear();
-                    self.extras.iter_mut().for_each(|extra| drop(extra.take(self.next - 1)));
+                    for extra in &mut self.extras {
+                        let _void = extra.take(self.next - 1);
+                    }
                 }
             }
             return;
