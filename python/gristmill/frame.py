@@ -22,7 +22,8 @@ class Frame:
     """Decoded records as Arrow columns, and beside them where each row comes from: ``_kafka_partition``,
     ``_kafka_offset``, ``_kafka_timestamp`` and ``_kafka_key`` (``_kafka_sub`` is 0).
 
-    It is an Arrow stream (``__arrow_c_stream__``): pyarrow, polars, DuckDB and pandas take it as it is, without a copy.
+    It is an Arrow stream (``__arrow_c_stream__``): pyarrow, polars, DuckDB and pandas take it as it is, without a copy. It can be
+    pickled, for another process; so can records, reports and errors.
 
     >>> import duckdb
     >>> frame = gristmill.read("orders", bootstrap_servers="localhost:9092", format=gristmill.Json({"id": "int64"}))

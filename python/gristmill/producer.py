@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -47,7 +48,7 @@ class Report:
     'too_large'
     """
 
-    def __init__(self, report: _lib.Report) -> None:
+    def __init__(self, report: _lib.Report | _Outcomes) -> None:
         self._lib = report
 
     def __len__(self) -> int:
@@ -84,8 +85,34 @@ class Report:
             index, first = next(iter(self.errors.items()))
             raise SendError(f"{self.failed} of {len(self)} records were not delivered; record {index}: {first}", self)
 
+    def __reduce__(self) -> tuple[Callable[..., Report], tuple[object, ...]]:
+        return _report, ([self._lib.place(index) for index in range(len(self))], self.errors)
+
     def __repr__(self) -> str:
         return f"<Report: {self.delivered} delivered, {self.failed} failed>"
+
+
+@dataclasses.dataclass
+class _Outcomes:
+    """What ``_lib.Report`` says, without it."""
+
+    places: list[tuple[int, int] | None]
+    errors: dict[int, GristmillError]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def delivered(self) -> int:
+        return len(self.places) - len(self.errors)
+
+    def place(self, index: int) -> tuple[int, int] | None:
+        return self.places[index]
+
+
+def _report(places: list[tuple[int, int] | None], errors: dict[int, GristmillError]) -> Report:
+    """A report that was pickled."""
+    return Report(_Outcomes(places, errors))
 
 
 _SHORTLY = 5.0

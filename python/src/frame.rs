@@ -3,11 +3,13 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{RecordBatch, StructArray};
-use arrow_schema::SchemaRef;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{ArrowError, SchemaRef};
 use gristmill_pipeline::{DecodedRecords, KAFKA_COLUMNS};
 use gristmill_records::RawBatch;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyList};
+use pyo3::types::{PyBytes, PyCapsule, PyList};
 
 use crate::error::Failure;
 use crate::{arrow, values};
@@ -36,8 +38,22 @@ pub(crate) struct Undecodable {
     pub(crate) reason: String,
 }
 
+/// What an [`Undecodable`] is made of again.
+type Parts = (usize, i32, i64, String, String);
+
 #[pymethods]
 impl Undecodable {
+    #[new]
+    fn new(row: usize, partition: i32, offset: i64, code: String, reason: String) -> Self {
+        Undecodable { row, partition, offset, code, reason }
+    }
+
+    /// For pickle.
+    fn __getnewargs__(&self) -> Parts {
+        let Undecodable { row, partition, offset, code, reason } = self.clone();
+        (row, partition, offset, code, reason)
+    }
+
     fn __repr__(&self) -> String {
         let Undecodable { partition, offset, code, reason, .. } = self;
         format!("Undecodable(partition={partition}, offset={offset}, code={code:?}, reason={reason:?})")
@@ -79,6 +95,8 @@ impl Undecodable {
     }
 }
 
+type Reduced<'py> = (Bound<'py, PyBytes>, usize, Vec<Undecodable>);
+
 impl Frame {
     /// Of decoded records.
     pub(crate) fn of_records(rows: RecordBatch, undecodable: Vec<Undecodable>) -> Frame {
@@ -112,6 +130,36 @@ impl Frame {
     #[getter]
     fn undecodable(&self) -> Vec<Undecodable> {
         self.undecodable.clone()
+    }
+
+    /// What `__reduce__` gives: the columns as an Arrow IPC stream, how many are the rows' own, and what did not decode.
+    #[staticmethod]
+    fn from_ipc(ipc: &[u8], own: usize, undecodable: Vec<Undecodable>) -> PyResult<Frame> {
+        let read = || {
+            let reader = StreamReader::try_new(ipc, None)?;
+            let schema = reader.schema();
+            Ok((schema, reader.collect::<Result<Vec<_>, ArrowError>>()?))
+        };
+        let (schema, batches) =
+            read().map_err(|e: ArrowError| Failure::invalid_argument(format!("this is no frame: {e}")))?;
+        if own > schema.fields().len() {
+            return Err(Failure::invalid_argument(format!("there are no {own} columns")).into());
+        }
+        Ok(Frame { own, schema, batches, undecodable })
+    }
+
+    /// For pickle.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Reduced<'py>)> {
+        let write = || {
+            let mut writer = StreamWriter::try_new(Vec::with_capacity(self.nbytes()), &self.schema)?;
+            self.batches.iter().try_for_each(|batch| writer.write(batch))?;
+            writer.into_inner()
+        };
+        let ipc = py
+            .detach(write)
+            .map_err(|e| Failure::new("decode", format!("a frame cannot be written: {e}")))?;
+        let of = py.get_type::<Frame>().getattr("from_ipc")?;
+        Ok((of, (PyBytes::new(py, &ipc), self.own, self.undecodable.clone())))
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {

@@ -118,8 +118,8 @@ WAITING = """
     import sys, gristmill
     what, servers = sys.argv[1:]
     consumer = gristmill.Consumer("orders", group_id="g", bootstrap_servers=servers)
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         if what == "consumer":
             for batch in consumer:
                 print(batch.ack(), flush=True)

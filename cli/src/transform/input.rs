@@ -78,8 +78,17 @@ pub(crate) struct Input {
 }
 
 enum Source {
-    Lines { input: BufReader<Box<dyn Read>>, decoder: Option<JsonDecoder> },
-    Topic { peek: Box<Peek>, runtime: tokio::runtime::Runtime, decodes: bool },
+    /// `line` lines were read so far, with the empty ones.
+    Lines {
+        input: BufReader<Box<dyn Read>>,
+        line: usize,
+        decoder: Option<JsonDecoder>,
+    },
+    Topic {
+        peek: Box<Peek>,
+        runtime: tokio::runtime::Runtime,
+        decodes: bool,
+    },
 }
 
 impl InputArgs {
@@ -102,7 +111,10 @@ impl InputArgs {
                 let peek = runtime.block_on(Peek::open(&checked, &range)).map_err(Exit::from)?;
                 Source::Topic { peek: Box::new(peek), runtime, decodes }
             }
-            None => Source::Lines { decoder: self.decoder(transform)?, input: BufReader::new(self.lines()?) },
+            None => {
+                let (decoder, input) = (self.decoder(transform)?, BufReader::new(self.lines()?));
+                Source::Lines { input, line: 0, decoder }
+            }
         };
         Ok(Input { config, source, topic: topic.into(), number: 0 })
     }
@@ -164,8 +176,8 @@ impl Input {
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>, Exit> {
         let first = self.number;
         let chunk = match &mut self.source {
-            Source::Lines { input, decoder } => {
-                let Some(raw) = lines(input, first)? else { return Ok(None) };
+            Source::Lines { input, line, decoder } => {
+                let Some(raw) = lines(input, first, line)? else { return Ok(None) };
                 let columns = match decoder {
                     None => None,
                     Some(decoder) => {
@@ -229,28 +241,49 @@ pub(crate) fn json_of(text: &str, option: &str) -> Result<Value, Exit> {
 }
 
 /// The next lines; none at the end. Empty ones are left out.
-fn lines(input: &mut BufReader<Box<dyn Read>>, first: usize) -> Result<Option<RawBatch>, Exit> {
+fn lines(
+    input: &mut BufReader<Box<dyn Read>>,
+    first: usize,
+    read_so_far: &mut usize,
+) -> Result<Option<RawBatch>, Exit> {
     let mut batch = RawBatchBuilder::new(TOPIC, 0);
     let mut count = 0;
     while count < BATCH && batch.content_bytes() < BATCH_BYTES {
-        let number = first + count;
         let mut line = Vec::new();
         let failed = |e: std::io::Error| Exit::failed(format!("the input: {e}"));
         let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(failed)?;
         if read == 0 {
             break;
         }
+        *read_so_far += 1;
         if read as u64 == MAX_LINE && line.last() != Some(&b'\n') {
-            return Err(Exit::mistake(format!("line {} has more than {MAX_LINE} bytes", number + 1)));
+            return Err(Exit::mistake(format!("line {read_so_far} has more than {MAX_LINE} bytes")));
         }
         while line.last().is_some_and(|b| b"\r\n".contains(b)) {
             line.pop();
         }
         if !line.is_empty() {
-            let pushed = batch.push(number as i64, NO_TIMESTAMP, None, Some(&line), []);
-            pushed.map_err(|e| Exit::failed(format!("line {}: {e}", number + 1)))?;
+            let pushed = batch.push((first + count) as i64, NO_TIMESTAMP, None, Some(&line), []);
+            pushed.map_err(|e| Exit::failed(format!("line {read_so_far}: {e}")))?;
             count += 1;
         }
     }
     Ok((count > 0).then(|| batch.build()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_with_the_empty_ones_and_rows_without() {
+        let text = [b"\n\n{}\n\r\n".as_slice(), b"{}\n\n", &vec![b'x'; MAX_LINE as usize + 1]].concat();
+        let mut input = BufReader::new(Box::new(std::io::Cursor::new(text)) as Box<dyn Read>);
+        let mut read = 0;
+        let error = lines(&mut input, 0, &mut read).unwrap_err();
+        assert!(error.message.starts_with("line 7 has more than"), "{}", error.message);
+        let mut input = BufReader::new(Box::new(&b"\n{}\n\n[]"[..]) as Box<dyn Read>);
+        let batch = lines(&mut input, 5, &mut 0).unwrap().unwrap();
+        assert_eq!(batch.iter().map(|record| record.offset()).collect::<Vec<_>>(), [5, 6]);
+    }
 }
