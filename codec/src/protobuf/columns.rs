@@ -8,6 +8,7 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 
+use super::decimal::{Decimals, Digits};
 use super::json::Json;
 use super::numbers::{Meaning, Numbers};
 use super::row::{Bad, Fed, MAX_BYTES, inside};
@@ -73,6 +74,7 @@ enum Column {
     },
     /// Dates and times, which are messages of numbers.
     Numbers(Numbers),
+    Decimals(Decimals),
     /// Messages as JSON.
     Json(Json),
     List {
@@ -252,23 +254,32 @@ impl Column {
         }
         let nullable = field.supports_presence() && !field.is_required();
         if field.is_list() {
-            let (item, item_type) = Column::single(&field.kind(), false, &format!("{path}[]"), making)?;
+            let (item, item_type) = Column::single(field, false, &format!("{path}[]"), making)?;
             let item_field = item.field(Field::LIST_FIELD_DEFAULT_NAME, item_type, false);
             let weight = item.weight();
             let list =
                 Column::List { item: Box::new(item), offsets: vec![0], field: item_field.clone(), weight };
             return Ok((list, DataType::List(item_field), false));
         }
-        let (column, data_type) = Column::single(&field.kind(), nullable, path, making)?;
+        let (column, data_type) = Column::single(field, nullable, path, making)?;
         Ok((column, data_type, nullable))
     }
 
-    fn single(kind: &Kind, nullable: bool, path: &str, making: &mut Making) -> Result<(Column, DataType)> {
-        let Kind::Message(message) = kind else {
-            let scalar = Scalar::new(kind, nullable, false, making.names(kind));
+    fn single(
+        field: &FieldDescriptor,
+        nullable: bool,
+        path: &str,
+        making: &mut Making,
+    ) -> Result<(Column, DataType)> {
+        let kind = field.kind();
+        let Kind::Message(message) = &kind else {
+            let scalar = Scalar::new(&kind, nullable, false, making.names(&kind));
             let data_type = scalar.data_type();
             return Ok((Column::Scalar(scalar), data_type));
         };
+        if let Some(digits) = Digits::of(field) {
+            return Ok((Column::Decimals(Decimals::new(digits, nullable)), digits.data_type()));
+        }
         if let Some(kind) = wrapped(message) {
             let scalar = Scalar::new(&kind, nullable, true, making.names(&kind));
             let data_type = scalar.data_type();
@@ -310,6 +321,7 @@ impl Column {
             Column::Scalar(scalar) => scalar.weight(),
             Column::Message { message, .. } => message.weight + 1,
             Column::Numbers(_) => 9,
+            Column::Decimals(_) => 17,
             Column::Json(_) | Column::List { .. } | Column::Map { .. } => 5,
         }
     }
@@ -324,6 +336,7 @@ impl Column {
                 message.feed(inside(number, wire, at)?, grown)
             }
             Column::Numbers(numbers) => numbers.feed(inside(number, wire, at)?),
+            Column::Decimals(decimals) => decimals.feed(inside(number, wire, at)?),
             Column::Json(json) => {
                 let open = json.open.get_or_insert_with(|| DynamicMessage::new(json.of.clone()));
                 let part = inside(number, wire, at)?;
@@ -363,6 +376,7 @@ impl Column {
         match self {
             Column::Message { open, .. } => *open = true,
             Column::Numbers(numbers) => drop(numbers.open.get_or_insert_default()),
+            Column::Decimals(decimals) => _ = decimals.open.get_or_insert_default(),
             Column::Json(json) => {
                 json.open.get_or_insert_with(|| DynamicMessage::new(json.of.clone()));
             }
@@ -375,6 +389,7 @@ impl Column {
         match self {
             Column::Message { open, .. } => *open,
             Column::Numbers(numbers) => numbers.open.is_some(),
+            Column::Decimals(decimals) => decimals.open.is_some(),
             Column::Json(json) => json.open.is_some(),
             Column::Scalar(scalar) => scalar.len() > row,
             Column::List { .. } | Column::Map { .. } => true,
@@ -386,6 +401,7 @@ impl Column {
             Column::Scalar(scalar) => scalar.len(),
             Column::Message { message, .. } => message.rows,
             Column::Numbers(numbers) => numbers.values.len(),
+            Column::Decimals(decimals) => decimals.values.len(),
             Column::Json(json) => json.texts.len(),
             Column::List { offsets, .. } | Column::Map { offsets, .. } => offsets.len() - 1,
         }
@@ -406,6 +422,7 @@ impl Column {
                 }
             }
             Column::Numbers(numbers) => numbers.end_row()?,
+            Column::Decimals(decimals) => decimals.end_row()?,
             Column::Json(json) => json.end_row(grown)?,
             Column::List { item, offsets, .. } => offsets.push(item.len() as i32),
             Column::Map { entries, offsets, .. } => {
@@ -427,6 +444,7 @@ impl Column {
                 message.nothing();
             }
             Column::Numbers(numbers) => numbers.push(None),
+            Column::Decimals(decimals) => decimals.push(None),
             Column::Json(json) => json.push(None),
             Column::List { offsets, .. } | Column::Map { offsets, .. } => {
                 offsets.push(*offsets.last().expect("there is a first offset"));
@@ -447,6 +465,7 @@ impl Column {
                 numbers.valid.iter_mut().for_each(|valid| valid.0.truncate(rows));
                 numbers.open = None;
             }
+            Column::Decimals(decimals) => decimals.truncate(rows),
             Column::Json(json) => {
                 json.texts.truncate(rows);
                 json.valid.iter_mut().for_each(|valid| valid.0.truncate(rows));
@@ -471,6 +490,7 @@ impl Column {
                 Arc::new(StructArray::try_new(fields, columns, valid.finish())?)
             }
             Column::Numbers(numbers) => numbers.finish(),
+            Column::Decimals(decimals) => decimals.finish()?,
             Column::Json(json) => {
                 let nulls = json.valid.as_mut().and_then(Valid::finish);
                 Arc::new(json.texts.finish_text(nulls)?)

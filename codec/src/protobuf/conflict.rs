@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
+use super::decimal::is_decimal;
 use super::schema::{is_json, wrapped};
 use crate::error::joined;
 
@@ -122,5 +123,6 @@ fn field_conflict(
 fn is_special(message: &MessageDescriptor) -> bool {
     matches!(message.full_name(), "google.protobuf.Timestamp" | "google.type.Date" | "google.type.TimeOfDay")
         || is_json(message)
+        || is_decimal(message)
         || wrapped(message).is_some()
 }

@@ -11,6 +11,7 @@ use prost::Message as _;
 use prost::encoding::encode_varint;
 use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 
+use super::decimal;
 use super::numbers::Meaning;
 use super::schema::{MAX_DEPTH, Schema, is_json, wrapped};
 use crate::error::{Error, ErrorKind, Result, joined};
@@ -64,6 +65,8 @@ enum Value {
     Enum(HashMap<String, i32>),
     Message(Vec<Member>),
     Numbers(Meaning),
+    /// With so many digits behind the point.
+    Decimal(i8),
     /// The text is Protobuf's JSON of a message.
     Json(MessageDescriptor),
     /// A message of one field.
@@ -306,6 +309,9 @@ fn value_of(kind: &Kind, column: &DataType, path: &str, depth: usize) -> Result<
         };
     }
     match column {
+        DataType::Decimal128(_, scale) if decimal::is_decimal(message) => {
+            Ok((Value::Decimal(*scale), column.clone()))
+        }
         DataType::Struct(fields) if !is_json(message) => {
             let inner = members(message, fields.iter().map(|field| &**field), path, depth + 1)?;
             let own: Vec<Field> = fields.iter().map(|field| field.as_ref().clone()).collect();
@@ -438,7 +444,11 @@ impl Value {
         match self {
             Value::Scalar(kind) => wire_of(kind),
             Value::Enum(_) => 0,
-            Value::Message(_) | Value::Numbers(_) | Value::Json(_) | Value::Wrapped(_) => 2,
+            Value::Message(_)
+            | Value::Numbers(_)
+            | Value::Decimal(_)
+            | Value::Json(_)
+            | Value::Wrapped(_) => 2,
         }
     }
 
@@ -484,6 +494,12 @@ impl Value {
                     key(number, 0, &mut message);
                     encode_varint(part as u64, &mut message);
                 }
+                write_bytes(&message, out);
+                false
+            }
+            Value::Decimal(scale) => {
+                let mut message = Vec::new();
+                decimal::write(column.as_primitive::<Decimal128Type>().value(row), *scale, &mut message);
                 write_bytes(&message, out);
                 false
             }

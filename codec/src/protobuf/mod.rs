@@ -2,6 +2,7 @@
 
 mod columns;
 mod conflict;
+mod decimal;
 mod encode;
 mod json;
 mod numbers;
@@ -62,6 +63,7 @@ pub struct ProtobufOptions {
 /// | `map` | `Map` from `Utf8`: numbers as text, as in Protobuf's JSON |
 /// | `google.protobuf.Timestamp` | `Timestamp(us, UTC)`; digits below are dropped |
 /// | `google.type.Date`, `google.type.TimeOfDay` | `Date32`, `Time64(us)` |
+/// | `confluent.type.Decimal` whose field says its scale, in `(confluent.field_meta).params` | `Decimal128`; no digit is left out |
 /// | `google.protobuf.Int64Value` and so on | nullable `Int64` and so on |
 /// | `google.protobuf.Struct`, `Value`, `ListValue`, a message without fields | `Utf8`: JSON |
 ///

@@ -7,4 +7,5 @@ mod encode;
 mod json;
 mod json_schema;
 mod protobuf;
+mod protobuf_decimal;
 mod protobuf_differential;

@@ -48,8 +48,11 @@ fn of_protobuf(field: &str) -> String {
         "type/timeofday",
     ];
     let imports = imports.map(|name| format!("import \"google/{name}.proto\"; ")).concat();
+    let imports =
+        format!("{imports} import \"confluent/meta.proto\"; import \"confluent/type/decimal.proto\";");
+    let (field, said) = field.split_once('@').unwrap_or((field, ""));
     let schema = format!(
-        "syntax = \"proto3\"; {imports} message R {{ {field} c = 1; }} message Line {{ string sku = 1; }} message Node {{ Node next = 1; }} enum E {{ A = 0; }}"
+        "syntax = \"proto3\"; {imports} message R {{ {field} c = 1 {said}; }} message Line {{ string sku = 1; }} message Node {{ Node next = 1; }} enum E {{ A = 0; }}"
     );
     let mut options = ProtobufOptions::default();
     options.message = Some("R".into());
@@ -260,7 +263,15 @@ fn other_rows() -> Vec<OtherRow> {
         ),
         ("`uint64`, `fixed64`", vec!["uint64", "fixed64"], "", vec![], ""),
         ("`float`, `double`", vec!["float", "double"], "`number`", vec![json!({"type": "number"})], ""),
-        ("", vec![], "Connect's `Decimal` as a number", vec![connect("Decimal", "number")], ""),
+        (
+            "Connect's `confluent.type.Decimal`, whose field says its scale",
+            vec![
+                "confluent.type.Decimal@[(confluent.field_meta) = {params: [{key: \"scale\", value: \"2\"}, {key: \"precision\", value: \"10\"}]}]",
+            ],
+            "Connect's `Decimal` as a number",
+            vec![connect("Decimal", "number")],
+            "or BIGNUMERIC, by its digits; without a scale a STRUCT",
+        ),
         (
             "`string`, an enum",
             vec!["string", "E"],
