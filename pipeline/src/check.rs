@@ -563,22 +563,22 @@ fn bucket(checked: &Checked, pointer: &str, gcs: &Gcs, report: &mut dyn FnMut(&s
     }
 }
 
-/// What keeps the columns and the directories apart, with the name that was probably meant.
-/// What divides rows by their values, into directories or tables, and the field that says so.
+/// What divides rows by their values, into directories or tables, and the pointer of the field that says so.
 pub(crate) fn dividing(
     checked: &Checked,
 ) -> Result<Option<(&'static str, DirectoryTemplate)>, gristmill_sinks::Error> {
     let sink = &checked.pipeline.sink;
     if let Some(bigquery) = &sink.bigquery {
         let template = TableTemplate::parse(&bigquery.table)?.directories();
-        return Ok(template.map(|template| ("sink.bigquery.table", template)));
+        return Ok(template.map(|template| ("/sink/bigquery/table", template)));
     }
     let Some(text) = sink.files.as_ref().and_then(|files| files.directories.as_ref()) else {
         return Ok(None);
     };
-    DirectoryTemplate::parse(text).map(|template| Some(("sink.files.directories", template)))
+    DirectoryTemplate::parse(text).map(|template| Some(("/sink/files/directories", template)))
 }
 
+/// What keeps the columns and the directories apart, with the name that was probably meant.
 pub(crate) fn directory_mistakes(template: &DirectoryTemplate, columns: &Schema) -> Vec<String> {
     let explain = |mistake: DirectoryMistake| match mistake.missing {
         None => mistake.text,

@@ -234,12 +234,12 @@ fn destination(checked: &Checked, schema: &SchemaRef) -> Result<Destination, Err
 }
 
 fn directories(checked: &Checked, schema: &SchemaRef) -> Result<Option<DirectoryTemplate>, Error> {
-    let Some((field, template)) = dividing(checked).map_err(Error::sink)? else { return Ok(None) };
+    let Some((pointer, template)) = dividing(checked).map_err(Error::sink)? else { return Ok(None) };
     let mistakes = directory_mistakes(&template, schema);
     if mistakes.is_empty() {
         return Ok(Some(template));
     }
-    Err(Error::config(format!("{field}: {}", mistakes.join("; "))))
+    Err(checked.mistake(pointer, mistakes.join("; ")))
 }
 
 /// What a checked file cannot say of itself, without contacting anything: whether the component loads and takes its
