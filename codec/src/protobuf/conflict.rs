@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use super::decimal::is_decimal;
+use super::decimal::Digits;
 use super::schema::{is_json, wrapped};
 use crate::error::joined;
 
@@ -79,7 +79,7 @@ fn field_conflict(
     }
     match (read.kind(), written.kind()) {
         (Message(reader), Message(writer)) => {
-            let is_special = is_special(&reader) || is_special(&writer);
+            let is_special = is_special(&reader) || is_special(&writer) || Digits::of(read).is_some();
             if is_special && reader.full_name() != writer.full_name() {
                 return Some(format!(
                     "field {path}: the writer's is {}, the columns' schema's {}",
@@ -123,6 +123,5 @@ fn field_conflict(
 fn is_special(message: &MessageDescriptor) -> bool {
     matches!(message.full_name(), "google.protobuf.Timestamp" | "google.type.Date" | "google.type.TimeOfDay")
         || is_json(message)
-        || is_decimal(message)
         || wrapped(message).is_some()
 }

@@ -54,6 +54,10 @@ impl Digits {
         fits.then_some(Digits { precision, scale: scale as i8 })
     }
 
+    pub(super) fn scale(self) -> i8 {
+        self.scale
+    }
+
     pub(super) fn data_type(self) -> DataType {
         DataType::Decimal128(self.precision, self.scale)
     }

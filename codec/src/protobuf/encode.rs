@@ -11,7 +11,7 @@ use prost::Message as _;
 use prost::encoding::encode_varint;
 use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 
-use super::decimal;
+use super::decimal::{self, Digits};
 use super::numbers::Meaning;
 use super::schema::{MAX_DEPTH, Schema, is_json, wrapped};
 use crate::error::{Error, ErrorKind, Result, joined};
@@ -202,12 +202,13 @@ fn member(
             (Shape::Map, Value::Message(inner), DataType::Map(entries.into(), *sorted))
         }
         (false, true, DataType::List(item) | DataType::LargeList(item)) => {
-            let (value, item_type) = value_of(&field.kind(), item.data_type(), &format!("{path}[]"), depth)?;
+            let (value, item_type) =
+                value_of(&field.kind(), Digits::of(field), item.data_type(), &format!("{path}[]"), depth)?;
             let item = item.as_ref().clone().with_data_type(item_type);
             (Shape::Repeated { packed: field.is_packed() }, value, DataType::List(item.into()))
         }
         (false, false, data_type) => {
-            let (value, data_type) = value_of(&field.kind(), data_type, path, depth)?;
+            let (value, data_type) = value_of(&field.kind(), Digits::of(field), data_type, path, depth)?;
             (Shape::Single, value, data_type)
         }
         (map, _, other) => {
@@ -249,7 +250,13 @@ fn typed(members: &[Member], columns: &[Field]) -> Vec<Field> {
 }
 
 /// How values of a column are written, and as which type they are read.
-fn value_of(kind: &Kind, column: &DataType, path: &str, depth: usize) -> Result<(Value, DataType)> {
+fn value_of(
+    kind: &Kind,
+    digits: Option<Digits>,
+    column: &DataType,
+    path: &str,
+    depth: usize,
+) -> Result<(Value, DataType)> {
     let other =
         |expected: &str| Err(unsupported(path, format!("it is {column}, and the field takes {expected}")));
     let is_text = is_text(column);
@@ -291,7 +298,7 @@ fn value_of(kind: &Kind, column: &DataType, path: &str, depth: usize) -> Result<
         };
     };
     if let Some(kind) = wrapped(message) {
-        let (_, as_type) = value_of(&kind, column, path, depth)?;
+        let (_, as_type) = value_of(&kind, None, column, path, depth)?;
         return Ok((Value::Wrapped(kind), as_type));
     }
     if let Some(meaning) = Meaning::of(message) {
@@ -309,9 +316,14 @@ fn value_of(kind: &Kind, column: &DataType, path: &str, depth: usize) -> Result<
         };
     }
     match column {
-        DataType::Decimal128(_, scale) if decimal::is_decimal(message) => {
-            Ok((Value::Decimal(*scale), column.clone()))
-        }
+        DataType::Decimal128(_, scale) if decimal::is_decimal(message) => match digits {
+            // Values would be rounded.
+            Some(digits) if *scale > digits.scale() => {
+                other(&format!("{} digits behind the point", digits.scale()))
+            }
+            Some(digits) => Ok((Value::Decimal(digits.scale()), digits.data_type())),
+            None => Ok((Value::Decimal(*scale), column.clone())),
+        },
         DataType::Struct(fields) if !is_json(message) => {
             let inner = members(message, fields.iter().map(|field| &**field), path, depth + 1)?;
             let own: Vec<Field> = fields.iter().map(|field| field.as_ref().clone()).collect();

@@ -145,6 +145,49 @@ fn values_are_written_as_java_writes_them() {
     }
 }
 
+#[test]
+fn values_are_written_with_the_digits_that_the_field_says() {
+    let encode = |precision: u8, scale: i8, value: i128| {
+        let column: ArrayRef =
+            Arc::new(Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale).unwrap());
+        let batch = RecordBatch::try_from_iter([("total", column)]).unwrap();
+        ProtobufEncoder::new(&batch.schema(), ORDER, Some("Order"), None)?.encode(&batch)
+    };
+    let of = pool(ORDER).get_message_by_name("Order").unwrap();
+    let read = DynamicMessage::decode(of.clone(), encode(5, 0, 12).unwrap()[0].as_slice()).unwrap();
+    let expected = DynamicMessage::deserialize(of, json!({"total": decimal("04b0", 4, 2)})).unwrap();
+    assert_eq!(read, expected);
+    // Nothing is rounded, and nothing has more digits than it may.
+    let error = encode(9, 4, 123_456).unwrap_err().to_string();
+    assert!(error.contains("the field takes 2 digits behind the point"), "{error}");
+    assert!(encode(20, 2, 1_000_000_000).is_err());
+}
+
+#[test]
+fn messages_that_are_no_decimals_need_no_name() {
+    let own = |name: &str| {
+        let text = "syntax = \"proto3\"; message Order { a.D total = 1 OPTIONS; } message a { message D { bytes value = 1; uint32 precision = 2; int32 scale = 3; } }";
+        text.replace("a.D", &format!("a.{name}")).replace("message D", &format!("message {name}"))
+    };
+    let read = |reader: &str, writer: &str| {
+        let mut options = gristmill_codec::ProtobufOptions::default();
+        options.message = Some("Order".into());
+        let mut decoder = gristmill_codec::ProtobufDecoder::new(reader, &options).unwrap();
+        decoder.add_writer_schema(7, writer).is_ok()
+    };
+    let known = |meta: &str| {
+        format!(
+            "syntax = \"proto3\"; import \"confluent/meta.proto\"; import \"confluent/type/decimal.proto\"; \
+             message Order {{ confluent.type.Decimal total = 1 {meta}; }}"
+        )
+    };
+    let writer = own("Other").replace(" OPTIONS", "");
+    assert!(read(&known(""), &writer));
+    let scale = "[(confluent.field_meta) = { params: [{ key: \"scale\", value: \"2\" }] }]";
+    assert!(!read(&known(scale), &writer));
+    assert!(read(&known(scale), &known("")));
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read(values in prop::collection::vec(prop::option::of(-999_999_999i128..=999_999_999), 1..20)) {

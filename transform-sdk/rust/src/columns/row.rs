@@ -355,6 +355,7 @@ impl<T: Columns> RowsEdit<'_, T> {
             rows.clone().for_each(|_| self.edits.emit(extra.output.number(), None, None, [], None));
             extra.append::<T>(self.builders, rows);
         }
+        self.extras.retain(|extra| extra.due().is_some());
         for (output, columns) in self.emitted.drain(..) {
             self.edits.emit(output.number(), None, None, [], None);
             columns.append_to(self.builders);
@@ -380,6 +381,7 @@ impl<T: Columns> RowsEdit<'_, T> {
                     for extra in &mut self.extras {
                         let _void = extra.take(self.next - 1);
                     }
+                    self.extras.retain(|extra| extra.due().is_some());
                 }
             }
             return;
