@@ -40,7 +40,7 @@ pub struct QuotaUse {
     pub streams_an_hour: u64,
     /// How many one process makes at most.
     pub most_streams_an_hour: u64,
-    /// Connections that are open at once.
+    /// Connections that are open at once for rows.
     pub connections: u64,
     /// Both are of each table, and values of rows say how many there are.
     pub of_each_table: bool,
@@ -83,8 +83,13 @@ impl fmt::Display for QuotaUse {
             "  {connections} connections at once{each}; a project has {CONNECTIONS} in a region by default, \
              {CONNECTIONS_OF_MANY_REGIONS} in the EU or the US"
         )?;
-        if connections > CONNECTIONS {
-            writeln!(f, "~ that is more than a region's: have Google raise the quota")?;
+        if connections > CONNECTIONS_OF_MANY_REGIONS {
+            writeln!(f, "~ that is more: have Google raise the quota")?;
+        } else if connections > CONNECTIONS {
+            writeln!(
+                f,
+                "~ that is more than a region's: unless the dataset is in the EU or the US, have Google raise the quota"
+            )?;
         }
         Ok(())
     }

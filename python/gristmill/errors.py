@@ -179,8 +179,8 @@ class SendError(GristmillError):
         super().__init__(message, retryable=all(error.retryable for error in report.errors.values()))
         self.report = report
 
-    def __reduce__(self) -> tuple[type[SendError], tuple[str, Report]]:
-        return type(self), (str(self), self.report)
+    def __reduce__(self) -> tuple[type[SendError], tuple[str, Report], dict[str, object]]:
+        return type(self), (str(self), self.report), self.__dict__
 
 
 def _classes(of: type[GristmillError]) -> dict[str, type[GristmillError]]:

@@ -2,7 +2,7 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{RecordBatch, StructArray};
+use arrow_array::{Array, RecordBatch, StructArray};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
@@ -49,9 +49,9 @@ impl Undecodable {
     }
 
     /// For pickle.
-    fn __getnewargs__(&self) -> Parts {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, Parts) {
         let Undecodable { row, partition, offset, code, reason } = self.clone();
-        (row, partition, offset, code, reason)
+        (py.get_type::<Undecodable>().into_any(), (row, partition, offset, code, reason))
     }
 
     fn __repr__(&self) -> String {
@@ -124,7 +124,9 @@ impl Frame {
     /// Bytes of the columns in memory.
     #[getter]
     fn nbytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        // Of the rows that there are: batches may be parts of larger columns.
+        let columns = self.batches.iter().flat_map(RecordBatch::columns);
+        columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
     }
 
     #[getter]
@@ -151,13 +153,12 @@ impl Frame {
     /// For pickle.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Reduced<'py>)> {
         let write = || {
-            let mut writer = StreamWriter::try_new(Vec::with_capacity(self.nbytes()), &self.schema)?;
+            let mut writer = StreamWriter::try_new(Vec::new(), &self.schema)?;
             self.batches.iter().try_for_each(|batch| writer.write(batch))?;
             writer.into_inner()
         };
-        let ipc = py
-            .detach(write)
-            .map_err(|e| Failure::new("decode", format!("a frame cannot be written: {e}")))?;
+        let ipc =
+            py.detach(write).map_err(|e| Failure::new("other", format!("a frame cannot be written: {e}")))?;
         let of = py.get_type::<Frame>().getattr("from_ipc")?;
         Ok((of, (PyBytes::new(py, &ipc), self.own, self.undecodable.clone())))
     }

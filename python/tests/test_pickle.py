@@ -6,13 +6,16 @@ import multiprocessing
 import operator
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+import pyarrow
 import pytest
 
 import gristmill
 from gristmill.errors import _BY_KIND
 from gristmill.testing import Cluster
 
+TYPED = Path(__file__).parents[2] / "examples" / "transforms" / "prebuilt" / "typed-orders.wasm"
 FORMAT = gristmill.Json(
     {"id": "int64 not null", "total": "decimal(9,2)", "at": "timestamp_ms", "tags": "list<string>", "of": {"a": "bool"}}
 )
@@ -94,3 +97,24 @@ def test_processes_that_are_spawned(kafka: Cluster) -> None:
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
             assert list(pool.map(len, [frame, frame])) == [3, 3]
             assert list(pool.map(operator.attrgetter("offset"), batch)) == [0, 1, 2]
+
+
+def test_a_frame_that_is_part_of_a_large_one() -> None:
+    """Columns that a transform does not touch are passed on in parts, which share their buffers."""
+    order = {"order_id": "o", "customer": {"name": "Ada", "email": "ada@example.org", "card": "4111"}, "amount_cents": 5}
+    table = pyarrow.Table.from_pylist([{**order, "created_at": "now"}] * 50_000)
+    made = gristmill.Transform(TYPED, config={"high_value_cents": 100_000}).apply(table)
+    assert isinstance(made, gristmill.TransformedColumns)
+    frame = made.frame
+    assert len(frame) == 50_000
+    assert frame.nbytes < 10 * table.nbytes
+    assert len(pickle.dumps(frame)) < 10 * table.nbytes
+    assert pickle.loads(pickle.dumps(frame)).to_arrow().equals(frame.to_arrow())
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_each_protocol(kafka: Cluster, protocol: int) -> None:
+    filled(kafka)
+    frame = gristmill.read("orders", bootstrap_servers=kafka.bootstrap_servers, format=FORMAT, undecodable="keep")
+    again = pickle.loads(pickle.dumps(frame, protocol))
+    assert again.objects() == frame.objects() and repr(again.undecodable) == repr(frame.undecodable)

@@ -213,8 +213,11 @@ impl OfLedger<'_> {
         let opened = PartitionSink::open(self.config.clone(), id.clone(), self.ledger.start).await;
         let (mut sink, begin) = opened.map_err(|error| self.gone(error))?;
         sink.set_transform_digest(plan.digest());
-        // Sealed by a call that died.
-        retried.rows += waiting;
+        if waiting > 0 {
+            // Sealed by a call that died, and published just now.
+            sink.note_published().await.map_err(Error::sink)?;
+            retried.rows += waiting;
+        }
         // What was staged by one that was killed.
         if let Err(error) = gristmill_sinks::sweep_orphans(self.config, &id).await {
             tracing::warn!(%error, "staged objects of an earlier call are left for the next one");
@@ -246,8 +249,6 @@ impl OfLedger<'_> {
         if open.sink.position() > open.sink.first() && !self.checkpoint(&mut open, retried).await? {
             return Ok(false);
         }
-        // BigQuery forgets streams, users delete files, and nothing else would prove that they were published.
-        open.sink.note_published().await.map_err(Error::sink)?;
         Ok(true)
     }
 
@@ -274,24 +275,26 @@ impl OfLedger<'_> {
             let at = Place::of(&self.tries.checked.file, id);
             return Err(exits::lost_file_of_try(at, self.number, (tip.first, tip.next), file));
         }
-        Ok(waiting(self.config, &tip).await?.iter().map(|file| file.rows).sum())
+        Ok(waiting(self.config, id, &tip).await?.iter().map(|file| file.rows).sum())
     }
 
     async fn hand_over(&self, open: &mut Open, letters: &[DeadLetter]) -> Result<(), Error> {
         let next = letters.last().map_or(0, |letter| letter.offset + 1);
         let mut again: Vec<&DeadLetter> = Vec::new();
-        for letter in letters {
-            let of_record = letters.iter().filter(|other| other.offset == letter.offset);
-            match self.is_beyond(letter, of_record) {
-                None => again.push(letter),
-                Some((code, why)) => {
-                    let DeadLetter { code: was, message, .. } = letter;
-                    let message = match was == code {
-                        true => message.clone(),
-                        false => format!("it was {was} ({message}); {why}"),
-                    };
-                    let letter = DeadLetter { code: code.to_owned(), message, ..letter.clone() };
-                    open.sink.reject_again(letter).map_err(Error::sink)?;
+        for of_record in letters.chunk_by(|a, b| a.offset == b.offset) {
+            let several = self.have_numbers_that_change(of_record);
+            for letter in of_record {
+                match self.is_beyond(letter, several) {
+                    None => again.push(letter),
+                    Some((code, why)) => {
+                        let DeadLetter { code: was, message, .. } = letter;
+                        let message = match was == code {
+                            true => message.clone(),
+                            false => format!("it was {was} ({message}); {why}"),
+                        };
+                        let letter = DeadLetter { code: code.to_owned(), message, ..letter.clone() };
+                        open.sink.reject_again(letter).map_err(Error::sink)?;
+                    }
                 }
             }
         }
@@ -314,8 +317,10 @@ impl OfLedger<'_> {
         open.sink.tally(records, dropped);
         open.counts.records += records;
         open.counts.dropped += dropped;
-        let mut of_record: HashMap<i64, Vec<&DeadLetter>> = HashMap::new();
-        again.iter().for_each(|letter| of_record.entry(letter.offset).or_default().push(letter));
+        let mut of_record: HashMap<i64, OfRecord<'_>> = HashMap::new();
+        for letter in &again {
+            of_record.entry(letter.offset).or_default().insert(letter.sub, letter);
+        }
         let due = Due {
             letters: &of_record,
             births: &births,
@@ -356,12 +361,16 @@ impl OfLedger<'_> {
         open.sink.advance(next, None).map_err(Error::sink)
     }
 
+    /// Of the letters of one record: a row that goes further than it did may have more emitted for it, and the numbers of others change.
+    fn have_numbers_that_change(&self, of_record: &[DeadLetter]) -> bool {
+        !prepare::is_cdc(self.tries.checked)
+            && of_record.len() > 1
+            && of_record.iter().any(|letter| letter.stage != Stage::Write)
+            && of_record.iter().any(|letter| letter.sub > 0)
+    }
+
     /// Why a letter's record cannot be tried: a code, and in words.
-    fn is_beyond<'l>(
-        &self,
-        letter: &DeadLetter,
-        mut of_record: impl Iterator<Item = &'l DeadLetter> + Clone,
-    ) -> Option<(&'static str, &'static str)> {
+    fn is_beyond(&self, letter: &DeadLetter, several: bool) -> Option<(&'static str, &'static str)> {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
         let age = letter.timestamp.map(|time| now.saturating_sub(time));
         if letter.payload.is_none() {
@@ -370,10 +379,7 @@ impl OfLedger<'_> {
             return Some(("NOT_KEPT", why));
         }
         let is_cdc = prepare::is_cdc(self.tries.checked);
-        // A row that goes further than it did may have more emitted for it, and the numbers of others change.
-        let goes_further = of_record.clone().any(|letter| letter.stage != Stage::Write);
-        if !is_cdc && goes_further && of_record.clone().count() > 1 && of_record.any(|letter| letter.sub > 0)
-        {
+        if several {
             let why = "several rows of the record were refused, and transforms emit rows for it, whose numbers change if one goes further \
                        than it did: `gristmill replay` writes its offset elsewhere";
             return Some((SEVERAL_ROWS, why));
@@ -391,6 +397,8 @@ impl OfLedger<'_> {
     async fn checkpoint(&self, open: &mut Open, retried: &mut Retried) -> Result<bool, Error> {
         match open.sink.checkpoint_in_any_case().await.map_err(Error::sink)? {
             Checkpoint::Published(published) => {
+                // BigQuery forgets streams, users delete files, and nothing else would prove that they were published.
+                open.sink.note_published().await.map_err(Error::sink)?;
                 let (rows, refused) = (published.rows, published.rejects);
                 let counts = std::mem::take(&mut open.counts);
                 retried.add(&Retried { rows, refused, ..counts });
@@ -402,11 +410,14 @@ impl OfLedger<'_> {
     }
 }
 
+/// The letters of a record, by the number of their rows.
+type OfRecord<'a> = HashMap<u32, &'a DeadLetter>;
+
 /// Which rows of records that are tried again are due: those that were refused, and what is emitted for them by the transform that
 /// refused them, and after it. What was emitted before was delivered, or is refused by itself.
 struct Due<'a> {
     /// By offset.
-    letters: &'a HashMap<i64, Vec<&'a DeadLetter>>,
+    letters: &'a HashMap<i64, OfRecord<'a>>,
     births: &'a HashMap<(i64, u32), Birth>,
     /// How many transforms are before decoding.
     decoding: u32,
@@ -421,8 +432,7 @@ impl Due<'_> {
         }
         let (mut row, mut born) = (sub, None);
         loop {
-            let refused = letters.iter().find(|letter| letter.sub == row);
-            if refused.is_some_and(|letter| self.comes_after(letter, born)) {
+            if letters.get(&row).is_some_and(|letter| self.comes_after(letter, born)) {
                 return true;
             }
             match self.births.get(&(offset, row)) {
@@ -439,11 +449,15 @@ impl Due<'_> {
             return HashSet::new();
         }
         let (mut new, mut old) = (HashSet::new(), HashSet::new());
+        let first_place = |letters: &OfRecord<'_>| {
+            letters.values().map(|l| l.due_from.unwrap_or(self.place(l.stage, l.transform))).min()
+        };
+        let places: HashMap<i64, Option<u32>> =
+            self.letters.iter().map(|(offset, letters)| (*offset, first_place(letters))).collect();
         for (&(offset, sub), birth) in self.births {
-            let Some(letters) = self.letters.get(&offset) else { continue };
-            let places = letters.iter().map(|l| l.due_from.unwrap_or(self.place(l.stage, l.transform)));
-            let is_later = places.min().is_some_and(|place| birth.transform >= place);
-            if letters.iter().any(|letter| letter.sub == sub) || !is_later {
+            let place = places.get(&offset).copied().flatten();
+            let is_letter = self.letters.get(&offset).is_some_and(|letters| letters.contains_key(&sub));
+            if is_letter || place.is_none_or(|place| birth.transform < place) {
                 continue;
             }
             if self.is(offset, sub) {
@@ -474,7 +488,7 @@ impl Due<'_> {
     /// Of a row that is refused again, and earlier than before: what came in between was delivered the first time.
     fn still_due_from(&self, reject: &RejectedRecord) -> Option<u32> {
         let letters = self.letters.get(&reject.offset)?;
-        let before = letters.iter().find(|letter| letter.sub == reject.sub)?;
+        let before = letters.get(&reject.sub)?;
         let before = before.due_from.unwrap_or(self.place(before.stage, before.transform));
         (before > self.place(reject.stage, reject.transform)).then_some(before)
     }
@@ -535,7 +549,7 @@ mod tests {
             [((7, 1), birth(0, 0)), ((7, 2), birth(0, 1)), ((7, 3), birth(1, 1)), ((7, 4), birth(3, 2))]
                 .into();
         let due = |letter: &DeadLetter| -> Vec<u32> {
-            let letters = HashMap::from([(7, vec![letter])]);
+            let letters = HashMap::from([(7, OfRecord::from([(letter.sub, letter)]))]);
             let due = Due { letters: &letters, births: &births, decoding: 1, all: false };
             assert!(!due.is(8, 0));
             (0..6).filter(|sub| due.is(7, *sub)).collect()
@@ -552,7 +566,7 @@ mod tests {
         assert_eq!(due(&letter(5, Stage::Write, None)), [5]);
 
         let mixed = |letter: &DeadLetter| {
-            let letters = HashMap::from([(7, vec![letter])]);
+            let letters = HashMap::from([(7, OfRecord::from([(letter.sub, letter)]))]);
             !Due { letters: &letters, births: &births, decoding: 1, all: false }.mixed().is_empty()
         };
         // 2 and 3 are emitted by one transform for 0 and 1: where only one of the two is due, its number was another's.
@@ -563,7 +577,7 @@ mod tests {
 
         // Refused where it is written, then by the first transform: what was emitted in between is there.
         let before = letter(0, Stage::Write, None);
-        let letters = HashMap::from([(7, vec![&before])]);
+        let letters = HashMap::from([(7, OfRecord::from([(before.sub, &before)]))]);
         let of_try = Due { letters: &letters, births: &births, decoding: 1, all: false };
         let reject = |stage, transform| RejectedRecord {
             offset: 7,

@@ -267,7 +267,8 @@ impl File<'_> {
     }
 }
 
-async fn entry(
+/// None of one that cannot be read.
+pub(super) async fn entry(
     config: &SinkConfig,
     paths: &Paths,
     id: &PartitionId,

@@ -281,8 +281,8 @@ impl Window {
 ///
 /// # What it costs
 /// Every file of the scope is read once, one after the other and each as a whole, those over 1 GiB apart, and those of tries once more,
-/// with the pipeline's files of their offsets; names under the prefix are listed. Memory is one file, two million places, and some bytes for each file of the
-/// scope. Changes nothing, and is safe beside a running pipeline. `on_file` is called for every file that was
+/// with the pipeline's files of their offsets; names under the prefix are listed. Memory is one file (two, while those of
+/// tries are compared), some million places, and some bytes for each file of the scope. Changes nothing, and is safe beside a running pipeline. `on_file` is called for every file that was
 /// read.
 ///
 /// # Errors

@@ -1,9 +1,8 @@
 //! What tries to deliver dead letters again have written, beside what the pipeline has: no row may stand in both.
 
-use super::driver::read_entry;
-use super::foreign::{before, find_again};
+use super::foreign::{before, entry, find_again};
 use super::places::{self, Place};
-use super::reconcile::{AuditFinding, AuditKind, AuditReport, MAX_PLACES, Stored, Window, fetch};
+use super::reconcile::{AuditFinding, AuditKind, AuditReport, MAX_PLACES, Stored, TryAudit, Window, fetch};
 use crate::config::SinkConfig;
 use crate::error::Result;
 
@@ -20,6 +19,8 @@ struct File {
     number: u32,
     rows: u64,
     doubled: u64,
+    /// Of records before what is audited of the pipeline.
+    unseen: u64,
     /// Where the first of them stands, too.
     first: Option<(String, Place)>,
 }
@@ -31,8 +32,8 @@ impl File {
     }
 }
 
-/// Compares the files of all tries with each other and with those of the pipeline, a partition after the other. The pipeline's
-/// files are read once for each two million rows of tries. That files are whole was checked with their entries.
+/// Compares the files of all tries with those of earlier ones and of the pipeline, a partition after the other. These are read once for
+/// each two million rows of tries. That files are whole was checked with their entries.
 pub(super) async fn audit(
     config: &SinkConfig,
     windows: &[Window],
@@ -44,16 +45,15 @@ pub(super) async fn audit(
         if windows[..i].iter().any(|w| w.retry > 0 && is_same(w, first)) {
             continue;
         }
-        let live = windows.iter().find(|w| w.retry == 0 && is_same(w, first));
+        let same: Vec<&Window> = windows.iter().filter(|w| is_same(w, first)).collect();
         let mut gathered = Gathered::default();
-        for of_try in windows[i..].iter().filter(|w| w.retry > 0 && is_same(w, first)) {
-            let state = config.state().0;
+        for of_try in same.iter().filter(|w| w.retry > 0) {
             for first in &of_try.firsts {
-                // One that cannot be read is in the findings already, and so is a file.
-                let entry = read_entry(state, &of_try.paths, &of_try.id, *first).await.ok().flatten();
+                let entry = entry(config, &of_try.paths, &of_try.id, *first).await?;
                 for file in entry.iter().flat_map(|entry| &entry.files) {
                     let Stored::File(bytes) = fetch(config, &file.final_name).await? else { continue };
                     let mut skip = 0;
+                    // What cannot be read is in the findings already.
                     while let Ok(content) =
                         places::read(&file.final_name, bytes.clone(), skip, MAX_PLACES).await
                     {
@@ -66,15 +66,14 @@ pub(super) async fn audit(
                                 number: of_try.retry,
                                 rows: content.rows,
                                 doubled: 0,
+                                unseen: 0,
                                 first: None,
                             });
                         }
                         let file = gathered.files.len() - 1;
                         gathered.places.extend(read.into_iter().map(|place| (place, file)));
                         if gathered.places.len() >= MAX_PLACES {
-                            std::mem::take(&mut gathered)
-                                .compare(config, live, first_of(of_try), report)
-                                .await?;
+                            std::mem::take(&mut gathered).compare(config, &same, report).await?;
                         }
                         if is_last {
                             break;
@@ -84,48 +83,50 @@ pub(super) async fn audit(
                 }
             }
         }
-        gathered.compare(config, live, first_of(first), report).await?;
+        gathered.compare(config, &same, report).await?;
     }
     Ok(())
 }
 
-/// The topic id and the partition, as accounts name them.
-fn first_of(window: &Window) -> (String, i32) {
-    (window.id.topic_id_text(), window.id.partition)
-}
-
 impl Gathered {
+    /// With what the pipeline has written, and earlier tries.
     async fn compare(
         mut self,
         config: &SinkConfig,
-        live: Option<&Window>,
-        (topic_id, partition): (String, i32),
+        same: &[&Window],
         report: &mut AuditReport,
     ) -> Result<()> {
         self.places.sort_unstable();
-        for pair in self.places.windows(2).filter(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1) {
-            let elsewhere = self.files[pair[0].1].name.clone();
-            self.files[pair[1].1].double(&elsewhere, pair[1].0);
-        }
         let places: Vec<Place> = self.places.iter().map(|(place, _)| *place).collect();
+        let newest = self.files.iter().map(|file| file.number).max().unwrap_or_default();
+        for window in same.iter().filter(|window| window.retry < newest) {
+            find_again(config, window, &places, |range, elsewhere, place| {
+                for (_, file) in &self.places[range] {
+                    if self.files[*file].number > window.retry {
+                        self.files[*file].double(elsewhere, place);
+                    }
+                }
+            })
+            .await?;
+        }
+        let live = same.iter().find(|window| window.retry == 0);
         let unseen = match live {
             None => places.len(),
             Some(live) if live.is_cut => usize::try_from(before(live, &places)).unwrap_or(usize::MAX),
             Some(_) => 0,
         };
-        if let Some(live) = live {
-            find_again(config, live, &places, |range, elsewhere, place| {
-                self.places[range].iter().for_each(|(_, file)| self.files[*file].double(elsewhere, place));
-            })
-            .await?;
-        }
         for (_, file) in &self.places[..unseen] {
-            let number = self.files[*file].number;
-            let account = report
-                .tries
-                .iter_mut()
-                .find(|a| (a.number, &a.topic_id, a.partition) == (number, &topic_id, partition));
-            account.into_iter().for_each(|account| account.not_compared += 1);
+            self.files[*file].unseen += 1;
+        }
+        for file in self.files.iter().filter(|file| file.unseen > 0) {
+            let of = |account: &&mut TryAudit| {
+                let id = &same[0].id;
+                (account.number, account.partition) == (file.number, id.partition)
+                    && account.topic_id == id.topic_id_text()
+            };
+            if let Some(account) = report.tries.iter_mut().find(of) {
+                account.not_compared += file.unseen;
+            }
         }
         for File { name, rows, doubled, first, .. } in self.files {
             let Some((elsewhere, place)) = first else { continue };

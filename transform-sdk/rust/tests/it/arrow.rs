@@ -417,3 +417,69 @@ fn rows_that_cannot_be_emitted_are_said_so() {
     let answers = apply("void").expect("a null that is void");
     assert!(answers[0].rejected().is_some() && answers[1].emitted.len() == 1);
 }
+
+/// A part is kept where, one is rejected where, and one is routed; rows are emitted for any of them, in both ways.
+#[gristmill_transform::columns(config = How, outputs(items = "their items", fives = "fives"))]
+fn mixed<'a>(rows: &Rows<'a, Basket>, ctx: &'a Context<How>, out: &mut RowsEdit<'_, Item>) {
+    let numbers = rows.columns().n.values();
+    let draw =
+        |n: i64, what: i64| (n.wrapping_mul(2_654_435_761).wrapping_add(what * 40_503) >> 7).rem_euclid(5);
+    let items = |n: i64| (0..draw(n, 1)).map(move |item| n * 10 + item);
+    let fives = |n: i64| (0..draw(n, 2) - 2).map(move |item| n * 1_000 + item);
+    let is_bad = |n: i64| draw(n, 3) < 2;
+    let (first, second) = (rows.len() / 3, 2 * rows.len() / 3);
+    let marked = |out: &mut RowsEdit<'_, Item>| out.emit(mixed::ITEMS, Item { item: -7 });
+    if !ctx.config.as_arrays {
+        for (row, n) in numbers.iter().copied().enumerate() {
+            items(n).for_each(|item| out.emit(mixed::ITEMS, Item { item }));
+            fives(n).for_each(|item| out.emit(mixed::FIVES, Item { item }));
+            if row == first || row == second {
+                marked(out);
+            }
+            match (row < first, row < second, is_bad(n)) {
+                (true, _, true) => out.drop_row(),
+                (false, true, true) => out.reject(Reject::new("BAD", "bad")),
+                (false, false, _) => out.route(mixed::FIVES, Item { item: -n }),
+                _ => out.keep(Item { item: -n }),
+            }
+        }
+        return;
+    }
+    let batch = |items: Vec<i64>| {
+        let items = Arc::new(Int64Array::from(items)) as ArrayRef;
+        RecordBatch::try_from_iter([("item", items)]).expect("a column")
+    };
+    let all = |of: &dyn Fn(i64) -> Vec<i64>| {
+        let whose =
+            numbers.iter().enumerate().flat_map(|(row, n)| vec![row; of(*n).len()]).collect::<Vec<_>>();
+        (batch(numbers.iter().flat_map(|n| of(*n)).collect()), whose)
+    };
+    let (of_items, whose) = all(&|n| items(n).collect());
+    out.emit_rows(mixed::ITEMS, &of_items, &whose);
+    let (of_fives, whose) = all(&|n| fives(n).collect());
+    out.emit_rows(mixed::FIVES, &of_fives, &whose);
+    let own = batch(numbers.iter().map(|n| -n).collect());
+    let bad: Vec<bool> = numbers.iter().map(|n| is_bad(*n)).collect();
+    let keep: Vec<bool> = bad[..first].iter().map(|bad| !bad).collect();
+    out.keep_where(&keep.into(), &own.slice(0, first));
+    marked(out);
+    let reject = Reject::new("BAD", "bad");
+    out.reject_where(&bad[first..second].to_vec().into(), &reject, &own.slice(first, second - first));
+    marked(out);
+    out.route_rows(mixed::FIVES, &own.slice(second, rows.len() - second));
+}
+
+#[test]
+fn parts_of_all_kinds_with_rows_emitted_among_them_are_those_of_a_loop() {
+    for start in 0..20 {
+        for count in [3, 4, 9, 101] {
+            let rows: Vec<Value> = (0..count).map(|n| json!({"n": n + start * 1_000})).collect();
+            let [one_by_one, arrays] = [false, true].map(|as_arrays| {
+                let mut harness =
+                    RowHarness::<mixed::Transform>::new(json!({"as_arrays": as_arrays})).unwrap();
+                format!("{:#?}", harness.apply(&rows))
+            });
+            assert_eq!(one_by_one, arrays, "{start} {count}");
+        }
+    }
+}
