@@ -17,7 +17,7 @@ use arrow_avro::writer::format::AvroSoeFormat;
 use arrow_avro::writer::{Encoder, WriterBuilder};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-use crate::avro::arrow_avro;
+use crate::avro::{Texts, arrow_avro};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json_schema::Writing;
 use crate::shown::json_lines;
@@ -45,6 +45,8 @@ pub struct AvroEncoder {
     /// As arrow-avro takes them.
     schema: SchemaRef,
     columns: Vec<Fit>,
+    /// Where columns are texts of JSON.
+    texts: Option<Texts>,
 }
 
 /// How a column becomes one that arrow-avro takes: it writes enums from dictionaries of exactly their symbols.
@@ -60,7 +62,8 @@ enum Fit {
 
 impl AvroEncoder {
     /// For rows with these columns, by an Avro record schema without references, whose id is `id`. Fields and columns meet by
-    /// name.
+    /// name. What has no column, a union of several types or a record that contains itself, is written from texts of JSON, as
+    /// [`AvroOptions::recursive_as_json`](crate::AvroOptions) makes them; a member that may be null may be left out.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSchema`] if the text is not such a schema, or a column has no field in it;
@@ -81,6 +84,8 @@ impl AvroEncoder {
             );
             return Err(Error::new(ErrorKind::InvalidSchema, text));
         }
+        let texts = Texts::of(avro)?;
+        let avro = texts.as_ref().map_or(avro, Texts::schema);
         let native = arrow_avro(avro, avro).map_err(|e| Error::new(ErrorKind::InvalidSchema, e))?.schema();
         let (fits, fields) = fit_all(native.fields(), columns.fields());
         let mut metadata = columns.metadata().clone();
@@ -93,7 +98,7 @@ impl AvroEncoder {
                 Error::new(ErrorKind::UnsupportedType, "the columns do not fit the Avro schema")
                     .with_source(e)
             })?;
-        Ok(AvroEncoder { encoder, schema: Arc::new(schema), columns: fits })
+        Ok(AvroEncoder { encoder, schema: Arc::new(schema), columns: fits, texts })
     }
 
     /// A value for each row.
@@ -111,7 +116,17 @@ impl AvroEncoder {
         let encoded = self.encoder.encode(&rows);
         let values = self.encoder.flush();
         encoded.map_err(unfit)?;
-        Ok(values.iter().map(|value| value.to_vec()).collect())
+        let Some(texts) = &self.texts else {
+            return Ok(values.iter().map(|value| value.to_vec()).collect());
+        };
+        let of_schema = |value: &[u8]| {
+            let (front, datum) = value.split_at(framing::PREFIX.min(value.len()));
+            let datum = texts.datum(datum).map_err(|why| {
+                Error::new(ErrorKind::UnsupportedType, format!("a value does not fit the Avro schema: {why}"))
+            })?;
+            Ok([front, &datum].concat())
+        };
+        values.iter().map(|value| of_schema(&value)).collect()
     }
 }
 

@@ -6,6 +6,9 @@ use std::fmt;
 
 use crate::decoded::{Cause, Fault};
 
+/// Bytes in front of a value: a zero byte, and the id.
+pub(crate) const PREFIX: usize = 5;
+
 /// How records name a schema of the Schema Registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SchemaId {

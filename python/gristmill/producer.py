@@ -235,7 +235,8 @@ class Producer:
         As JSON objects, without nulls; decimals of more than 15 digits are texts. As :class:`Avro`, :class:`Protobuf` or
         :class:`JsonSchema` by the latest schema of the subject (``<topic>-value`` unless ``format`` names one), or by
         ``format.schema``, which must be registered; ``register=True`` registers it, or, of Avro, the schema of the columns if none is
-        given. A schema given so stands by itself. Without a registry Protobuf is bare and JSON has nothing in front. ``key`` is a column of texts, bytes or integers. Columns that :func:`read` has added
+        given. A schema given so stands by itself. A union of several types in Avro is written from texts of JSON, as
+        ``Avro(recursive="json")`` reads it. Without a registry Protobuf is bare and JSON has nothing in front. ``key`` is a column of texts, bytes or integers. Columns that :func:`read` has added
         (``_kafka_offset`` and so on) are left out.
 
         >>> import pyarrow

@@ -137,10 +137,11 @@ pub use ledger::driver::{LedgerCounters, Retry};
 pub use ledger::entry::{Counts, Entry, FORMAT_VERSION, FileEntry, Genesis, Note, Rejects};
 pub use ledger::operation::{LoggedOperation, Operation, Outcome, operations};
 pub use ledger::orphans::{SweepReport, sweep_orphans, sweep_rejects};
-pub use ledger::reconcile::{
-    AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, TryAudit, audit,
-};
+pub use ledger::reconcile::audit;
 pub use ledger::repair::{Remedy, Repaired, Skip, repair, settle, skip};
+pub use ledger::report::{
+    AuditFinding, AuditKind, AuditRange, AuditReport, AuditScope, PartitionAudit, TryAudit,
+};
 pub use ledger::tip::{LedgerEnd, MissingFiles, ledger_end, missing_files, noted_published, waiting_files};
 pub use left_out::{LeftOut, NEW_COLUMN};
 pub use names::{MAIN_OUTPUT, PartitionId, parse_topic_id, validate_output};

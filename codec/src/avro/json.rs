@@ -127,7 +127,7 @@ impl<'a> Rewriting<'a> {
 }
 
 /// Goes past a value that is made of no others.
-fn pass(walk: &mut Walk<'_>, node: &Node) -> Walked<()> {
+pub(super) fn pass(walk: &mut Walk<'_>, node: &Node) -> Walked<()> {
     match node {
         Node::Boolean => walk.take(1).map(drop),
         Node::Int | Node::Long | Node::Enum(_) => walk.long().map(drop),
@@ -140,7 +140,7 @@ fn pass(walk: &mut Walk<'_>, node: &Node) -> Walked<()> {
 }
 
 /// How many items a block has.
-fn count(walk: &mut Walk<'_>) -> Walked<u64> {
+pub(super) fn count(walk: &mut Walk<'_>) -> Walked<u64> {
     let count = walk.long()?;
     if count < 0 {
         walk.long()?;
@@ -149,7 +149,7 @@ fn count(walk: &mut Walk<'_>) -> Walked<u64> {
 }
 
 /// A zig-zag variable-length integer.
-fn long(out: &mut Vec<u8>, n: i64) {
+pub(super) fn long(out: &mut Vec<u8>, n: i64) {
     let mut rest = ((n << 1) ^ (n >> 63)) as u64;
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);

@@ -2,6 +2,7 @@
 
 mod datum;
 mod descriptions;
+mod from_json;
 mod json;
 mod places;
 mod schema;
@@ -379,6 +380,38 @@ impl AvroDecoder {
             .collect();
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(self.schema.clone(), columns?, &rows).ok()
+    }
+}
+
+/// A schema that has types without a column, and how rows with texts of JSON there become its datums.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    graph: AvroSchemaGraph,
+    places: BTreeSet<Place>,
+    schema: String,
+}
+
+impl Texts {
+    /// Nothing for a schema whose types all have columns.
+    pub(crate) fn of(schema: &str) -> Result<Option<Texts>> {
+        let graph = AvroSchemaGraph::parse(schema, [])?;
+        let places: BTreeSet<Place> =
+            places::misfits(&graph).into_iter().map(|misfit| misfit.place).collect();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let schema = text::of_writer(&graph, |place| places.contains(place).then_some(Replaced::Text))?;
+        Ok(Some(Texts { graph, places, schema }))
+    }
+
+    /// The schema with strings instead.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Of a datum with texts the datum of the schema itself, or why a text is none of its type.
+    pub(crate) fn datum(&self, with_texts: &[u8]) -> Result<Vec<u8>, String> {
+        from_json::datum(&self.graph, &self.places, with_texts).map_err(|unfit| unfit.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_schema::DataType;
-use gristmill_codec::{AvroDecoder, AvroOptions};
+use gristmill_codec::{AvroDecoder, AvroEncoder, AvroOptions};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
@@ -587,12 +587,21 @@ proptest! {
         let input: Vec<Vec<u8>> = values.iter().map(|v| framed(1, &datum(&writer, v.clone(), dice.below(2) == 0))).collect();
         let decoded = decoder.decode(input.iter().map(|r| (0, Some(r.as_slice())))).unwrap();
         prop_assert_eq!(&decoded.undecodable, &[], "{}", text);
+        let mut encoder = AvroEncoder::new(&decoded.batch.schema(), &text, 7).unwrap();
+        let written = encoder.encode(&decoded.batch).unwrap();
+        let reader = GenericDatumReader::builder(&writer).build().unwrap();
         let whole = arrow_array::StructArray::from(decoded.batch);
         for (i, row) in values.iter().enumerate() {
             let (mut ours, mut expected) = (String::new(), String::new());
             of_array(&whole, i, &mut ours);
             of_value(&with_texts(&ty, row, ""), &mut expected);
-            prop_assert_eq!(ours, expected, "{}", text);
+            prop_assert_eq!(&ours, &expected, "{}", text);
+            // Written again, it is the value that it was, but for what a NaN is made of.
+            prop_assert_eq!(&written[i][..5], &[0, 0, 0, 0, 7]);
+            let read = reader.read_value(&mut &written[i][5..]).unwrap();
+            let mut again = String::new();
+            of_value(&with_texts(&ty, &read, ""), &mut again);
+            prop_assert_eq!(&again, &expected, "{}", text);
         }
         // Damage costs a row, and nothing else.
         let damaged = input.iter().map(|row| {

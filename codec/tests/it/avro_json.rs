@@ -5,7 +5,9 @@ use apache_avro::types::Value;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, StringArray};
 use arrow_schema::Field;
-use gristmill_codec::{AvroDecoder, AvroOptions, Cause, Decoded, ErrorKind, Result, avro_descriptions};
+use gristmill_codec::{
+    AvroDecoder, AvroEncoder, AvroOptions, Cause, Decoded, ErrorKind, Result, avro_descriptions,
+};
 use serde_json::json;
 
 use crate::avro::{datum, record};
@@ -472,4 +474,111 @@ fn schemas_that_unfold_are_bounded() {
     let all = fields(&format!(r#"{{"name":"t","type":{}}},{{"name":"z","type":"T24"}}"#, all(0, 25)));
     assert_eq!(avro_descriptions(&all).unwrap().len(), 0);
     assert_eq!(decoder(&all).unwrap().schema().fields().len(), 2);
+}
+
+/// What a text of JSON is written as, as apache-avro reads it; or why it is not.
+fn written(schema: &str, text: Option<&str>) -> std::result::Result<Value, String> {
+    let mut decoder = decoder(schema).unwrap();
+    decoder.add_writer_schema(1, schema).unwrap();
+    let columns = decoder.schema();
+    let column = std::sync::Arc::new(StringArray::from(vec![text])) as arrow_array::ArrayRef;
+    let batch =
+        arrow_array::RecordBatch::try_new(columns.clone(), vec![column]).map_err(|e| e.to_string())?;
+    let mut encoder = AvroEncoder::new(&columns, schema, 1).unwrap();
+    let value = encoder.encode(&batch).map_err(|e| e.to_string())?.remove(0);
+    // It is a whole datum for us, too.
+    assert_eq!(decode(&mut decoder, std::slice::from_ref(&value)).undecodable, []);
+    let schema = Schema::parse_str(schema).unwrap();
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+    let Value::Record(mut fields) = reader.read_value(&mut &value[5..]).unwrap() else { panic!("a record") };
+    Ok(fields.remove(0).1)
+}
+
+#[test]
+fn texts_of_json_become_the_values_that_they_stand_for() {
+    let schema = |types: &str| fields(&format!(r#"{{"name":"u","type":[{types}]}}"#));
+    let times = r#""null",{"type":"int","logicalType":"date"},{"type":"long","logicalType":"timestamp-micros"},"string""#;
+    assert_eq!(written(&schema(times), Some(r#"{"int":"1969-12-31"}"#)), Ok(of(1, Value::Date(-1))));
+    let at = |text: &str| written(&schema(times), Some(&format!(r#"{{"long":"{text}"}}"#)));
+    assert_eq!(at("2026-11-29T10:00:00.000001Z"), Ok(of(2, Value::TimestampMicros(1_795_946_400_000_001))));
+    assert_eq!(at("1969-12-31T23:59:59.999999Z"), Ok(of(2, Value::TimestampMicros(-1))));
+    assert!(
+        at("2026-11-29T10:00:00.0000001Z")
+            .unwrap_err()
+            .contains("field u.long: the text is no `timestamp-micros`")
+    );
+    assert!(at("2026-11-29T10:00:00").is_err() && at("soon").is_err());
+    assert_eq!(written(&schema(times), None), Ok(of(0, Value::Null)));
+
+    let decimals =
+        r#""int",{"type":"fixed","name":"D","size":4,"logicalType":"decimal","precision":8,"scale":2}"#;
+    let decimal = |text: &str| {
+        let value = written(&schema(decimals), Some(&format!(r#"{{"D":"{text}"}}"#)))?;
+        let Value::Union(1, inner) = value else { panic!("{value:?}") };
+        let Value::Decimal(inner) = *inner else { panic!("{inner:?}") };
+        Ok::<_, String>(Vec::<u8>::try_from(inner).unwrap())
+    };
+    assert_eq!(decimal("-0.01").unwrap(), [0xff; 4]);
+    assert_eq!(decimal("123456.7").unwrap(), 12_345_670i32.to_be_bytes());
+    assert_eq!(decimal("0").unwrap(), [0; 4]);
+    for text in ["1234567.00", "1.001", "1e3", "", "-", ".5", "1.2.3", "+1"] {
+        let error = decimal(text).unwrap_err();
+        assert!(
+            error.contains(
+                "field u.D: it is a text, and a text of a decimal of 8 digits, 2 behind the point is wanted"
+            ),
+            "{error}"
+        );
+    }
+
+    let several = r#""null","int",{"type":"record","name":"R2","fields":[{"name":"a","type":"string"},{"name":"b","type":["null","double"]}]},
+        {"type":"enum","name":"E","symbols":["X","Y"]},{"type":"map","values":"bytes"},{"type":"array","items":["null","boolean"]}"#;
+    let several = |text: &str| written(&schema(several), Some(text));
+    let b = |value: Value| record(&[("a", Value::String("é".into())), ("b", value)]);
+    assert_eq!(several(r#"{"R2":{"a":"é"}}"#), Ok(of(2, b(of(0, Value::Null)))));
+    assert_eq!(several(r#"{"R2":{"b":0.1,"a":"é"}}"#), Ok(of(2, b(of(1, Value::Double(0.1))))));
+    assert_eq!(
+        several(r#"{"R2":{"b":"-Infinity","a":"é"}}"#),
+        Ok(of(2, b(of(1, Value::Double(f64::NEG_INFINITY)))))
+    );
+    assert_eq!(several(r#"{"E":"Y"}"#), Ok(of(3, Value::Enum(1, "Y".into()))));
+    assert_eq!(
+        several(r#"{"map":{"k":"/w=="}}"#),
+        Ok(of(4, Value::Map([("k".to_owned(), Value::Bytes(vec![255]))].into())))
+    );
+    let booleans = vec![of(0, Value::Null), of(1, Value::Boolean(true))];
+    assert_eq!(several(r#"{"array":[null,true]}"#), Ok(of(5, Value::Array(booleans))));
+    for (text, why) in [
+        (
+            "7",
+            "field u: a value of several types is an object with the name of its type, such as {\"int\": ..}; these are int, R2, E, map, array",
+        ),
+        (r#"{"long":7}"#, "field u: a value of several types"),
+        (r#"{"int":7,"E":"X"}"#, "field u: a value of several types"),
+        (r#"{"int":2147483648}"#, "field u.int: it is a number, and an integer of 32 bits is wanted"),
+        (r#"{"int":1.5}"#, "field u.int: it is a number, and an integer of 32 bits is wanted"),
+        (r#"{"R2":{}}"#, "field u.R2.a: it is not there"),
+        (r#"{"R2":{"a":"","c":1}}"#, "field u.R2: there is no field `c`; there are a, b"),
+        (r#"{"E":"Z"}"#, "field u.E: it is a text, and one of X, Y is wanted"),
+        (r#"{"map":{"k":"?"}}"#, "field u.map.k: it is a text, and bytes in base64 is wanted"),
+        ("{", "field u: the text is not JSON"),
+    ] {
+        let error = several(text).unwrap_err();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn records_that_contain_themselves_are_written_as_deep_as_they_are_read() {
+    let nested = |levels: usize| {
+        let leaf = r#"{"name":"x","parent":null,"children":[],"by_name":{},"size":1}"#.to_owned();
+        (0..levels).fold(leaf, |inner, _| {
+            format!(r#"{{"name":"x","parent":null,"children":[{inner}],"by_name":{{"k":null}},"size":1}}"#)
+        })
+    };
+    let schema = fields(&format!(r#"{{"name":"c","type":["null",{TREE},"int"]}}"#));
+    let text = |levels| format!(r#"{{"shop.Category":{}}}"#, nested(levels));
+    assert!(matches!(written(&schema, Some(&text(20))), Ok(Value::Union(1, _))));
+    let error = written(&schema, Some(&text(60))).unwrap_err();
+    assert!(error.contains("nests deeper") || error.contains("not JSON"), "{error}");
 }

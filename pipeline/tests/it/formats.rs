@@ -134,6 +134,19 @@ async fn unions_and_records_that_contain_themselves_are_json_if_the_file_says_so
     let report = run(folder.path(), &pipeline(Some(&url), "{format: avro, recursive: json}"), &cases).await;
     let report = report.unwrap();
     assert!(report.passed(), "{report}");
+    // The same, as the author of the cases has it.
+    let written = "cases:\n  - name: orders\n    records:\n      - value_json: {paid: {long: 5}}\n      \
+        - value_json: {before: {paid: {Card: {number: a}}}}\n    expect:\n      rows: {main: [{paid: '{\"long\":5}'}, \
+         {before: '{\"paid\":{\"Card\":{\"number\":\"a\"}},\"before\":null}'}]}\n";
+    let as_json = pipeline(Some(&url), "{format: avro, recursive: json}");
+    let report = run(folder.path(), &as_json, written).await.unwrap();
+    assert!(report.passed(), "{report}");
+    let wrong =
+        run(folder.path(), &as_json, &written.replace("{long: 5}", "5")).await.unwrap_err().to_string();
+    assert!(
+        wrong.contains("field paid: a value of several types is an object with the name of its type, such as {\"long\": ..}"),
+        "{wrong}"
+    );
     let refused =
         run(folder.path(), &pipeline(Some(&url), "{format: avro}"), &cases).await.unwrap_err().to_string();
     assert!(refused.contains("subject orders-value: "), "{refused}");

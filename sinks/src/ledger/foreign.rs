@@ -7,7 +7,7 @@ use super::audit::known_topic_ids;
 use super::driver::read_entry;
 use super::entry::{Entry, Genesis};
 use super::places::{self, Place, is_data};
-use super::reconcile::{
+use super::report::{
     AuditFinding, AuditKind, AuditReport, AuditScope, MAX_PLACES, PAGE, Stored, Window, fetch, hash,
 };
 use crate::config::SinkConfig;

@@ -8,5 +8,6 @@ pub(crate) mod orphans;
 mod places;
 pub(crate) mod reconcile;
 pub(crate) mod repair;
+pub(crate) mod report;
 mod retried;
 pub(crate) mod tip;

@@ -2,7 +2,7 @@
 
 use super::foreign::{before, entry, find_again};
 use super::places::{self, Place};
-use super::reconcile::{AuditFinding, AuditKind, AuditReport, MAX_PLACES, Stored, TryAudit, Window, fetch};
+use super::report::{AuditFinding, AuditKind, AuditReport, MAX_PLACES, Stored, TryAudit, Window, fetch};
 use crate::config::SinkConfig;
 use crate::error::Result;
 
