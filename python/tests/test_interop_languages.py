@@ -12,7 +12,7 @@ import pyarrow as pa
 import pydantic
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_id_serializer
-from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -373,6 +373,20 @@ def test_unions_of_avro_are_texts_of_json(kafka: Cluster, schema_registry: Schem
         {"paid": '{"shop.Card":{"number":"é"}}', "before": '{"paid":null,"before":null}'},
         {"paid": None, "before": None},
     ]
+    # And back, as the other library reads it.
+    frame = gristmill.read("orders", bootstrap_servers=servers, format=format)
+    kafka.create_topic("again")
+    with gristmill.Producer(servers) as producer:
+        written = gristmill.Avro(schema_registry.url, subject="orders-value")
+        producer.send_arrow("again", frame, format=written)
+    with SchemaRegistryClient({"url": schema_registry.url}) as client:
+        deserialise = AvroDeserializer(client)
+        again = gristmill.read("again", bootstrap_servers=servers, format=gristmill.Bytes()).objects()
+        read = [deserialise(row["value"], SerializationContext("again", MessageField.VALUE)) for row in again]
+    assert read == [orders[0], {**orders[1], "paid": {"number": "é"}}, orders[2]]
+    wrong = pa.table({"paid": ["7"], "before": pa.array([None], pa.string())})
+    with gristmill.Producer(servers) as producer, pytest.raises(gristmill.GristmillError, match="with the name of its type"):
+        producer.send_arrow("again", wrong, format=written)
 
 
 def test_schema_ids_in_headers_are_read(kafka: Cluster, schema_registry: SchemaRegistry) -> None:
