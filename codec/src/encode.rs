@@ -15,10 +15,11 @@ use arrow_avro::schema::{
 };
 use arrow_avro::writer::format::AvroSoeFormat;
 use arrow_avro::writer::{Encoder, WriterBuilder};
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use crate::avro::{Texts, arrow_avro};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, joined};
 use crate::json_schema::Writing;
 use crate::shown::json_lines;
 use crate::{framing, json_schema};
@@ -55,6 +56,8 @@ enum Fit {
     AsItIs,
     /// The symbols, in order.
     Enum(ArrayRef),
+    /// As the type of the field, which has to have each value.
+    Cast,
     /// Of the items, or of the entries.
     List(Box<Fit>),
     Struct(Vec<Fit>),
@@ -63,7 +66,7 @@ enum Fit {
 impl AvroEncoder {
     /// For rows with these columns, by an Avro record schema without references, whose id is `id`. Fields and columns meet by
     /// name. What has no column, a union of several types or a record that contains itself, is written from texts of JSON, as
-    /// [`AvroOptions::recursive_as_json`](crate::AvroOptions) makes them; a member that may be null may be left out.
+    /// [`AvroOptions::recursive_as_json`](crate::AvroOptions) makes them; a member that is left out is null, if it may be.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSchema`] if the text is not such a schema, or a column has no field in it;
@@ -87,7 +90,7 @@ impl AvroEncoder {
         let texts = Texts::of(avro)?;
         let avro = texts.as_ref().map_or(avro, Texts::schema);
         let native = arrow_avro(avro, avro).map_err(|e| Error::new(ErrorKind::InvalidSchema, e))?.schema();
-        let (fits, fields) = fit_all(native.fields(), columns.fields());
+        let (fits, fields) = fit_all(native.fields(), columns.fields(), "")?;
         let mut metadata = columns.metadata().clone();
         metadata.insert(SCHEMA_METADATA_KEY.to_owned(), avro.to_owned());
         let schema = Schema::new_with_metadata(fields, metadata);
@@ -135,18 +138,18 @@ fn unfit(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 /// For the fields given, by name, as arrow-avro would read them.
-fn fit_all(native: &Fields, given: &Fields) -> (Vec<Fit>, Fields) {
+fn fit_all(native: &Fields, given: &Fields, path: &str) -> Result<(Vec<Fit>, Fields)> {
     let each = given.iter().map(|field| match native.iter().find(|native| native.name() == field.name()) {
-        Some(native) => fit(native, field),
-        None => (Fit::AsItIs, field.clone()),
+        Some(native) => fit(native, field, &joined(path, field.name())),
+        None => Ok((Fit::AsItIs, field.clone())),
     });
-    let (fits, fields): (Vec<Fit>, Vec<FieldRef>) = each.unzip();
-    (fits, fields.into())
+    let (fits, fields): (Vec<Fit>, Vec<FieldRef>) = each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    Ok((fits, fields.into()))
 }
 
-fn fit(native: &FieldRef, given: &FieldRef) -> (Fit, FieldRef) {
+fn fit(native: &FieldRef, given: &FieldRef, path: &str) -> Result<(Fit, FieldRef)> {
     let with = |data_type: DataType| Arc::new(Field::clone(given).with_data_type(data_type));
-    match (native.data_type(), given.data_type()) {
+    Ok(match (native.data_type(), given.data_type()) {
         (DataType::Dictionary(..), DataType::Utf8) => {
             let symbols = native.metadata().get(AVRO_ENUM_SYMBOLS_METADATA_KEY);
             let symbols: Vec<String> =
@@ -155,7 +158,7 @@ fn fit(native: &FieldRef, given: &FieldRef) -> (Fit, FieldRef) {
             (Fit::Enum(Arc::new(StringArray::from(symbols))), with(dictionary))
         }
         (DataType::List(native), DataType::List(item)) => {
-            let (of_item, item) = fit(native, item);
+            let (of_item, item) = fit(native, item, &format!("{path}[]"))?;
             (Fit::List(Box::new(of_item)), with(DataType::List(item)))
         }
         (DataType::Map(native, _), DataType::Map(entries, sorted)) => {
@@ -163,19 +166,98 @@ fn fit(native: &FieldRef, given: &FieldRef) -> (Fit, FieldRef) {
             let (DataType::Struct(theirs), DataType::Struct(ours)) =
                 (native.data_type(), entries.data_type())
             else {
-                return (Fit::AsItIs, given.clone());
+                return Ok((Fit::AsItIs, given.clone()));
             };
+            let pairs =
+                theirs.iter().zip(ours).map(|(native, field)| fit(native, field, &format!("{path}[]")));
             let (fits, fields): (Vec<Fit>, Vec<FieldRef>) =
-                theirs.iter().zip(ours).map(|(native, field)| fit(native, field)).unzip();
+                pairs.collect::<Result<Vec<_>>>()?.into_iter().unzip();
             let entries = Field::clone(entries).with_data_type(DataType::Struct(fields.into()));
             (Fit::List(Box::new(Fit::Struct(fits))), with(DataType::Map(Arc::new(entries), *sorted)))
         }
         (DataType::Struct(native), DataType::Struct(fields)) => {
-            let (fits, fields) = fit_all(native, fields);
+            let (fits, fields) = fit_all(native, fields, path)?;
             (Fit::Struct(fits), with(DataType::Struct(fields)))
         }
-        _ => (Fit::AsItIs, given.clone()),
+        (native, data_type) => match taken_as(native, data_type) {
+            Some(Taken::AsItIs) => (Fit::AsItIs, given.clone()),
+            Some(Taken::Cast(to)) => (Fit::Cast, with(to)),
+            None => {
+                let text = format!("the column `{path}` is {data_type}, and the field takes {native}");
+                return Err(Error::new(ErrorKind::UnsupportedType, text));
+            }
+        },
+    })
+}
+
+/// How a column that is no list, map or struct is written as a field's type.
+enum Taken {
+    AsItIs,
+    /// As this type, which has to have each value.
+    Cast(DataType),
+}
+
+/// None where it would be written as something else: arrow-avro writes what a column has, whatever the field is.
+fn taken_as(native: &DataType, given: &DataType) -> Option<Taken> {
+    use DataType as T;
+    /// What Avro writes in one way.
+    #[derive(PartialEq)]
+    enum Kind {
+        Bool,
+        Number,
+        Float,
+        Double,
+        Decimal,
+        Sized,
+        Fixed(i32),
     }
+    let kind = |data_type: &DataType| match data_type {
+        T::Boolean => Some(Kind::Bool),
+        T::Float32 => Some(Kind::Float),
+        T::Float64 => Some(Kind::Double),
+        T::Decimal128(..) | T::Decimal256(..) => Some(Kind::Decimal),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Binary | T::LargeBinary | T::BinaryView => {
+            Some(Kind::Sized)
+        }
+        T::FixedSizeBinary(bytes) => Some(Kind::Fixed(*bytes)),
+        other if other.is_integer() || (other.is_temporal() && !matches!(other, T::Interval(_))) => {
+            Some(Kind::Number)
+        }
+        _ => None,
+    };
+    Some(match (native, given) {
+        (native, given) if native == given => Taken::AsItIs,
+        // A zone says how a time is shown.
+        (T::Timestamp(unit, _), T::Timestamp(given, _)) if unit == given => Taken::AsItIs,
+        (T::Timestamp(unit, _), T::Timestamp(_, zone)) => Taken::Cast(T::Timestamp(*unit, zone.clone())),
+        (T::Time32(_) | T::Time64(_), T::Time32(_) | T::Time64(_)) | (T::Date32, T::Date64) => {
+            Taken::Cast(native.clone())
+        }
+        (T::Int32 | T::Int64, given) if given.is_integer() => Taken::Cast(native.clone()),
+        (T::Float64, T::Float32) => Taken::Cast(T::Float64),
+        // The number that is written.
+        (T::Date32 | T::Time32(_), T::Int32)
+        | (T::Int32, T::Date32 | T::Time32(_))
+        | (T::Time64(_) | T::Timestamp(..), T::Int64)
+        | (T::Int64, T::Time64(_) | T::Timestamp(..)) => Taken::AsItIs,
+        (
+            T::Decimal128(precision, scale) | T::Decimal256(precision, scale),
+            T::Decimal128(own, of) | T::Decimal256(own, of),
+        ) => match (of.cmp(scale), own <= precision) {
+            (std::cmp::Ordering::Equal, true) => Taken::AsItIs,
+            (std::cmp::Ordering::Greater, _) => return None,
+            _ => Taken::Cast(native.clone()),
+        },
+        (native, given) => match (kind(native), kind(given)) {
+            (Some(Kind::Sized), Some(Kind::Sized)) => Taken::AsItIs,
+            // UUIDs are texts to Avro.
+            (Some(Kind::Fixed(_)), Some(Kind::Sized)) | (Some(Kind::Sized), Some(Kind::Fixed(_))) => {
+                Taken::AsItIs
+            }
+            (Some(_), Some(_)) => return None,
+            _ => Taken::AsItIs,
+        },
+    })
 }
 
 impl Fit {
@@ -199,6 +281,19 @@ impl Fit {
                 let keys = column.as_string::<i32>().iter().map(|text| text.map(key).transpose());
                 let keys: Int32Array = keys.collect::<Result<_>>()?;
                 Arc::new(DictionaryArray::try_new(keys, symbols.clone()).map_err(unfit)?)
+            }
+            (Fit::Cast, data_type) => {
+                let options = CastOptions { safe: false, ..CastOptions::default() };
+                let cast =
+                    |column: &ArrayRef, to: &DataType| cast_with_options(column, to, &options).map_err(unfit);
+                let made = cast(column, data_type)?;
+                // Floats become wider, and a NaN has many forms.
+                if !data_type.is_floating() && &cast(&made, column.data_type())? != column {
+                    let text =
+                        format!("the column `{}` holds a value that {data_type} does not have", field.name());
+                    return Err(Error::new(ErrorKind::UnsupportedType, text));
+                }
+                made
             }
             (Fit::List(of_item), DataType::List(item)) => {
                 let list = column.as_list::<i32>();

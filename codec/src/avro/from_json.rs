@@ -8,13 +8,17 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use super::datum::Walk;
+use super::datum::{Walk, check};
 use super::json::{count, long, pass};
 use super::places::{Place, may_be_null, name};
 use super::schema::{AvroSchemaGraph, Node, NodeId};
 
 /// How deep values may nest, as when they are read.
 const MAX_DEPTH: usize = 64;
+/// Bytes of a datum: a few of JSON may leave out many members that are null.
+const MAX_BYTES: usize = 64 << 20;
+/// What the names of members begin with by which serde_json tells its own kinds of values.
+const PRIVATE: &[u8] = b"$serde_json::private::";
 
 /// Why a text is none of its type; where, from the inside.
 pub(super) struct Unfit {
@@ -54,7 +58,14 @@ pub(super) fn datum(
     let mut writing = Writing { graph, places, walk: Walk::new(graph, bytes), copied: 0, out: Vec::new() };
     writing.value(graph.root)?;
     writing.copy();
-    Ok(writing.out)
+    if writing.copied != bytes.len() {
+        return Err(no_datum());
+    }
+    // Nothing is written that would not be read.
+    match check(graph, &writing.out) {
+        Ok(_) => Ok(writing.out),
+        Err(fault) => unfit(format!("what it stands for would not be read: {}", fault.what)),
+    }
 }
 
 struct Writing<'a> {
@@ -117,7 +128,10 @@ impl Writing<'_> {
             true => Value::Null,
             false => {
                 let text = self.walk.sized().map_err(broken)?;
-                serde_json::from_slice(text).or_else(|_| unfit("the text is not JSON"))?
+                if text.windows(PRIVATE.len()).any(|part| part == PRIVATE) {
+                    return unfit("the text has a name that is serde_json's own");
+                }
+                serde_json::from_slice(text).or_else(|e| unfit(format!("the text is not JSON: {e}")))?
             }
         };
         self.copied = self.walk.at;
@@ -138,6 +152,9 @@ fn no_datum() -> Unfit {
 fn write(graph: &AvroSchemaGraph, id: NodeId, json: &Value, depth: usize, out: &mut Vec<u8>) -> Fitted {
     if depth > MAX_DEPTH {
         return unfit(format!("it nests deeper than {MAX_DEPTH} levels"));
+    }
+    if out.len() > MAX_BYTES {
+        return unfit(format!("it has more than {MAX_BYTES} bytes"));
     }
     let depth = depth + 1;
     let about = graph.about(id);
@@ -172,8 +189,13 @@ fn write(graph: &AvroSchemaGraph, id: NodeId, json: &Value, depth: usize, out: &
                 }
             }
         }
-        Node::Float | Node::Double => {
+        node @ (Node::Float | Node::Double) => {
+            let is_float = *node == Node::Float;
             let number = match json {
+                // Once more from its text: a double between would be another number of 32 bits, or without end.
+                Value::Number(number) if is_float => {
+                    number.to_string().parse().ok().map(|n: f32| f64::from(n))
+                }
                 Value::Number(number) => number.as_f64(),
                 Value::String(text) => match text.as_str() {
                     "NaN" => Some(f64::NAN),
@@ -183,10 +205,10 @@ fn write(graph: &AvroSchemaGraph, id: NodeId, json: &Value, depth: usize, out: &
                 },
                 _ => None,
             };
-            let Some(number) = number else { return wanted("a number") };
-            match graph.nodes[id as usize] == Node::Float {
-                true => out.extend((number as f32).to_le_bytes()),
-                false => out.extend(number.to_le_bytes()),
+            match number.filter(|number| number.is_finite() || json.is_string()) {
+                Some(number) if is_float => out.extend((number as f32).to_le_bytes()),
+                Some(number) => out.extend(number.to_le_bytes()),
+                None => return wanted(if is_float { "a number of 32 bits" } else { "a number of 64 bits" }),
             }
         }
         Node::String => match json {
@@ -333,22 +355,30 @@ fn is_time(logical: &str) -> bool {
         || logical.starts_with("local-timestamp-")
 }
 
-/// Exactly what a text stands for; none if it is no such text, or is finer than the type.
+/// Exactly what a text of ISO 8601 stands for; none if it is no such text, has a year beyond 0 to 9999, or is finer than the type.
 fn time(logical: &str, text: &str) -> Option<i64> {
+    const DAY: i128 = 86_400_000_000_000;
     let (what, unit) = logical.rsplit_once('-').unwrap_or((logical, ""));
+    let at = |text: &str| {
+        let (date, time) = text.split_once('T')?;
+        Some(i128::from(day(date)?) * DAY + clock(time)?)
+    };
     let nanos = match what {
-        "date" => {
-            let day: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == 10)?;
-            return Some((day - jiff::civil::date(1970, 1, 1)).get_days().into());
-        }
-        "time" => (text.parse::<jiff::civil::Time>().ok()? - jiff::civil::Time::midnight())
-            .total(jiff::Unit::Nanosecond)
-            .ok()? as i128,
-        "timestamp" => text.parse::<jiff::Timestamp>().ok()?.as_nanosecond(),
-        _ => {
-            let at: jiff::civil::DateTime = text.parse().ok()?;
-            at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_nanosecond()
-        }
+        "date" => return day(text),
+        "time" => clock(text)?,
+        "timestamp" => match text.strip_suffix('Z') {
+            Some(text) => at(text)?,
+            None => {
+                let (text, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+                let sign = match offset.as_bytes()[0] {
+                    b'+' => 1,
+                    b'-' => -1,
+                    _ => return None,
+                };
+                at(text)? - sign * clock(&format!("{}:00", &offset[1..]))?
+            }
+        },
+        _ => at(text)?,
     };
     let nanos_each = match unit {
         "millis" => 1_000_000,
@@ -359,12 +389,59 @@ fn time(logical: &str, text: &str) -> Option<i64> {
     (nanos % nanos_each == 0).then(|| i64::try_from(nanos / nanos_each).ok())?
 }
 
+/// Days since 1970 of `yyyy-mm-dd`.
+fn day(text: &str) -> Option<i64> {
+    let [year, month, day] = numbers(text, [4, 2, 2], b'-')?;
+    let date = jiff::civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    Some((date - jiff::civil::date(1970, 1, 1)).get_days().into())
+}
+
+/// Nanoseconds of `hh:mm:ss`, with digits behind a point or without.
+fn clock(text: &str) -> Option<i128> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, digits)) => (whole, Some(digits)),
+        None => (text, None),
+    };
+    let [hours, minutes, seconds] = numbers(whole, [2, 2, 2], b':')?;
+    let nanos: i128 = match fraction {
+        None => 0,
+        Some(digits) if (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{digits:0<9}").parse().ok()?
+        }
+        Some(_) => return None,
+    };
+    let is_time = hours < 24 && minutes < 60 && seconds < 60;
+    is_time.then(|| {
+        i128::from(i64::from(hours) * 3_600 + i64::from(minutes) * 60 + i64::from(seconds)) * 1_000_000_000
+            + nanos
+    })
+}
+
+/// Three numbers of so many digits, with a byte between them.
+fn numbers(text: &str, widths: [usize; 3], between: u8) -> Option<[i16; 3]> {
+    let parts: Vec<&str> = text.split(char::from(between)).collect();
+    let parts: [&str; 3] = parts.try_into().ok()?;
+    let mut numbers = [0; 3];
+    for ((part, width), number) in parts.into_iter().zip(widths).zip(&mut numbers) {
+        if part.len() != width || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        *number = part.parse().ok()?;
+    }
+    Some(numbers)
+}
+
 /// Digits, with a point at most, as a number of the type; none if it has others.
 fn decimal(text: &str, precision: u8, scale: u8) -> Option<[u8; 32]> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || fraction.len() > usize::from(scale) {
+    if whole.is_empty()
+        || !is_digits(whole)
+        || !is_digits(fraction)
+        || digits.ends_with('.')
+        || fraction.len() > usize::from(scale)
+    {
         return None;
     }
     let unscaled = format!("{whole}{fraction:0<width$}", width = usize::from(scale));

@@ -127,3 +127,59 @@ fn each_row_is_a_json_object_that_reads_back() {
     same(&again.batch, &rows);
     assert_eq!(JsonEncoder::plain().encode(&rows.slice(0, 0)).unwrap(), Vec::<Vec<u8>>::new());
 }
+
+/// arrow-avro writes what a column has, whatever the field's type: so a column is taken as the field's type, exactly, or refused.
+#[test]
+fn columns_of_other_types_are_written_exactly_or_refused() {
+    use arrow_array::*;
+    let written = |of: &str, column: ArrayRef| {
+        let avro = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"c","type":{of}}}]}}"#);
+        let batch = RecordBatch::try_from_iter([("c", column)]).unwrap();
+        let mut encoder = AvroEncoder::new(&batch.schema(), &avro, 1).map_err(|e| e.to_string())?;
+        let values = encoder.encode(&batch).map_err(|e| e.to_string())?;
+        Ok::<_, String>(values.concat()[5..].to_vec())
+    };
+    let micros = r#"{"type":"long","logicalType":"timestamp-micros"}"#;
+    let nanos = |n: i64| Arc::new(TimestampNanosecondArray::from(vec![n]).with_timezone("UTC")) as ArrayRef;
+    assert_eq!(written(micros, nanos(3_000)), Ok(vec![6]));
+    assert_eq!(written(micros, Arc::new(TimestampMillisecondArray::from(vec![-1]))), Ok(vec![0xcf, 0x0f]));
+    assert_eq!(written(micros, Arc::new(Int64Array::from(vec![3]))), Ok(vec![6]));
+    let error = written(micros, nanos(3_001)).unwrap_err();
+    assert!(error.contains("the column `c` holds a value that Timestamp(µs"), "{error}");
+    assert!(written(micros, Arc::new(TimestampSecondArray::from(vec![i64::MAX]))).is_err());
+    assert_eq!(written(r#""int""#, Arc::new(UInt64Array::from(vec![3]))), Ok(vec![6]));
+    assert!(written(r#""int""#, Arc::new(Int64Array::from(vec![1 << 31]))).is_err());
+    assert_eq!(
+        written(r#""double""#, Arc::new(Float32Array::from(vec![0.5]))),
+        Ok(0.5f64.to_le_bytes().to_vec())
+    );
+    assert_eq!(written(r#""long""#, Arc::new(Int8Array::from(vec![-3]))), Ok(vec![5]));
+    let decimal = r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#;
+    let of = |value: i128, precision: u8, scale: i8| {
+        let array = Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale).unwrap();
+        Arc::new(array) as ArrayRef
+    };
+    assert_eq!(written(decimal, of(5, 3, 1)), written(decimal, of(50, 9, 2)));
+    assert!(written(decimal, of(5, 9, 3)).is_err() && written(decimal, of(10i128.pow(9), 12, 2)).is_err());
+    for (of, column) in [
+        (r#""double""#, Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+        (r#""long""#, Arc::new(Float64Array::from(vec![1.0]))),
+        (r#""float""#, Arc::new(Float64Array::from(vec![1.0]))),
+        (r#""string""#, Arc::new(Int64Array::from(vec![1]))),
+        (r#""boolean""#, Arc::new(Int32Array::from(vec![1]))),
+        (r#""int""#, Arc::new(BooleanArray::from(vec![true]))),
+        (decimal, Arc::new(Int64Array::from(vec![1]))),
+        (
+            r#"{"type":"fixed","name":"F","size":8}"#,
+            Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8; 4]].iter()).unwrap()),
+        ),
+        (r#"["null","int","string"]"#, Arc::new(Int64Array::from(vec![1]))),
+        (r#"{"type":"int","logicalType":"date"}"#, Arc::new(TimestampSecondArray::from(vec![0]))),
+    ] {
+        let error = written(of, column).unwrap_err();
+        assert!(
+            error.contains("the column `c` is ") && error.contains(", and the field takes "),
+            "{of}: {error}"
+        );
+    }
+}
