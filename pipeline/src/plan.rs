@@ -31,8 +31,8 @@ pub struct Plan {
 
 /// What a pipeline whose partitions all have records takes of the quotas that Google's project has.
 ///
-/// What Google grants by default is in [its list](https://cloud.google.com/bigquery/quotas#write-api-limits); it was read, and not
-/// tried, and a project may have got more.
+/// What Google grants by default is in [its list](https://cloud.google.com/bigquery/quotas#write-api-limits). The figures here are those
+/// that others quote of it, and were not tried; a project may have got more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaUse {

@@ -356,6 +356,7 @@ fn is_time(logical: &str) -> bool {
 }
 
 /// Exactly what a text of ISO 8601 stands for; none if it is no such text, has a year beyond 0 to 9999, or is finer than the type.
+/// By hand, since jiff's parsers take more than is meant: a date for a time, an offset that they drop, the second 60.
 fn time(logical: &str, text: &str) -> Option<i64> {
     const DAY: i128 = 86_400_000_000_000;
     let (what, unit) = logical.rsplit_once('-').unwrap_or((logical, ""));

@@ -508,6 +508,38 @@ mod tests {
             assert!(report.is_clean(), "{report:?}");
             let account = &report.partitions[0];
             assert_eq!((account.rows, account.emitted_rows, account.without_record), (40, 20, 3));
+            // Rows of tries, too, are more than are gathered at once.
+            for number in [1, 2] {
+                let id = sink.id().clone();
+                let mut sink = PartitionSink::open(config.of_try(number), id, 0).await.unwrap().0;
+                let coords: Vec<_> =
+                    (0..20).map(|offset| RowCoord { offset, sub: 2, timestamp: None }).collect();
+                let columns: [(_, ArrayRef); 3] = [
+                    ("_kafka_partition", Arc::new(Int32Array::from_value(0, 20))),
+                    ("_kafka_offset", Arc::new(Int64Array::from_iter_values(0..20))),
+                    ("_kafka_sub", Arc::new(Int32Array::from_value(2, 20))),
+                ];
+                let rows = RecordBatch::try_from_iter(columns).unwrap();
+                sink.append(MAIN_OUTPUT, &rows, &coords).await.unwrap();
+                sink.advance(20, None).unwrap();
+                assert!(matches!(sink.checkpoint().await.unwrap(), Checkpoint::Published(_)));
+            }
+            let report = audit(&config, &AuditScope::default(), &|| {}).await.unwrap();
+            let doubled: u64 = report
+                .findings
+                .iter()
+                .map(|f| f.text.split(' ').next().unwrap().parse::<u64>().unwrap())
+                .sum();
+            assert!(
+                report.findings.iter().all(|f| f.object.contains("-dlq-2.")) && doubled == 20,
+                "{report:?}"
+            );
+            std::fs::remove_dir_all(folder.path().join("_gristmill/dlq")).unwrap();
+            for file in std::fs::read_dir(folder.path().join("t")).unwrap().map(|file| file.unwrap().path()) {
+                if file.to_string_lossy().contains("-dlq-") {
+                    std::fs::remove_file(file).unwrap();
+                }
+            }
             let file = folder.path().join(&entry.files[0].final_name);
             let copy = file.with_file_name(format!("copy.{}", format.extension()));
             std::fs::copy(&file, copy).unwrap();

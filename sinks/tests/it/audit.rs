@@ -447,11 +447,7 @@ async fn what_tries_of_dead_letters_have_written_is_compared_with_the_rest() {
         other.checkpoint_in_any_case().await.unwrap();
         write_of_try(&lake, 1, again, &[(of_row, 0)]).await;
 
-        let read = AtomicU64::new(0);
-        let count = || {
-            read.fetch_add(1, Ordering::Relaxed);
-        };
-        let report = audit(&lake.config, &AuditScope::default(), &count).await.unwrap();
+        let report = lake.audit().await;
         assert!(report.is_clean() && report.findings.is_empty(), "{:#?}", report.findings);
         let tries: Vec<_> = report.tries.iter().map(|t| (t.number, t.rows, t.not_compared)).collect();
         assert!(
@@ -469,11 +465,11 @@ async fn what_tries_of_dead_letters_have_written_is_compared_with_the_rest() {
         // A row that the pipeline has, and one that another try has.
         write_of_try(&lake, 3, first_partition(), &[(of_row, 0), (first[0], 0)]).await;
         let report = lake.audit().await;
-        let found: Vec<_> =
-            report.findings.iter().map(|f| (f.kind, f.text.contains("1 of its 1 rows"))).collect();
-        let doubled = (AuditKind::DoubledRows, true);
-        let in_one = report.findings.iter().any(|f| f.text.contains("2 of its 2 rows"));
-        assert!(in_one || found == [doubled, doubled], "{:#?}", report.findings);
+        // In one file, or in one each for two days.
+        let texts: Vec<&str> = report.findings.iter().map(|f| f.text.as_str()).collect();
+        let both = texts.iter().all(|text| text.starts_with("1 of its 1 rows")) && texts.len() == 2;
+        assert!(both || texts.len() == 1 && texts[0].starts_with("2 of its 2 rows"), "{texts:#?}");
+        assert!(report.findings.iter().all(|f| f.kind == AuditKind::DoubledRows));
         assert!(
             report.findings.iter().all(|f| f.range.is_none() && !f.redundant && f.object.contains("-dlq-"))
         );
@@ -485,8 +481,6 @@ async fn rows_of_tries_before_the_audited_ranges_are_counted() {
     let lake = Lake::parquet();
     let mut sink = lake.sink(0).await;
     publish(&mut sink, 0, 100).await;
-    // By the clock: what is sealed from here on is in the scope.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
     let since = SystemTime::now();
     publish(&mut sink, 100, 200).await;
     let letters: Vec<_> = (0..200).filter(|o| o % 10 != 9 && is_rejected(*o)).map(|o| (o, 0)).collect();
